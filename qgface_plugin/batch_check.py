@@ -1,0 +1,37 @@
+"""What a batch of embeddings, labels and keys must look like before a loss is computed from it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def check_batch(
+    embeddings: Tensor, labels: Tensor, keys: Tensor | None, *, dim: int, num_classes: int, views: int, needs_keys: bool
+) -> None:
+    """Raise ValueError, naming what was expected and found, on a batch that is no batch of `views` views.
+
+    embeddings (rows, dim), rows = views * B; labels (rows,) in [0, num_classes), the same in both views;
+    keys (rows, dim) exactly when `needs_keys`.
+    """
+    rows = len(embeddings)
+    if embeddings.ndim != 2 or embeddings.shape[1] != dim:
+        raise ValueError(f"embeddings have shape {tuple(embeddings.shape)}: expected (rows, {dim})")
+    if labels.numel() != rows:
+        raise ValueError(f"{rows} embeddings but {labels.numel()} labels")
+    if rows == 0 or rows % views:
+        raise ValueError(
+            f"a batch of {rows} rows is not made of pairs: expected B originals, then their B degraded views"
+        )
+    if needs_keys and (keys is None or keys.shape != embeddings.shape):
+        given = "none" if keys is None else f"keys of shape {tuple(keys.shape)}"
+        raise ValueError(f"queue='momentum' needs keys of shape {tuple(embeddings.shape)}, got {given}")
+    if keys is not None and not needs_keys:
+        raise ValueError("keys were given, but only queue='momentum' takes them")
+    flat = labels.reshape(-1)
+    inside = ((flat >= 0) & (flat < num_classes)).all()
+    together = (flat[: rows // views] == flat[-(rows // views) :]).all()
+    if bool(inside & together):
+        return
+    if not bool(inside):
+        raise ValueError(f"labels run from {int(flat.min())} to {int(flat.max())}: expected [0, {num_classes})")
+    raise ValueError("labels of rows 0..B-1 and B..2B-1 differ: both views of an image must stand B rows apart")

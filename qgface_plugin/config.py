@@ -1,0 +1,120 @@
+"""Every knob of the method: symbol, unit, range. The equations are in `functional.py`, the paper's section beside them.
+
+`QGFaceConfig` follows the paper; `QGFaceConfig.from_mapping({"authors": True})` selects the authors' published
+behaviour at every point where the two differ. Keys set beside `authors` win over the preset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .errors import ConfigError
+from .schema import check_fields, from_mapping
+
+
+def knob(default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple = ()) -> Any:
+    """A dataclass field with its meaning, its closed range [low, high] or its allowed values."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True)
+class QGFaceConfig:
+    """The method's settings; `config.qgface` of a recipe. Raises ConfigError on a value outside its range."""
+
+    # quality: eq. 1
+    c: float = knob(0.333, "slope of the quality indicator: zhat = clip((z - mu) c / sigma, -1, 1)", low=0.0)
+    stats_momentum: float = knob(0.01, "weight of the current batch in the running mu, sigma", low=0.0, high=1.0)
+    stats_start: str = knob(
+        "first_batch", "mu, sigma before any step: the first batch's, or 0 and 0", choices=("first_batch", "zero")
+    )
+    stats_scope: str = knob(
+        "global", "norms that mu, sigma see: of all ranks or of this rank", choices=("global", "rank")
+    )
+    sigma_rule: str = knob("floor", "division by sigma: max(sigma, 1e-3) or sigma + 1e-3", choices=("floor", "add"))
+
+    # gates: eqs. 2-4
+    b: float = knob(
+        0.2, "threshold on u = (zhat + 1) / 2; 0 leaves every view in the classification", low=0.0, high=1.0
+    )
+    classification_gate: str = knob(
+        "exact",
+        "exact: rows with u <= b add nothing; sigmoid: logits times sigmoid(2 s (u - b)); none: all rows",
+        choices=("exact", "sigmoid", "none"),
+    )
+    contrastive_gate: str = knob(
+        "exact",
+        "exact: pairs with u_p > b add nothing; zero_logits: they add log(1 + Q) and u_p = b is out; none: all pairs",
+        choices=("exact", "zero_logits", "none"),
+    )
+
+    # classification: eqs. 6-10
+    margin: str = knob("adaface", "margin head", choices=("adaface", "arcface", "cosface", "softmax"))
+    s: float = knob(64.0, "scale of the cosines in both terms", low=1e-6)
+    m: float = knob(0.4, "margin: cosine for adaface and cosface, radians for arcface", low=0.0, high=3.14)
+    cosine_rule: str = knob(
+        "exact", "cosines clamped only inside arccos, or all to +-(1 - 1e-3)", choices=("exact", "clamp")
+    )
+    straight_through: bool = knob(False, "derivative of the target logit taken as s, as arcface_torch's ArcFace has it")
+
+    # contrast: eqs. 13-14, section III-C
+    queue: str = knob("proxy", "where negatives come from", choices=("none", "batch", "momentum", "proxy"))
+    queue_size: int | None = knob(None, "Q in entries; None: the number of classes n", low=1)
+    queue_policy: str = knob(
+        "active", "sample_rate < 1: entries of sampled classes compete, or all", choices=("active", "all")
+    )
+    key_momentum: float = knob(0.999, "EMA of the key encoder (queue = momentum)", low=0.0, high=1.0)
+    contrastive_weight: float = knob(1.0, "factor of the contrastive term in eq. 5", low=0.0)
+    positive_in_denominator: bool = knob(True, "eq. 14 with the positive in its denominator (InfoNCE)")
+    same_identity: str = knob(
+        "remove", "entries of the query's identity: left out, or cosine 0", choices=("remove", "zero")
+    )
+    renormalise: bool = knob(True, "refreshed features are unit vectors again; else cosines are clamped to +-1")
+    coupling: str = knob(
+        "degraded_to_original",
+        "queries of the contrast: the degraded views, or both views (the authors' D2N)",
+        choices=("degraded_to_original", "both"),
+    )
+    detach_key: bool = knob(True, "no gradient to the positive from the contrastive term")
+    queue_rescale: bool = knob(False, "contrastive term times log 129 / log(1 + Q)")
+
+    def __post_init__(self) -> None:
+        check_fields(self, "config.qgface")
+        if self.queue == "none" and self.contrastive_gate == "zero_logits":
+            raise ConfigError(
+                "config.qgface.contrastive_gate = 'zero_logits' needs a queue; config.qgface.queue is 'none'"
+            )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str = "config.qgface") -> QGFaceConfig:
+        """Checked settings from a recipe's mapping; `authors = True` in it selects AUTHORS first.
+
+        Raises ConfigError naming an unknown key with its near matches, a wrong type, or a value out of range.
+        """
+        given = dict(values)
+        authors = given.pop("authors", False)
+        if not isinstance(authors, bool):
+            raise ConfigError(f"{where}.authors is {authors!r}: it must be True or False")
+        preset = AUTHORS if authors else {}
+        return from_mapping(cls, {**preset, **given}, where, also_known=("authors",))
+
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from the defaults, for the log."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+AUTHORS: dict[str, Any] = {
+    "sigma_rule": "add",
+    "cosine_rule": "clamp",
+    "stats_start": "zero",
+    "stats_scope": "rank",
+    "classification_gate": "sigmoid",
+    "contrastive_gate": "zero_logits",
+    "same_identity": "zero",
+    "renormalise": False,
+    "coupling": "both",
+    "detach_key": False,
+    "queue_rescale": True,
+}
+"""The authors' published code where it differs from the paper (DESIGN section 2)."""

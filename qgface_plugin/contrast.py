@@ -1,0 +1,97 @@
+"""The contrastive term on one rank's share of the queue (eqs. 13-14): which pairs, against what, which mean."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import functional as F
+from .config import QGFaceConfig
+from .feature_queue import FeatureQueue
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One rank's part of the contrastive term; `loss` finishes it once the parts of all ranks are summed.
+
+    negatives (R,): log-sum-exp over the own queue entries; positive (R,): s cos(q, k) on the rank that owns the
+    identity, 0 elsewhere; total: queries that the mean is over; entries: () living entries over all ranks.
+    """
+
+    negatives: Tensor
+    positive: Tensor
+    total: int
+    entries: Tensor
+    config: QGFaceConfig
+
+    def loss(self, negatives: Tensor, positive: Tensor) -> Tensor:
+        """Mean over all queries, from the quantities over all ranks; queries gated out add 0 (or log(1 + Q))."""
+        config = self.config
+        row = F.info_nce(positive, negatives, positive_in_denominator=config.positive_in_denominator)
+        loss = row.sum()
+        ways = 1.0 + self.entries.float()
+        if config.contrastive_gate == "zero_logits":
+            loss = loss + (self.total - len(row)) * ways.log()
+        loss = loss / self.total
+        return loss * math.log(129.0) / ways.log() if config.queue_rescale else loss
+
+
+def pair_gate(u_pair: Tensor, config: QGFaceConfig) -> Tensor:
+    """Pairs that take part in the contrast (P,) bool: eq. 4; strictly u_p < b in the authors' code; or all."""
+    if config.contrastive_gate == "none":
+        return torch.ones_like(u_pair, dtype=torch.bool)
+    if config.contrastive_gate == "zero_logits":
+        return u_pair < config.b if config.b > 0 else torch.ones_like(u_pair, dtype=torch.bool)
+    return F.contrastive_gate(u_pair, config.b)
+
+
+def contrast(
+    embeddings: Tensor,
+    keys: Tensor,
+    column: Tensor,
+    pairs: Tensor,
+    queue: FeatureQueue,
+    centres: Tensor,
+    candidates: Tensor | None,
+    config: QGFaceConfig,
+) -> Contrast:
+    """This rank's part of the contrastive term.
+
+    embeddings, keys (2P, d): unit vectors, original views first; keys are the same embeddings, or those of the
+    momentum encoder. column (2P,): index of the identity among this rank's centres, -1 where another rank owns it.
+    pairs (p,): indices of the pairs that take part. centres (n_local, d) raw class centres now. candidates (n_local,)
+    bool: classes whose entries compete, None for all. Gradients reach the queries; they reach the positives only with
+    `detach_key=False`; they never reach the queue or the centres.
+    """
+    count = len(embeddings) // 2
+    original, degraded = pairs, pairs + count
+    query_rows, key_rows = degraded, original
+    if config.coupling == "both":
+        query_rows, key_rows = torch.cat([degraded, original]), torch.cat([original, degraded])
+    query, own = embeddings[query_rows], column[query_rows]
+    key = keys[key_rows].detach() if config.detach_key else keys[key_rows]
+
+    alive = queue.alive()
+    positive = (query * key).sum(1)
+    if not len(query_rows):
+        negatives = positive
+    else:
+        competes = alive if candidates is None else alive & candidates[queue.labels.clamp_min(0)]
+        cosine = query @ queue.refreshed(centres, renormalise=config.renormalise).T
+        if not config.renormalise:
+            cosine, positive = cosine.clamp(-1.0, 1.0), positive.clamp(-1.0, 1.0)
+        same = own.unsqueeze(1) == queue.labels.unsqueeze(0)
+        if config.same_identity == "zero":
+            cosine, same = cosine.masked_fill(same, 0.0), torch.zeros_like(same)
+        logits = (cosine * config.s).masked_fill(same | ~competes, -math.inf)
+        negatives = F.logsumexp(logits)
+    return Contrast(
+        negatives=negatives,
+        positive=torch.where(own >= 0, positive * config.s, 0.0),
+        total=count * (2 if config.coupling == "both" else 1),
+        entries=queue.living(),
+        config=config,
+    )

@@ -1,0 +1,101 @@
+"""The only file with collectives. Without a process group, or alone in one, every function is the identity.
+
+Gradient convention (arcface_torch's partial FC): every rank computes the same scalar loss; a rank's backward pass holds
+the part that its own class centres contribute. `gather_views` therefore sums gradients over the ranks and multiplies
+by the world size, which DistributedDataParallel's averaging divides by again. Shares that a rank adds to a sum
+(`finish_softmax`) pass the gradient through unchanged.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed
+
+
+def world_size() -> int:
+    """Number of ranks; 1 without a process group."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's rank; 0 without a process group."""
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+
+
+def shard(count: int) -> tuple[int, int]:
+    """(start, length) of this rank's share of `count` classes: contiguous, the first ranks take the remainder."""
+    base, extra = divmod(count, world_size())
+    return base * rank() + min(rank(), extra), base + (rank() < extra)
+
+
+def _all_gather(local: Tensor) -> Tensor:
+    out = local.new_empty((world_size(), *local.shape))
+    distributed.all_gather(list(out.unbind(0)), local.contiguous())
+    return out
+
+
+def _views_first(stacked: Tensor, views: int) -> Tensor:
+    """(ranks, views * B, ...) -> (views * ranks * B, ...): originals of all ranks, then the degraded views."""
+    ranks, rows, *rest = stacked.shape
+    return stacked.reshape(ranks, views, rows // views, *rest).transpose(0, 1).reshape(ranks * rows, *rest)
+
+
+class _GatherViews(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, local: Tensor, views: int) -> Tensor:
+        ctx.views = views
+        return _views_first(_all_gather(local), views)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.contiguous().clone()
+        distributed.all_reduce(gradient)
+        views, ranks = ctx.views, world_size()
+        per_view = gradient.shape[0] // (views * ranks)
+        own = gradient.reshape(views, ranks, per_view, *gradient.shape[1:])[:, rank()]
+        return own.reshape(views * per_view, *gradient.shape[1:]) * ranks, None
+
+
+def gather_views(local: Tensor, views: int = 2) -> Tensor:
+    """Rows of all ranks, [originals of rank 0, 1, ...; degraded of rank 0, 1, ...], differentiable.
+
+    local (views * B, ...) with the same B on every rank. One all-gather, one all-reduce in the backward pass.
+    """
+    return _GatherViews.apply(local, views) if world_size() > 1 else local
+
+
+def own_rows(gathered: Tensor, views: int = 2) -> Tensor:
+    """The inverse of `gather_views` for this rank: its (views * B, ...) rows of the gathered tensor."""
+    if world_size() == 1:
+        return gathered
+    per_view = gathered.shape[0] // (views * world_size())
+    return gathered.reshape(views, world_size(), per_view, *gathered.shape[1:])[:, rank()].flatten(0, 1)
+
+
+class _FinishSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logsumexp: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        highest = logsumexp.clone()
+        distributed.all_reduce(highest, distributed.ReduceOp.MAX)
+        highest = highest.nan_to_num(nan=float("nan"), posinf=float("inf"), neginf=0.0)
+        part = (logsumexp - highest).exp()
+        sums = torch.stack([part, share])
+        distributed.all_reduce(sums)
+        total, shared = sums.unbind(0)
+        ctx.save_for_backward((part / total).where(total > 0, 0.0))
+        return highest + total.log(), shared.clone()
+
+    @staticmethod
+    def backward(ctx, grad_logsumexp: Tensor, grad_shared: Tensor) -> tuple[Tensor, Tensor]:
+        (weight,) = ctx.saved_tensors
+        return grad_logsumexp * weight, grad_shared
+
+
+def finish_softmax(logsumexp: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Two scalars a row finish a softmax that is sharded over the ranks.
+
+    logsumexp (R,): over this rank's columns (-inf when it has none); share (R,): what this rank adds to a row's
+    target logit (the logit on the rank that owns the class, 0 elsewhere). Returns both over all ranks, (R,) each.
+    Two all-reduces (maximum, sum); none in the backward pass.
+    """
+    return _FinishSoftmax.apply(logsumexp, share) if world_size() > 1 else (logsumexp, share)

@@ -1,0 +1,19 @@
+"""The errors a user can meet. Each message says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class DataError(ValueError):
+    """A data file, record, image or label is not what it should be; the message names file, key and offset."""
+
+
+class ConfigError(ValueError):
+    """A recipe key is unknown, mistyped or out of range; the message names the key, the value and what is allowed."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is cut short, of another recipe, or not a checkpoint; the message names the difference."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on (too many non-finite steps in a row); the message names the last good checkpoint."""

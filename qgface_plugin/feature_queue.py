@@ -1,0 +1,128 @@
+"""The queue of past embeddings that the contrast draws its negatives from (section III-C), sharded by class.
+
+An entry lives on the rank that owns its class. It is kept as r and a (`functional.split_refresh`), so that its
+refreshed feature is r + a W_now[y]; a = 0 is an entry that is not refreshed (queue kinds `batch` and `momentum`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from .functional import split_refresh
+
+NEVER = -(2**62)  # serial number of a slot that holds nothing
+
+
+class FeatureQueue(nn.Module):
+    """First-in-first-out store of unit embeddings with labels, refreshed by the movement of their class centres.
+
+    size: Q, entries alive over all ranks; None: only the entries of the latest step (queue kind `batch`).
+    An entry is alive iff fewer than Q entries were enqueued after it, counted over all ranks; so what is alive does
+    not depend on the number of ranks. Everything is a buffer and is saved with the model.
+    """
+
+    residual: Tensor  # r (slots, d)
+    scale: Tensor  # a (slots,)
+    labels: Tensor  # index of the class among this rank's centres (slots,)
+    serial: Tensor  # running number of the entry over all ranks (slots,)
+    enqueued: Tensor  # () entries ever enqueued, over all ranks
+    cursor: Tensor  # () next slot to write
+
+    def __init__(self, size: int | None, dim: int, *, slots: int = 0) -> None:
+        super().__init__()
+        self.size, self.dim = size, dim
+        self._allocate(slots if size is None else min(size, max(slots, 1)))
+        self.register_buffer("enqueued", torch.zeros((), dtype=torch.long))
+        self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
+        self.last_rows = 0
+
+    def _allocate(self, slots: int, like: Tensor | None = None) -> None:
+        device, dtype = (like.device, like.dtype) if like is not None else (None, None)
+        self.register_buffer("residual", torch.zeros(slots, self.dim, device=device, dtype=dtype))
+        self.register_buffer("scale", torch.zeros(slots, device=device, dtype=dtype))
+        self.register_buffer("labels", torch.full((slots,), -1, device=device))
+        self.register_buffer("serial", torch.full((slots,), NEVER, device=device))
+
+    @property
+    def limit(self) -> int:
+        """Entries alive at most, over all ranks."""
+        return self.last_rows if self.size is None else self.size
+
+    def alive(self) -> Tensor:
+        """(slots,) bool: entries that fewer than `limit` entries were enqueued after."""
+        return self.serial >= self.enqueued - self.limit
+
+    def living(self) -> Tensor:
+        """() entries alive over all ranks, known without asking them: every row enqueued has an owner."""
+        return self.enqueued.clamp_max(self.limit)
+
+    @torch.no_grad()
+    def enqueue(self, features: Tensor, labels: Tensor, proxies: Tensor | None) -> None:
+        """Append one global batch; its FIRST row counts as the newest (the authors' order).
+
+        features (N, d) unit embeddings of all ranks; labels (N,) index of the class among this rank's centres, -1
+        where another rank owns it; proxies (N, d) centres of the classes now (rows with label -1 are not read), or
+        None when the entries are not to be refreshed.
+        """
+        rows = len(features)
+        self.last_rows = rows
+        serial = self.enqueued + torch.arange(rows - 1, -1, -1, device=labels.device)
+        keep = ((labels >= 0) & (serial >= self.enqueued + rows - self.limit)).nonzero().squeeze(1).flip(0)
+        self.enqueued += rows
+        if len(keep) == 0:
+            return
+        slots = self._free_slots(len(keep))
+        if proxies is None:
+            self.residual[slots] = features[keep]
+            self.scale[slots] = 0.0
+        else:
+            self.residual[slots], self.scale[slots] = split_refresh(features[keep], proxies[keep])
+        self.labels[slots] = labels[keep]
+        self.serial[slots] = serial[keep]
+        self.cursor.copy_((slots[-1] + 1) % len(self.serial))
+
+    def _free_slots(self, count: int) -> Tensor:
+        """The next `count` slots in ring order; grows the ring when one of them still holds a living entry."""
+        ahead = torch.arange(count, device=self.serial.device)
+        if count <= len(self.serial):
+            slots = (self.cursor + ahead) % len(self.serial)
+            if not bool(self.alive()[slots].any()):
+                return slots
+        self._grow(count)
+        return self.cursor + ahead
+
+    def _grow(self, count: int) -> None:
+        """Re-lay the living entries, oldest first, into a ring with room for `count` more (at most Q in all)."""
+        alive = self.alive().nonzero().squeeze(1)
+        alive = alive[self.serial[alive].argsort()]
+        kept = {name: getattr(self, name)[alive] for name in ("residual", "scale", "labels", "serial")}
+        needed = len(alive) + count
+        roomy = max(needed, len(self.serial) + len(self.serial) // 2)
+        self._allocate(roomy if self.size is None else max(needed, min(roomy, self.size)), like=self.residual)
+        for name, value in kept.items():
+            getattr(self, name)[: len(alive)] = value
+        self.cursor.fill_(len(alive))
+
+    @torch.no_grad()
+    def refreshed(self, centres: Tensor, *, renormalise: bool = True) -> Tensor:
+        """Section III-C for every slot: r + a W_now[y] (slots, d), unit vectors if `renormalise`; no gradient.
+
+        centres (n_local, d): this rank's class centres now. Dead slots hold garbage; see `alive`.
+        """
+        now = torch.addcmul(self.residual, self.scale.unsqueeze(1), centres[self.labels.clamp_min(0)])
+        return normalize(now) if renormalise else now
+
+    @torch.no_grad()
+    def drift(self, centres: Tensor) -> Tensor:
+        """How far refreshing has moved the living entries: mean | ||r + a W_now|| - 1 |, () and 0 when none moved."""
+        alive = self.alive()
+        moved = (self.refreshed(centres, renormalise=False).norm(dim=1) - 1.0).abs()
+        return (moved * alive).sum() / alive.sum().clamp_min(1)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        saved = state_dict.get(prefix + "serial")
+        if saved is not None and saved.shape != self.serial.shape:
+            self._allocate(len(saved), like=self.residual)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,0 +1,176 @@
+"""Every equation of QGFace once, as pure functions: tensors in, tensors out, nothing remembered, nothing mutated.
+
+Paper: Song & Wang, "Quality-Guided Joint Training for Mixed-Quality Face Recognition"; eq. numbers are theirs.
+
+Legend of shapes: N views (rows), P pairs, Q queue entries, n classes, d dimensions.
+h raw embedding, z = ||h|| its norm, W class centres, q degraded and k original view of a pair (unit vectors here).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, softplus
+
+NORM_RANGE = (1e-3, 100.0)  # norms are clipped to it before statistics and indicator
+SIGMA_FLOOR = 1e-3
+ANGLE_MARGIN = 1e-3  # modified angles stay in [1e-3, pi - 1e-3] radians
+
+
+# --- quality: eqs. 1-4 -------------------------------------------------------------------------------------------
+
+
+def clip_norms(norms: Tensor) -> Tensor:
+    """Norms clipped to NORM_RANGE, without gradient."""
+    return norms.detach().clamp(*NORM_RANGE)
+
+
+def quality_indicator(norms: Tensor, mean: Tensor, std: Tensor, c: float, *, floor: bool = True) -> Tensor:
+    """Eq. 1: zhat = clip((z - mu) c / sigma, -1, 1), one number a row, without gradient.
+
+    norms (N,) of the raw embeddings; mean, std () running statistics of such norms; c slope.
+    floor=True divides by max(sigma, 1e-3), floor=False by sigma + 1e-3 (the authors' code).
+    """
+    sigma = std.clamp_min(SIGMA_FLOOR) if floor else std + SIGMA_FLOOR
+    return ((clip_norms(norms) - mean) * c / sigma).clamp(-1.0, 1.0)
+
+
+def unit_scale(zhat: Tensor) -> Tensor:
+    """u = (zhat + 1) / 2 in [0, 1], the scale that the threshold b lives on (section IV-D)."""
+    return (zhat + 1.0) / 2.0
+
+
+def pair_indicator(zhat_low: Tensor, zhat_high: Tensor) -> Tensor:
+    """Eq. 2: a pair is as good as its worse view, zhat_p = min(zhat_q, zhat_k). Shapes (P,)."""
+    return torch.minimum(zhat_low, zhat_high)
+
+
+def classification_gate(u: Tensor, b: float) -> Tensor:
+    """Eq. 3: True where a view takes part in the classification, u > b; b = 0 lets every view take part. (N,) bool."""
+    return u > b if b > 0 else torch.ones_like(u, dtype=torch.bool)
+
+
+def contrastive_gate(u_pair: Tensor, b: float) -> Tensor:
+    """Eq. 4: True where a pair takes part in the contrast, u_p <= b. (P,) bool."""
+    return u_pair <= b
+
+
+def soft_gate(u: Tensor, b: float, s: float) -> Tensor:
+    """The authors' factor on a row's logits, sigmoid(2 s (u - b)); 1 when b = 0. (N,), without gradient."""
+    return torch.sigmoid(2.0 * s * (u.detach() - b)) if b > 0 else torch.ones_like(u)
+
+
+# --- classification: eqs. 6-12 -----------------------------------------------------------------------------------
+
+
+def angle(cosine: Tensor) -> Tensor:
+    """theta = arccos(cosine) in radians; the cosine is clamped by one rounding unit so that its gradient is finite."""
+    edge = 1.0 - torch.finfo(cosine.dtype).eps
+    return torch.arccos(cosine.clamp(-edge, edge))
+
+
+def _shifted_cosine(cosine: Tensor, shift: Tensor | float) -> Tensor:
+    return torch.cos((angle(cosine) + shift).clamp(ANGLE_MARGIN, math.pi - ANGLE_MARGIN))
+
+
+def adaface_target(cosine: Tensor, zhat: Tensor, m: float) -> Tensor:
+    """Eqs. 6-10: f = cos(theta_y - m zhat) - (m zhat + m), the target's cosine after the adaptive margin. (N,)
+
+    cosine (N,) to the own class centre; zhat (N,) in [-1, 1], no gradient to it; m margin.
+    """
+    zhat = zhat.detach()
+    return _shifted_cosine(cosine, -m * zhat) - (m * zhat + m)
+
+
+def arcface_target(cosine: Tensor, m: float) -> Tensor:
+    """cos(theta_y + m), m in radians (Deng et al., ArcFace, eq. 3). (N,)"""
+    return _shifted_cosine(cosine, m)
+
+
+def cosface_target(cosine: Tensor, m: float) -> Tensor:
+    """cos(theta_y) - m (Wang et al., CosFace, eq. 4). (N,)"""
+    return cosine - m
+
+
+def gradient_scale(probability: Tensor, cosine: Tensor, zhat: Tensor, m: float) -> Tensor:
+    """Eqs. 11-12: g = (P_y - 1) df/dcos for AdaFace, with df/dcos = sin(theta - m zhat) / sin(theta). (N,)
+
+    probability (N,) of the own class; used by the analysis plot only.
+    """
+    theta = angle(cosine)
+    return (probability - 1.0) * torch.sin(theta - m * zhat) / torch.sin(theta)
+
+
+def with_target(cosine: Tensor, column: Tensor, target: Tensor, s: float) -> Tensor:
+    """s * cosine (N, n) with `target` (N,) in place of each row's entry at `column` (N,); column -1 leaves the row."""
+    rows = (column >= 0).nonzero().squeeze(1)
+    return (cosine * s).index_put((rows, column[rows]), target[rows] * s)
+
+
+class _LogSumExp(torch.autograd.Function):
+    """Row-wise log-sum-exp that owns its exponentials, and gives -inf and gradient 0 for a row of -inf."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor) -> Tensor:
+        highest = logits.amax(1, keepdim=True) if logits.shape[1] else logits.new_full((len(logits), 1), -math.inf)
+        highest = highest.nan_to_num(nan=math.nan, posinf=math.inf, neginf=0.0)
+        weights = (logits - highest).exp_()
+        total = weights.sum(1, keepdim=True)
+        ctx.save_for_backward(weights, total)
+        return (highest + total.log()).squeeze(1)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        weights, total = ctx.saved_tensors
+        return weights * (gradient.unsqueeze(1) / total).where(total > 0, 0.0)
+
+
+def logsumexp(logits: Tensor) -> Tensor:
+    """log sum exp over each row of (N, n) -> (N,). A row without finite entries gives -inf and no gradient."""
+    return _LogSumExp.apply(logits)
+
+
+# --- contrast: eqs. 13-14 and section III-C ----------------------------------------------------------------------
+
+
+def refresh(features: Tensor, old_proxies: Tensor, new_proxies: Tensor) -> Tensor:
+    """Section III-C: f_now = f_old + (||f_old|| / ||W_old||) (W_now[y] - W_old). All (Q, d).
+
+    old_proxies: centre of each feature's class when it was enqueued; new_proxies: the same centre now.
+    """
+    scale = features.norm(dim=1, keepdim=True) / old_proxies.norm(dim=1, keepdim=True)
+    return features + scale * (new_proxies - old_proxies)
+
+
+def split_refresh(features: Tensor, old_proxies: Tensor) -> tuple[Tensor, Tensor]:
+    """(r, a) with refresh(f, W_old, W_now) = r + a W_now: r (Q, d), a (Q,), fixed when f is enqueued."""
+    a = features.norm(dim=1) / old_proxies.norm(dim=1)
+    return features - a.unsqueeze(1) * old_proxies, a
+
+
+def info_nce(positive: Tensor, negatives: Tensor, *, positive_in_denominator: bool = True) -> Tensor:
+    """Eqs. 13-14 from the positive's logit (P,) and the log-sum-exp of the negatives (P,): loss per pair (P,).
+
+    With the positive in the denominator it is log(1 + e^(negatives - positive)) >= 0; without, as printed in the
+    paper, negatives - positive. A pair without any negative (-inf) has loss 0 and no gradient.
+    """
+    margin = negatives - positive
+    if positive_in_denominator:
+        return softplus(margin)
+    return margin.masked_fill(negatives == -math.inf, 0.0)
+
+
+def contrastive_loss(
+    query: Tensor, key: Tensor, negatives: Tensor, mask: Tensor, s: float, *, positive_in_denominator: bool = True
+) -> Tensor:
+    """Eqs. 13-14 for raw or unit embeddings: -log(e^(s cos(q,k)) / sum over negatives). Loss per pair (P,).
+
+    query, key (P, d); negatives (Q, d); mask (P, Q) True where a negative competes (another identity, alive).
+    No gradient reaches key or negatives.
+    """
+    query, key, negatives = normalize(query), normalize(key.detach()), normalize(negatives.detach())
+    logits = (query @ negatives.T * s).masked_fill(~mask, -math.inf)
+    positive = (query * key).sum(1) * s
+    return info_nce(positive, logsumexp(logits), positive_in_denominator=positive_in_denominator)

@@ -1,0 +1,184 @@
+"""QGPartialFC: classification of the sharp views plus contrast of the blurred pairs, class centres sharded over ranks.
+
+A drop-in for arcface_torch's PartialFC_V2: same leading arguments, same call, same state-dict key `weight`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, normalize
+
+from . import distributed, terms
+from . import functional as F
+from .batch_check import check_batch
+from .config import QGFaceConfig
+from .contrast import Contrast, contrast, pair_gate
+from .errors import ConfigError
+from .feature_queue import FeatureQueue
+from .margins import QGFaceMargin
+
+
+class QGPartialFC(nn.Module):
+    """Eq. 5, L = L_classification + L_contrastive, over class centres that are sharded as partial FC shards them.
+
+    margin_loss: QGFaceMargin (it brings scale, margin, threshold and statistics); embedding_size d; num_classes n;
+    sample_rate in (0, 1]: share of the centres that compete in a step; fp16: cosines in float16 on CUDA;
+    queue: "proxy" (default), "momentum", "batch", "none"; further options are fields of QGFaceConfig;
+    paired=False: rows are single views (only with queue="none").
+
+    Collectives of a training step on more than one rank: 1 all-gather of embeddings (2B, d), 1 of labels, 2 all-reduces
+    of one and two scalars a row; backward: 1 all-reduce of the gathered gradient.
+    Raises ConfigError on settings that contradict each other.
+    """
+
+    def __init__(
+        self,
+        margin_loss: QGFaceMargin,
+        embedding_size: int,
+        num_classes: int,
+        sample_rate: float = 1.0,
+        fp16: bool = False,
+        queue: str | None = None,
+        *,
+        paired: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if not isinstance(margin_loss, QGFaceMargin):
+            raise ConfigError(f"QGPartialFC needs a QGFaceMargin as margin_loss, got {type(margin_loss).__name__}")
+        if not 0.0 < sample_rate <= 1.0:
+            raise ConfigError(f"sample_rate is {sample_rate!r}: it must be in (0, 1]")
+        changes = options if queue is None else {"queue": queue, **options}
+        self.config: QGFaceConfig = replace(margin_loss.config, **changes)
+        if not paired and self.config.queue != "none":
+            raise ConfigError(f"queue={self.config.queue!r} contrasts pairs, but paired=False: use queue='none'")
+        self.margin_softmax = margin_loss
+        self.embedding_size, self.num_classes = embedding_size, num_classes
+        self.sample_rate, self.fp16, self.views = sample_rate, fp16, 2 if paired else 1
+        self.class_start, self.num_local = distributed.shard(num_classes)
+        self.num_sample = int(sample_rate * self.num_local)
+        self.weight = nn.Parameter(torch.normal(0, 0.01, (self.num_local, embedding_size)))
+        self.queue = self._make_queue()
+        self.terms: dict[str, Tensor] = {}
+        self.u_views: Tensor | None = None
+
+    def _make_queue(self) -> FeatureQueue | None:
+        if self.config.queue == "none":
+            return None
+        if self.config.queue == "batch":
+            return FeatureQueue(None, self.embedding_size)
+        size = self.config.queue_size or self.num_classes
+        ranks = distributed.world_size()
+        return FeatureQueue(size, self.embedding_size, slots=size if ranks == 1 else -(-size * 5 // (4 * ranks)))
+
+    def forward(self, local_embeddings: Tensor, local_labels: Tensor, local_keys: Tensor | None = None) -> Tensor:
+        """The scalar loss of the GLOBAL batch, the same on every rank.
+
+        local_embeddings (2B, d): raw, rows 0..B-1 the original views, rows B..2B-1 the degraded views of the same
+        images; local_labels (2B,) in [0, num_classes); local_keys (2B, d): the momentum encoder's embeddings of the
+        same rows, with queue="momentum" only. Sets `terms` (0-d tensors by name) and `u_views` (2B,), this rank's
+        qualities. Embeddings that are not finite give a NaN loss and leave queue and statistics untouched.
+        Raises ValueError on an odd batch, labels out of range, or views that do not belong together.
+        """
+        check_batch(
+            local_embeddings,
+            local_labels,
+            local_keys,
+            dim=self.embedding_size,
+            num_classes=self.num_classes,
+            views=self.views,
+            needs_keys=self.config.queue == "momentum",
+        )
+        wide = torch.promote_types(local_embeddings.dtype, torch.float32)
+        raw = distributed.gather_views(local_embeddings.to(wide), self.views)
+        labels = distributed.gather_views(local_labels.reshape(-1).long(), self.views)
+        norms = raw.detach().norm(dim=1)
+        if not bool(norms.isfinite().all()):
+            return raw.sum() * float("nan")
+
+        zhat = self._quality(norms)
+        u = F.unit_scale(zhat)
+        embeddings = normalize(raw)
+        column = self._own_column(labels)
+
+        rows = self.margin_softmax.gate(zhat).nonzero().squeeze(1)
+        lse, target, candidates = self._classify(embeddings[rows], column, rows, zhat[rows])
+        part = self._contrast(embeddings, local_keys, column, u, candidates)
+        classification, contrastive = self._finish(lse, target, part, len(labels))
+
+        loss = classification + self.config.contrastive_weight * contrastive
+        self.u_views = distributed.own_rows(u, self.views)
+        self.terms = terms.summary(self, loss, classification, contrastive, norms, u)
+        return loss
+
+    def _quality(self, norms: Tensor) -> Tensor:
+        if self.config.stats_scope == "global":
+            return self.margin_softmax.quality(norms)
+        return distributed.gather_views(
+            self.margin_softmax.quality(distributed.own_rows(norms, self.views)), self.views
+        )
+
+    def _own_column(self, labels: Tensor) -> Tensor:
+        """Index of each row's class among this rank's centres, -1 where another rank owns it. (N,)"""
+        column = labels - self.class_start
+        return torch.where((column >= 0) & (column < self.num_local), column, -1)
+
+    def _classify(
+        self, embeddings: Tensor, column: Tensor, rows: Tensor, zhat: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """This rank's log-sum-exp and target logit (R,) of the rows that take part, and the sampled classes."""
+        centres, position, candidates = self._sample(column)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            unit = normalize(centres)
+            if self.fp16 and embeddings.is_cuda:
+                cosine = linear(embeddings.half(), unit.half()).float()
+            else:
+                cosine = linear(embeddings, unit)
+        own = position[rows]
+        logits = self.margin_softmax.scaled_logits(cosine, own, zhat)
+        target = logits.gather(1, own.clamp_min(0).unsqueeze(1)).squeeze(1)
+        return F.logsumexp(logits), torch.where(own >= 0, target, 0.0), candidates
+
+    def _sample(self, column: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Centres that compete in this step, each row's position among them (-1: elsewhere), and their mask.
+
+        Every class of the batch is among them; the others are drawn at random (An et al., Partial FC).
+        """
+        if self.sample_rate >= 1.0:
+            return self.weight, column, None
+        with torch.no_grad():
+            present = column[column >= 0].unique()
+            order = torch.rand(self.num_local, device=column.device).index_fill(0, present, 2.0)
+            index = order.topk(max(self.num_sample, len(present))).indices.sort().values
+            candidates = torch.zeros(self.num_local, dtype=torch.bool, device=column.device).index_fill(0, index, True)
+            position = torch.where(column >= 0, torch.searchsorted(index, column.clamp_min(0)), -1)
+        return self.weight[index], position, candidates
+
+    def _contrast(
+        self, embeddings: Tensor, local_keys: Tensor | None, column: Tensor, u: Tensor, candidates: Tensor | None
+    ) -> Contrast | None:
+        if self.queue is None:
+            return None
+        keys = embeddings
+        if local_keys is not None:
+            keys = normalize(distributed.gather_views(local_keys.detach().to(embeddings.dtype), self.views))
+        if self.training:
+            proxies = self.weight.detach()[column.clamp_min(0)] if self.config.queue == "proxy" else None
+            self.queue.enqueue(keys.detach(), column, proxies)
+        u_original, u_degraded = u.chunk(2)
+        pairs = pair_gate(F.pair_indicator(u_degraded, u_original), self.config).nonzero().squeeze(1)
+        compete = candidates if self.config.queue_policy == "active" else None
+        return contrast(embeddings, keys, column, pairs, self.queue, self.weight, compete, self.config)
+
+    def _finish(self, lse: Tensor, target: Tensor, part: Contrast | None, rows: int) -> tuple[Tensor, Tensor]:
+        """Both terms, their softmaxes finished over the ranks together with two scalars a row."""
+        if part is None:
+            lse, target = distributed.finish_softmax(lse, target)
+            return (lse - target).sum() / rows, lse.new_zeros(())
+        count = len(lse)
+        lse, share = distributed.finish_softmax(torch.cat([lse, part.negatives]), torch.cat([target, part.positive]))
+        return (lse[:count] - share[:count]).sum() / rows, part.loss(lse[count:], share[count:])
