@@ -1,0 +1,121 @@
+"""InsightFace's `.bin` pair sets: a pickle of (encoded images, flags); images 2i and 2i + 1 are a pair."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qgface_plugin.data.images import decode
+from qgface_plugin.data.safe_pickle import PlainArray, load_plain
+from qgface_plugin.errors import DataError
+
+PROTOCOL = 4
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Verification pairs, kept encoded.
+
+    Attributes:
+        images: 2N encoded images; 2i and 2i + 1 are a pair.
+        same: bool (N,), whether a pair shows one identity.
+        name: such as "lfw".
+    """
+
+    images: list[bytes]
+    same: np.ndarray
+    name: str
+
+    def decode(self, workers: int = 2) -> np.ndarray:
+        """All images as uint8 (2N, 112, 112, 3) RGB, decoded by `workers` threads into one array.
+
+        Raises:
+            DataError: an image that cannot be decoded or is not square; names the set and the image's number.
+        """
+        pixels = np.empty((len(self.images), 112, 112, 3), dtype=np.uint8)
+
+        def fill(index: int) -> None:
+            pixels[index] = decode(self.images[index], f"{self.name} image {index}")
+
+        with ThreadPoolExecutor(workers) as pool:
+            for _ in pool.map(fill, range(len(self.images))):
+                pass
+        return pixels
+
+
+def read_bin(path: str | Path) -> PairSet:
+    """Read a pair set written by Python 2 or 3, with images as bytes or as uint8 arrays of encoded bytes.
+
+    The pickle may hold lists, tuples, numbers, bytes and plain uint8 or bool arrays; anything else is refused, so a
+    hostile file can run no code.
+
+    Raises:
+        DataError: cut short, refused (names what the file asked for), or counts that do not fit.
+    """
+    path = Path(path)
+    try:
+        content = load_plain(path.read_bytes(), str(path))
+    except OSError as error:
+        raise DataError(f"{path}: the pair set cannot be read ({error.strerror})") from error
+    if not isinstance(content, (tuple, list)) or len(content) != 2:
+        raise DataError(f"{path}: not a pair set: the pickle holds {type(content).__name__}, not (images, flags)")
+    images = _listed(content[0], path, "images")
+    flags = _listed(content[1], path, "flags")
+    if not flags or len(images) != 2 * len(flags):
+        raise DataError(f"{path}: {len(images)} images for {len(flags)} pairs; a pair has exactly two images")
+    encoded = [_encoded(image, f"{path} image {number}") for number, image in enumerate(images)]
+    return PairSet(encoded, np.array([_flag(flag, f"{path} pair {i}") for i, flag in enumerate(flags)]), path.stem)
+
+
+def write_bin(path: str | Path, images: Sequence[bytes], same: Sequence[bool]) -> None:
+    """Write a pair set that arcface_torch's loader reads: (list of bytes, list of bool).
+
+    The file appears under its name only when it is complete. DataError when there are not two images a pair.
+    """
+    path = Path(path)
+    if len(images) != 2 * len(same):
+        raise DataError(f"{path}: {len(images)} images for {len(same)} pairs; a pair has exactly two images")
+    partial = path.with_name(path.name + ".part")
+    content = ([bytes(image) for image in images], [bool(flag) for flag in same])
+    partial.write_bytes(pickle.dumps(content, protocol=PROTOCOL))
+    os.replace(partial, path)
+
+
+def _listed(value: object, path: Path, what: str) -> list:
+    """A list or tuple, or a one-dimensional array, as a list."""
+    if isinstance(value, PlainArray):
+        value = _values(value, f"{path} {what}").ravel().tolist()
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    raise DataError(f"{path}: its {what} are {type(value).__name__}, not a list")
+
+
+def _encoded(image: object, where: str) -> bytes:
+    if isinstance(image, PlainArray):
+        values = _values(image, where)
+        if values.dtype != np.uint8 or values.size != max(values.shape, default=0):
+            raise DataError(f"{where}: {values.dtype} array of shape {values.shape} is not an image's encoded bytes")
+        return image.raw
+    if isinstance(image, bytes):
+        return image
+    raise DataError(f"{where}: {type(image).__name__} is no encoded image; bytes and flat uint8 arrays are")
+
+
+def _flag(flag: object, where: str) -> bool:
+    if isinstance(flag, int) and flag in (0, 1):
+        return bool(flag)
+    shown = flag if isinstance(flag, int) else type(flag).__name__
+    raise DataError(f"{where}: its flag is {shown}, not true or false")
+
+
+def _values(array: PlainArray, where: str) -> np.ndarray:
+    try:
+        return array.values()
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None

@@ -1,0 +1,243 @@
+"""MXNet's RecordIO: a file of records, read through a memory map and written byte for byte as MXNet writes it."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+from pathlib import Path
+
+import numpy as np
+
+from qgface_plugin.data.record_format import (
+    FIRST,
+    LAST,
+    MAGIC,
+    MAGIC_BYTES,
+    MAX_LENGTH,
+    MIDDLE,
+    PART,
+    WHOLE,
+    Header,
+    aligned_magics,
+    pack,
+    unpack,
+)
+from qgface_plugin.data.record_index import index_line, read_index
+from qgface_plugin.errors import DataError
+
+__all__ = ["Header", "RecordReader", "RecordWriter", "pack", "unpack"]
+
+logger = logging.getLogger(__name__)
+
+
+class RecordReader:
+    """Random access to the records of one file.
+
+    Holds no position, so threads and forked processes may share it; pickling it reopens the file. Payloads are read
+    straight from the map, which stays open as long as a payload is in use.
+
+    Args:
+        path: the `.rec` file.
+        idx_path: its index. Without it, the `.idx` beside the file; where that is missing the index is rebuilt by
+            scanning (keys 0, 1, ... in the order of the records), kept in memory and announced in the log.
+
+    Attributes:
+        keys: int64 (n,), ascending.
+        offsets: int64 (n,), where each key's record begins.
+
+    Raises:
+        DataError: the file is missing or empty, or the index is not valid.
+    """
+
+    def __init__(self, path: str | Path, idx_path: str | Path | None = None) -> None:
+        self.path = Path(path)
+        self._map_file()
+        sibling = self.path.with_suffix(".idx")
+        if idx_path is not None or sibling.exists():
+            self.keys, self.offsets = read_index(sibling if idx_path is None else Path(idx_path))
+        else:
+            self.offsets = self._scan()
+            self.keys = np.arange(len(self.offsets), dtype=np.int64)
+            logger.warning("%s is missing: index of %d records rebuilt by scanning", sibling, len(self.keys))
+        self._dense = int(self.keys[-1]) == len(self.keys) - 1
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def offset(self, key: int) -> int:
+        """The byte at which a key's record begins; DataError for a key that is not in the index."""
+        row = key if self._dense else int(np.searchsorted(self.keys, key))
+        if not 0 <= row < len(self.keys) or self.keys[row] != key:
+            raise DataError(f"{self.path}: no key {key}; its {len(self)} keys are {self.keys[0]} to {self.keys[-1]}")
+        return int(self.offsets[row])
+
+    def where(self, key: int) -> str:
+        """How messages name a record: file, key and offset."""
+        return f"{self.path} key {key} at offset {self.offset(key)}"
+
+    def read(self, key: int) -> memoryview:
+        """The payload of a key's record, read-only; a view of the file unless the record has several parts.
+
+        Raises:
+            DataError: an unknown key, or a record that is cut short or damaged; names file, key and offset.
+        """
+        offset = self.offset(key)
+        try:
+            end, following, several = self._span(offset)
+            self._check_neighbour(following)
+            return self._join(offset, end) if several else self._view[offset + PART.size : end]
+        except DataError as error:
+            raise DataError(f"{self.where(key)}: {error}") from None
+
+    @property
+    def words(self) -> np.ndarray:
+        """The file as little-endian uint32 (size // 4,), a view: for whole-array looks at many records."""
+        return np.frombuffer(self._view, dtype="<u4", count=self.size // 4)
+
+    def _map_file(self) -> None:
+        try:
+            with open(self.path, "rb") as file:
+                self.size = os.fstat(file.fileno()).st_size
+                if self.size == 0:
+                    raise DataError(f"{self.path}: the file is empty")
+                self._view = memoryview(mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ))
+        except OSError as error:
+            raise DataError(f"{self.path}: the record file cannot be read ({error.strerror})") from error
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "_view"}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._map_file()
+        if self.size != state["size"]:
+            raise DataError(f"{self.path}: the file had {state['size']} bytes when opened and now has {self.size}")
+
+    def _part(self, offset: int) -> tuple[int, int, int]:
+        """Kind of the part at an offset, end of its payload, end of its padding."""
+        if offset + PART.size > self.size:
+            raise DataError(f"offset {offset} is past the last possible record of a file of {self.size} bytes")
+        magic, word = PART.unpack_from(self._view, offset)
+        if magic != MAGIC:
+            raise DataError(f"no record begins at offset {offset}: found 0x{magic:08x} instead of 0x{MAGIC:08x}")
+        end = offset + PART.size + (word & MAX_LENGTH)
+        padded = (end + 3) & ~3
+        if padded > self.size:
+            raise DataError(f"the record at offset {offset} ends at {padded}, past the file's {self.size} bytes")
+        return word >> 29, end, padded
+
+    def _span(self, offset: int) -> tuple[int, int, bool]:
+        """Where the record at an offset ends without and with its padding, and whether it has several parts."""
+        kind, end, following = self._part(offset)
+        if kind not in (WHOLE, FIRST):
+            raise DataError(f"no record begins at offset {offset}: continuation flag {kind} is neither 0 nor 1")
+        several = kind == FIRST
+        while kind in (FIRST, MIDDLE):
+            if end != following:
+                raise DataError(f"a part that is not the record's last ends at {end}, not at a multiple of 4")
+            if following == self.size:
+                raise DataError("the file ends before the last part of a record of several parts")
+            part_offset = following
+            kind, end, following = self._part(part_offset)
+            if kind not in (MIDDLE, LAST):
+                raise DataError(f"a new record begins at offset {part_offset}, before the last part of this one")
+        return end, following, several
+
+    def _check_neighbour(self, offset: int) -> None:
+        """A damaged length is told by what follows: a record must begin there, or the file end."""
+        head = bytes(self._view[offset : offset + PART.size])
+        cut_short = len(head) < PART.size and MAGIC_BYTES.startswith(head[:4])
+        if cut_short or head[:4] == MAGIC_BYTES and head[7] >> 5 in (WHOLE, FIRST):
+            return
+        if not np.any(self.offsets == offset):
+            raise DataError(f"no record begins at offset {offset}, where this one ends: its length is damaged")
+
+    def _join(self, offset: int, end: int) -> memoryview:
+        """The payload of a record of several parts, the magic put back between them."""
+        payload = bytearray(end - offset)
+        filled = 0
+        while True:
+            kind, stop, following = self._part(offset)
+            start = offset + PART.size
+            payload[filled : filled + stop - start] = self._view[start:stop]
+            filled += stop - start
+            if kind == LAST:
+                del payload[filled:]
+                return memoryview(payload).toreadonly()
+            payload[filled : filled + 4] = MAGIC_BYTES
+            filled += 4
+            offset = following
+
+    def _scan(self) -> np.ndarray:
+        """Offsets of all records, in the order of the file."""
+        offsets, offset = [], 0
+        while offset < self.size:
+            try:
+                _, following, _ = self._span(offset)
+            except DataError as error:
+                problem = f"the index is missing and rebuilding it failed at record {len(offsets)}"
+                raise DataError(f"{self.path}: {problem}: {error}") from None
+            offsets.append(offset)
+            offset = following
+        return np.array(offsets, dtype=np.int64)
+
+
+class RecordWriter:
+    """Writes a `.rec` file and its `.idx`, byte for byte as MXNet's MXIndexedRecordIO.
+
+    A context manager. Both files appear under their names only when it ends well; until then they end in `.part`.
+
+    Args:
+        path: the `.rec` file.
+        idx_path: its index; without it, the `.idx` beside it.
+    """
+
+    def __init__(self, path: str | Path, idx_path: str | Path | None = None) -> None:
+        self.path = Path(path)
+        self.idx_path = self.path.with_suffix(".idx") if idx_path is None else Path(idx_path)
+        self._keys: set[int] = set()
+        self._records = open(_partial(self.path), "wb")
+        self._index = open(_partial(self.idx_path), "wb")
+
+    def write(self, key: int, payload: bytes) -> None:
+        """Append one record. DataError for a negative or repeated key, or a payload of 2**29 bytes or more."""
+        if key < 0 or key in self._keys:
+            raise DataError(f"{self.path}: key {key} is {'negative' if key < 0 else 'already written'}")
+        payload = bytes(payload)
+        if len(payload) > MAX_LENGTH:
+            raise DataError(f"{self.path} key {key}: {len(payload)} bytes are more than a record's {MAX_LENGTH}")
+        self._keys.add(key)
+        self._index.write(index_line(key, self._records.tell()))
+        cuts = aligned_magics(payload)
+        starts = [0] + [cut + 4 for cut in cuts]
+        for part, (start, stop) in enumerate(zip(starts, [*cuts, len(payload)], strict=True)):
+            if not cuts:
+                kind = WHOLE
+            else:
+                kind = LAST if part == len(cuts) else MIDDLE if part else FIRST
+            self._records.write(PART.pack(MAGIC, kind << 29 | stop - start))
+            self._records.write(payload[start:stop])
+        self._records.write(bytes(-len(payload) % 4))
+
+    def close(self) -> None:
+        """Finish both files and give them their names. The index comes last: with it, the records are complete."""
+        self._records.close()
+        self._index.close()
+        os.replace(_partial(self.path), self.path)
+        os.replace(_partial(self.idx_path), self.idx_path)
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+            return
+        for file in (self._records, self._index):
+            file.close()
+            os.remove(file.name)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
