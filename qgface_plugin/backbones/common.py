@@ -1,0 +1,32 @@
+"""What the backbones share: where mixed precision ends, and the last BatchNorm with or without its bias."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+
+def body_autocast(x: Tensor, fp16: bool) -> AbstractContextManager:
+    """float16 autocast on CUDA when `fp16`; otherwise nothing, so that a caller's own autocast stays in force."""
+    return torch.autocast("cuda", dtype=torch.float16) if fp16 and x.is_cuda else nullcontext()
+
+
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """Switches off the autocast that a caller has entered: what runs inside must be fed float32."""
+    # Entered only where there is something to switch off, which leaves exported graphs free of autocast regions.
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def freeze_bias(norm: nn.BatchNorm1d) -> None:
+    """Fix the bias of the last BatchNorm at zero without removing it.
+
+    A trained bias shifts every feature by the same vector, and the norm of the sum need not grow with quality any
+    more (it can even invert). Zero and without gradient it does nothing, while its state-dict key stays, so that
+    weights still move both ways between this project and arcface_torch. Loading weights whose bias is not zero keeps
+    that bias, fixed.
+    """
+    nn.init.zeros_(norm.bias)
+    norm.bias.requires_grad_(False)

@@ -1,0 +1,91 @@
+"""Images -> embeddings, with flip fusion. Shapes: N images, d = size of a feature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ..data.pairs import normalise
+from ..errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Raw features (before l2 normalisation) of N images and of their mirror images, float32 (N, d) each.
+
+    Both are kept because the protocols differ in what they make of them: with or without the mirror image, with or
+    without the norm.
+    """
+
+    original: np.ndarray
+    mirrored: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.original)
+
+    @property
+    def features(self) -> np.ndarray:
+        """Flip fusion: the sum of both raw features, (N, d) float32, not normalised."""
+        return self.original + self.mirrored
+
+    @property
+    def norms(self) -> np.ndarray:
+        """Norm of the raw feature of the image as it is: its quality, (N,) float32."""
+        return np.linalg.norm(self.original, axis=1)
+
+    @property
+    def mean_norm(self) -> float:
+        """Mean norm over images and mirror images; arcface_torch logs it as XNorm."""
+        both = np.concatenate([self.norms, np.linalg.norm(self.mirrored, axis=1)])
+        return float(both.mean(dtype=np.float64))
+
+
+def embed(
+    backbone: nn.Module,
+    images: np.ndarray,
+    batch_size: int = 64,
+    device: str | torch.device = "cpu",
+    progress: str | None = None,
+) -> Embeddings:
+    """The features of `images`, uint8 (N, 112, 112, 3) RGB, in evaluation mode and without gradient.
+
+    backbone: (B, 3, 112, 112) float32 in [-1, 1] -> (B, d), already on `device`; each of its modules is put back into
+    the mode it was in. Of a DistributedDataParallel model pass `.module`: its own forward waits for the other ranks.
+    batch_size: images a forward pass; images travel to the device as uint8 and are normalised and mirrored there.
+    progress: label of a progress bar; None shows none.
+    Raises DataError when the images are not what they should be, ConfigError for a batch size below 1.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) == 0:
+        raise DataError(
+            f"images are {images.dtype} {images.shape}: embed takes uint8 (N, 112, 112, 3) RGB with at least one image"
+        )
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}: it must be at least 1")
+    batches = []
+    starts = range(0, len(images), batch_size)
+    with evaluating(backbone), torch.inference_mode():
+        for start in tqdm(starts, desc=progress, unit="batch", disable=progress is None):
+            pixels = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+            batch = normalise(pixels.permute(0, 3, 1, 2))  # (B, 3, 112, 112)
+            both = torch.stack([backbone(batch), backbone(batch.flip(3))])  # (2, B, d)
+            batches.append(both.float().cpu())
+    original, mirrored = torch.cat(batches, dim=1).numpy()
+    return Embeddings(original, mirrored)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """`model` in evaluation mode inside the block; afterwards every module is in the mode it was in before."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module, training in modes:
+            module.training = training
