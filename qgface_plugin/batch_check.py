@@ -13,9 +13,9 @@ def check_batch(
     embeddings (rows, dim), rows = views * B; labels (rows,) in [0, num_classes), the same in both views;
     keys (rows, dim) exactly when `needs_keys`.
     """
-    rows = len(embeddings)
     if embeddings.ndim != 2 or embeddings.shape[1] != dim:
         raise ValueError(f"embeddings have shape {tuple(embeddings.shape)}: expected (rows, {dim})")
+    rows = len(embeddings)
     if labels.numel() != rows:
         raise ValueError(f"{rows} embeddings but {labels.numel()} labels")
     if rows == 0 or rows % views:

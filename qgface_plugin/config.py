@@ -11,12 +11,21 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .errors import ConfigError
-from .schema import check_fields, from_mapping
+from .schema import as_mapping, check_fields, from_mapping
 
 
-def knob(default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple = ()) -> Any:
-    """A dataclass field with its meaning, its closed range [low, high] or its allowed values."""
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+def knob(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    choices: tuple = (),
+) -> Any:
+    """A dataclass field with its meaning, its range [low, high] or (above, high], or its allowed values."""
+    metadata = {"help": help, "low": low, "above": above, "high": high, "choices": choices}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class QGFaceConfig:
 
     # classification: eqs. 6-10
     margin: str = knob("adaface", "margin head", choices=("adaface", "arcface", "cosface", "softmax"))
-    s: float = knob(64.0, "scale of the cosines in both terms", low=1e-6)
+    s: float = knob(64.0, "scale of the cosines in both terms", above=0.0)
     m: float = knob(0.4, "margin: cosine for adaface and cosface, radians for arcface", low=0.0, high=3.14)
     cosine_rule: str = knob(
         "exact", "cosines clamped only inside arccos, or all to +-(1 - 1e-3)", choices=("exact", "clamp")
@@ -92,11 +101,13 @@ class QGFaceConfig:
 
         Raises ConfigError naming an unknown key with its near matches, a wrong type, or a value out of range.
         """
-        given = dict(values)
+        given = as_mapping(values, where)
         authors = given.pop("authors", False)
         if not isinstance(authors, bool):
             raise ConfigError(f"{where}.authors is {authors!r}: it must be True or False")
-        preset = AUTHORS if authors else {}
+        preset = dict(AUTHORS) if authors else {}
+        if given.get("queue") == "none":
+            preset.pop("contrastive_gate", None)  # nothing to gate
         return from_mapping(cls, {**preset, **given}, where, also_known=("authors",))
 
     def changed(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Contrast:
         config = self.config
         row = F.info_nce(positive, negatives, positive_in_denominator=config.positive_in_denominator)
         loss = row.sum()
-        ways = 1.0 + self.entries.float()
+        ways = 1.0 + self.entries.to(loss.dtype)
         if config.contrastive_gate == "zero_logits":
             loss = loss + (self.total - len(row)) * ways.log()
         loss = loss / self.total

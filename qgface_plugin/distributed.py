@@ -8,6 +8,10 @@ by the world size, which DistributedDataParallel's averaging divides by again. S
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, distributed
 
@@ -99,3 +103,40 @@ def finish_softmax(logsumexp: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     Two all-reduces (maximum, sum); none in the backward pass.
     """
     return _FinishSoftmax.apply(logsumexp, share) if world_size() > 1 else (logsumexp, share)
+
+
+def everywhere(condition: bool, device: torch.device | str = "cpu") -> bool:
+    """True when `condition` holds on every rank. One all-reduce of one number."""
+    if world_size() == 1:
+        return condition
+    flag = torch.tensor(float(condition), device=device)
+    distributed.all_reduce(flag, distributed.ReduceOp.MIN)
+    return bool(flag)
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if world_size() > 1:
+        distributed.barrier()
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """The process group that torchrun's environment describes (NCCL on CUDA, else gloo); none for a single process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+        yield
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def lowest(value: int, device: torch.device | str = "cpu") -> int:
+    """The smallest of the ranks' values. One all-reduce of one number."""
+    if world_size() == 1:
+        return value
+    number = torch.tensor(value, device=device)
+    distributed.all_reduce(number, distributed.ReduceOp.MIN)
+    return int(number)

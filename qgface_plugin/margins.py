@@ -14,6 +14,10 @@ from .config import QGFaceConfig
 from .quality import RunningQuality
 
 CLAMP = 1.0 - 1e-3  # the authors' clamp of every cosine
+READ_HERE = frozenset(  # options that are QGFaceMargin's own, not QGPartialFC's
+    ("authors", "c", "b", "s", "m", "margin", "classification_gate", "cosine_rule", "straight_through")
+    + ("stats_momentum", "stats_start", "sigma_rule")
+)
 
 
 def target_cosine(cosine: Tensor, zhat: Tensor, config: QGFaceConfig) -> Tensor:

@@ -5,7 +5,7 @@ A drop-in for arcface_torch's PartialFC_V2: same leading arguments, same call, s
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from .config import QGFaceConfig
 from .contrast import Contrast, contrast, pair_gate
 from .errors import ConfigError
 from .feature_queue import FeatureQueue
-from .margins import QGFaceMargin
+from .margins import READ_HERE, QGFaceMargin
 
 
 class QGPartialFC(nn.Module):
@@ -27,7 +27,8 @@ class QGPartialFC(nn.Module):
 
     margin_loss: QGFaceMargin (it brings scale, margin, threshold and statistics); embedding_size d; num_classes n;
     sample_rate in (0, 1]: share of the centres that compete in a step; fp16: cosines in float16 on CUDA;
-    queue: "proxy" (default), "momentum", "batch", "none"; further options are fields of QGFaceConfig;
+    queue: "proxy" (default), "momentum", "batch", "none"; options: further fields of QGFaceConfig that QGFaceMargin
+    does not read itself;
     paired=False: rows are single views (only with queue="none").
 
     Collectives of a training step on more than one rank: 1 all-gather of embeddings (2B, d), 1 of labels, 2 all-reduces
@@ -52,15 +53,22 @@ class QGPartialFC(nn.Module):
             raise ConfigError(f"QGPartialFC needs a QGFaceMargin as margin_loss, got {type(margin_loss).__name__}")
         if not 0.0 < sample_rate <= 1.0:
             raise ConfigError(f"sample_rate is {sample_rate!r}: it must be in (0, 1]")
+        misplaced = sorted(READ_HERE & options.keys())
+        if misplaced:
+            raise ConfigError(
+                f"QGPartialFC got {', '.join(misplaced)}: QGFaceMargin reads it, so give it to QGFaceMargin"
+            )
+        if num_classes < distributed.world_size():
+            raise ConfigError(f"num_classes is {num_classes}: each of {distributed.world_size()} ranks needs a class")
         changes = options if queue is None else {"queue": queue, **options}
-        self.config: QGFaceConfig = replace(margin_loss.config, **changes)
+        self.config = QGFaceConfig.from_mapping({**asdict(margin_loss.config), **changes}, where="QGPartialFC")
         if not paired and self.config.queue != "none":
             raise ConfigError(f"queue={self.config.queue!r} contrasts pairs, but paired=False: use queue='none'")
         self.margin_softmax = margin_loss
         self.embedding_size, self.num_classes = embedding_size, num_classes
         self.sample_rate, self.fp16, self.views = sample_rate, fp16, 2 if paired else 1
         self.class_start, self.num_local = distributed.shard(num_classes)
-        self.num_sample = int(sample_rate * self.num_local)
+        self.num_sample = max(1, int(sample_rate * self.num_local))
         self.weight = nn.Parameter(torch.normal(0, 0.01, (self.num_local, embedding_size)))
         self.queue = self._make_queue()
         self.terms: dict[str, Tensor] = {}
@@ -81,7 +89,7 @@ class QGPartialFC(nn.Module):
         local_embeddings (2B, d): raw, rows 0..B-1 the original views, rows B..2B-1 the degraded views of the same
         images; local_labels (2B,) in [0, num_classes); local_keys (2B, d): the momentum encoder's embeddings of the
         same rows, with queue="momentum" only. Sets `terms` (0-d tensors by name) and `u_views` (2B,), this rank's
-        qualities. Embeddings that are not finite give a NaN loss and leave queue and statistics untouched.
+        qualities. Embeddings or keys that are not finite give a NaN loss and leave queue and statistics untouched.
         Raises ValueError on an odd batch, labels out of range, or views that do not belong together.
         """
         check_batch(
@@ -96,8 +104,9 @@ class QGPartialFC(nn.Module):
         wide = torch.promote_types(local_embeddings.dtype, torch.float32)
         raw = distributed.gather_views(local_embeddings.to(wide), self.views)
         labels = distributed.gather_views(local_labels.reshape(-1).long(), self.views)
+        keys = None if local_keys is None else distributed.gather_views(local_keys.detach().to(wide), self.views)
         norms = raw.detach().norm(dim=1)
-        if not bool(norms.isfinite().all()):
+        if not bool(norms.isfinite().all() if keys is None else norms.isfinite().all() & keys.isfinite().all()):
             return raw.sum() * float("nan")
 
         zhat = self._quality(norms)
@@ -107,7 +116,7 @@ class QGPartialFC(nn.Module):
 
         rows = self.margin_softmax.gate(zhat).nonzero().squeeze(1)
         lse, target, candidates = self._classify(embeddings[rows], column, rows, zhat[rows])
-        part = self._contrast(embeddings, local_keys, column, u, candidates)
+        part = self._contrast(embeddings, embeddings if keys is None else normalize(keys), column, u, candidates)
         classification, contrastive = self._finish(lse, target, part, len(labels))
 
         loss = classification + self.config.contrastive_weight * contrastive
@@ -159,20 +168,18 @@ class QGPartialFC(nn.Module):
         return self.weight[index], position, candidates
 
     def _contrast(
-        self, embeddings: Tensor, local_keys: Tensor | None, column: Tensor, u: Tensor, candidates: Tensor | None
+        self, embeddings: Tensor, keys: Tensor, column: Tensor, u: Tensor, candidates: Tensor | None
     ) -> Contrast | None:
         if self.queue is None:
             return None
-        keys = embeddings
-        if local_keys is not None:
-            keys = normalize(distributed.gather_views(local_keys.detach().to(embeddings.dtype), self.views))
         if self.training:
             proxies = self.weight.detach()[column.clamp_min(0)] if self.config.queue == "proxy" else None
             self.queue.enqueue(keys.detach(), column, proxies)
         u_original, u_degraded = u.chunk(2)
         pairs = pair_gate(F.pair_indicator(u_degraded, u_original), self.config).nonzero().squeeze(1)
         compete = candidates if self.config.queue_policy == "active" else None
-        return contrast(embeddings, keys, column, pairs, self.queue, self.weight, compete, self.config)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return contrast(embeddings, keys, column, pairs, self.queue, self.weight, compete, self.config)
 
     def _finish(self, lse: Tensor, target: Tensor, part: Contrast | None, rows: int) -> tuple[Tensor, Tensor]:
         """Both terms, their softmaxes finished over the ranks together with two scalars a row."""

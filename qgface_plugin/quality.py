@@ -35,15 +35,15 @@ class RunningQuality(nn.Module):
         """Move the statistics towards those of one batch of norms (N,)."""
         if norms.numel() < 2:
             return
-        norms = clip_norms(norms.float())
-        momentum = torch.where(self.started, self.momentum, 1.0)
         usable = norms.isfinite().all()
+        norms = clip_norms(norms.to(self.mean.dtype))
         for running, batch in ((self.mean, norms.mean()), (self.std, norms.std())):
-            running.copy_(torch.where(usable, running + momentum * (batch - running), running))
+            moved = torch.where(self.started, running + self.momentum * (batch - running), batch)
+            running.copy_(torch.where(usable, moved, running))
         self.started.logical_or_(usable)
 
     def forward(self, norms: Tensor) -> Tensor:
-        """zhat (N,) in [-1, 1] of norms (N,), float32, no gradient; updates the statistics in training mode."""
+        """zhat (N,) in [-1, 1] of norms (N,), in the statistics' type, no gradient; updates them in training mode."""
         if self.training:
             self.update(norms)
-        return quality_indicator(norms.float(), self.mean, self.std, self.c, floor=self.floor)
+        return quality_indicator(norms.to(self.mean.dtype), self.mean, self.std, self.c, floor=self.floor)

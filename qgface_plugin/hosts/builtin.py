@@ -1,0 +1,196 @@
+"""The built-in host: its own training loop, for a machine without an arcface_torch checkout, on a CPU or GPUs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .. import distributed
+from ..data.pairs import PairBatch, PairDataset
+from ..errors import TrainingError
+from ..evaluation.protocols.lfw import DecodedPairs, verify
+from ..momentum_encoder import MomentumEncoder
+from ..recipe import Run, not_honoured
+from . import parts, run_state
+from .checkpoint import CheckpointStore
+from .device import pick_device, pick_precision, seed_everything
+from .memory import keep_freed_pages
+from .pair_grid import pair_grid
+from .recording import RunRecorder
+from .schedule import build_schedule
+from .step import TrainStep
+from .weights import export_backbone, load_backbone
+
+LOGGER = logging.getLogger(__name__)
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Train as the recipe says and return the last verification results by name of the set.
+
+    Raises ConfigError, DataError or CheckpointError before the first step when something does not fit, TrainingError
+    after `max_bad_steps` steps in a row without a finite loss and gradient.
+    """
+    if run.train.threads:
+        torch.set_num_threads(run.train.threads)
+    device = pick_device(run.train.device)
+    if device.type == "cpu":
+        keep_freed_pages()
+    with distributed.process_group(device):
+        source, run = parts.open_source(run)
+        total = parts.make_sampler(run).steps_per_epoch * run.num_epoch
+        total = min(total, run.train.max_steps or total)
+        with RunRecorder(run.output, distributed.rank(), run.as_dict(), total, frequent=run.frequent) as recorder:
+            return Trainer(run, source, device, recorder).fit()
+
+
+class Trainer:
+    """A run in progress: the parts, the position in the data, and what is saved of them."""
+
+    def __init__(self, run: Run, source: Any, device: torch.device, recorder: RunRecorder) -> None:
+        self.run, self.device, self.recorder = run, device, recorder
+        rank, ranks = distributed.rank(), distributed.world_size()
+        seed_everything(run.seed, rank)
+        for key, value, reason in not_honoured(run):
+            LOGGER.info("config.%s = %r has no effect here: %s", key, value, reason)
+
+        self.dataset = PairDataset(source, run.degradation, run.seed, on_corrupt=run.data.on_corrupt)
+        self.steps_per_epoch = parts.make_sampler(run).steps_per_epoch
+        dtype = pick_precision(run.train.precision, run.fp16, device)
+        backbone = parts.make_backbone(run, device)
+        if run.init_from:
+            load_backbone(run.init_from, backbone)
+        criterion = parts.make_criterion(run, device, fp16=dtype == torch.float16)
+        optimizer = parts.make_optimizer(run, backbone, criterion)
+        self.scheduler = build_schedule(
+            optimizer,
+            run.train.schedule,
+            run.warmup_epoch * self.steps_per_epoch,
+            run.num_epoch * self.steps_per_epoch,
+            [epoch * self.steps_per_epoch for epoch in run.train.milestones],
+            run.train.gamma,
+        )
+        momentum = MomentumEncoder(backbone, run.qgface.key_momentum) if run.qgface.queue == "momentum" else None
+        self.step = TrainStep(
+            model=self._wrap(backbone),
+            backbone=backbone,
+            criterion=criterion,
+            optimizer=optimizer,
+            scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16, growth_interval=100),
+            key_encoder=momentum,
+            device=device,
+            dtype=dtype,
+            channels_last=run.train.channels_last,
+            accumulate=run.gradient_acc,
+            clip=run.train.clip_grad,
+        )
+        self.store = CheckpointStore(run.output, rank, keep=run.train.keep_checkpoints)
+        self.pair_sets = [DecodedPairs.of(pairs) for pairs in parts.open_pair_sets(run)]
+        self.results: dict[str, Any] = {}
+        self.epoch, self.step_in_epoch, self.global_step, self.bad_in_a_row, self.skipped = 0, 0, 0, 0, 0
+        LOGGER.info(
+            "%d images of %d identities, %d rank(s) on %s, %d steps an epoch",
+            len(source), run.num_classes, ranks, device, self.steps_per_epoch,
+        )  # fmt: skip
+        if run.resume:
+            self._resume()
+        elif self.store.newest.exists():
+            LOGGER.warning("config.resume is False: what %s holds of an earlier run is replaced", run.output)
+
+    def _wrap(self, backbone: nn.Module) -> nn.Module:
+        model = torch.compile(backbone) if self.run.train.compile else backbone
+        model.train()
+        if distributed.world_size() == 1:
+            return model
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, bucket_cap_mb=16)
+
+    def fit(self) -> dict[str, Any]:
+        """Train to the end of the last epoch, or to `max_steps`."""
+        while self.epoch < self.run.num_epoch:
+            sampler = parts.make_sampler(self.run, self.epoch, self.step_in_epoch)
+            for batch in parts.make_loader(self.run, self.dataset, sampler, self.device):
+                self._train_on(batch)
+                if self.global_step == self.run.train.max_steps:
+                    LOGGER.info("stopped after max_steps = %d", self.global_step)
+                    self._save()
+                    return self.results
+            self.epoch, self.step_in_epoch = self.epoch + 1, 0
+            if self.skipped:
+                LOGGER.warning("%d corrupt images were skipped so far and replaced by others", self.skipped)
+            self._save()
+            self._verify()
+        return self.results
+
+    def _train_on(self, batch: PairBatch) -> None:
+        self.global_step, self.step_in_epoch = self.global_step + 1, self.step_in_epoch + 1
+        self.skipped += batch.skipped
+        learning_rate = self.scheduler.get_last_lr()[0]
+        good = self.step(batch, self.global_step)
+        self.scheduler.step()
+        self.bad_in_a_row = 0 if good else self.bad_in_a_row + 1
+        if good:
+            self._record(batch, learning_rate)
+        else:
+            self._complain()
+        train = self.run.train
+        if train.checkpoint_every and self.global_step % train.checkpoint_every == 0:
+            self._save()
+        if self.global_step % self.run.verbose == 0 and self.step_in_epoch < self.steps_per_epoch:
+            self._verify()
+
+    def _record(self, batch: PairBatch, learning_rate: float) -> None:
+        criterion, recorder = self.step.criterion, self.recorder
+        terms = dict(criterion.terms)
+        if criterion.queue is not None and recorder.due(self.global_step):
+            terms["queue_drift"] = criterion.queue.drift(criterion.weight)
+        samples = len(batch.labels) * distributed.world_size()
+        recorder.step(self.global_step, self.epoch, learning_rate, terms, samples, histogram=criterion.u_views)
+        every = self.run.train.pair_grid_every
+        if every and batch.low is not None and self.global_step % every == 1 % every and distributed.rank() == 0:
+            u_high, u_low = criterion.u_views.cpu().chunk(2)
+            grid = pair_grid(batch.high, batch.low, u_high.numpy(), u_low.numpy(), self.run.qgface.b)
+            recorder.images("pairs", grid, self.global_step)
+
+    def _complain(self) -> None:
+        LOGGER.warning(
+            "step %d: loss or gradient is not finite; the step is skipped (%d in a row)",
+            self.global_step, self.bad_in_a_row,
+        )  # fmt: skip
+        if self.bad_in_a_row >= self.run.train.max_bad_steps:
+            last = self.store.newest if self.store.newest.exists() else "none was saved yet"
+            raise TrainingError(
+                f"{self.bad_in_a_row} steps in a row without a finite loss and gradient, to step {self.global_step}. "
+                f"Last good checkpoint: {last}. Lower config.lr, or lengthen config.warmup_epoch, and resume from it"
+            )
+
+    def _verify(self) -> None:
+        with self.recorder.paused():
+            for pairs in self.pair_sets:
+                result = verify(self.step.backbone, pairs, device=self.device)
+                self.results[pairs.name] = result.as_dict()
+                self.recorder.verification(pairs.name, self.results[pairs.name], self.global_step)
+            distributed.barrier()
+
+    def _save(self) -> None:
+        with self.recorder.paused():
+            self.store.save(run_state.collect(self))
+            if distributed.rank() == 0:
+                export_backbone(Path(self.run.output) / "model.pt", self.step.backbone.state_dict())
+            distributed.barrier()
+
+    def _resume(self) -> None:
+        saved = self.store.load_latest()
+        step = distributed.lowest(-1 if saved is None else saved["global_step"], self.device)
+        if saved is not None and saved["global_step"] > step >= 0:  # a rank was stopped before its last save
+            saved = self.store.load_latest(at_most=step)
+        if saved is None or step < 0:
+            LOGGER.info("config.resume is set, but %s holds no checkpoint: this run starts anew", self.run.output)
+            return
+        run_state.restore(self, saved)
+        self.recorder.resume(self.global_step)
+        LOGGER.info("resumed after step %d, in epoch %d", self.global_step, self.epoch)

@@ -1,0 +1,55 @@
+"""Where a run computes and in which precision."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+
+from ..errors import ConfigError
+
+LOGGER = logging.getLogger(__name__)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `config.qgface.train.device` names; "auto": this rank's GPU where there is one, else the CPU.
+
+    Raises ConfigError when a GPU is named and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(f"config.qgface.train.device is {name!r}, but torch sees no GPU: use 'auto' or 'cpu'")
+        if device.index is None:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    return device
+
+
+def pick_precision(precision: str, fp16: bool, device: torch.device) -> torch.dtype:
+    """The type of the backbone's arithmetic. `config.fp16` is float16; float16 needs a GPU, a CPU takes float32 instead
+    and says so in the log."""
+    dtype = torch.float16 if fp16 and precision == "float32" else DTYPES[precision]
+    if dtype == torch.float16 and device.type != "cuda":
+        LOGGER.warning("float16 needs a GPU: this run computes in float32 on %s", device)
+        return torch.float32
+    return dtype
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    """The context that the backbone runs in."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+
+
+def seed_everything(seed: int, rank: int) -> None:
+    """Seed Python, NumPy and torch: every rank differently, so that sampled centres differ between shards."""
+    random.seed(seed + rank)
+    np.random.seed((seed + rank) % 2**32)  # noqa: NPY002 - libraries may draw from the global generator
+    torch.manual_seed(seed + rank)

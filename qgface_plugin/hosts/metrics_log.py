@@ -1,0 +1,56 @@
+"""metrics.jsonl: one JSON object a line, each step once, whatever was resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class MetricsLog:
+    """Appends lines to `path`; lines after `start_step`, from a run that this one takes over, are dropped first.
+
+    `kept`: the lines that stay, as dicts. A last line cut short by a kill is dropped too.
+    """
+
+    def __init__(self, path: str | Path, start_step: int = 0) -> None:
+        path = Path(path)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        parsed = [line for line in map(_parse, lines) if line is not None]
+        self.kept = [line for line in parsed if line["step"] <= start_step and start_step > 0]
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(map(_spell, self.kept)), encoding="utf-8")
+        os.replace(temporary, path)
+        self._file = open(path, "a", encoding="utf-8")
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append one line with at least an int `step`; numbers that are not finite become null, as JSON has none."""
+        self._file.write(_spell(line))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; nothing can be written any more."""
+        self._file.close()
+
+
+def _spell(line: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(line), allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None

@@ -1,0 +1,76 @@
+"""Learning rate over a run: a factor of the base rate for every step, as pure functions and as a torch scheduler."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import torch
+
+from ..errors import ConfigError
+
+KINDS = ("polynomial", "step")
+
+
+def warmup_factor(step: int, warmup_steps: int) -> float:
+    """Linear warm-up: step / warmup_steps, then 1.
+
+    Step 0 uses the whole base rate with or without a warm-up: arcface_torch's scheduler leaves the first step at the
+    rate that the optimizer was built with.
+    """
+    return step / warmup_steps if 0 < step < warmup_steps else 1.0
+
+
+def polynomial_factor(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Warm-up, then a straight line from 1 at `warmup_steps` to 0 at `total_steps` (arcface_torch, power 1).
+
+    A warm-up that fills the whole run has no line: the factor stays where it was at `total_steps`.
+    """
+    if step <= warmup_steps or warmup_steps >= total_steps:
+        return warmup_factor(min(step, total_steps), warmup_steps)
+    return max(0.0, (total_steps - step) / (total_steps - warmup_steps))
+
+
+def step_factor(step: int, warmup_steps: int, milestone_steps: Sequence[int], gamma: float) -> float:
+    """Warm-up, times gamma for every milestone m with m <= step; the milestones ascend."""
+    return warmup_factor(step, warmup_steps) * gamma ** bisect_right(milestone_steps, step)
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer,
+    kind: str,
+    warmup_steps: int,
+    total_steps: int,
+    milestone_steps: Sequence[int] = (),
+    gamma: float = 0.1,
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """A scheduler for `optimizer`, to be stepped once after every global step; each group keeps its own base rate.
+
+    Parameters
+    ----------
+    kind : "polynomial" or "step"
+    warmup_steps, total_steps : in global steps
+    milestone_steps : ascending global steps from which on the rate is divided (kind "step" only)
+    gamma : factor at every milestone, above 0
+
+    Raises ConfigError naming the value that cannot be used.
+    """
+    milestones = list(milestone_steps)
+    if kind not in KINDS:
+        raise ConfigError(f"the schedule kind is {kind!r}: it must be one of {', '.join(map(repr, KINDS))}")
+    if total_steps < 1 or warmup_steps < 0:
+        raise ConfigError(
+            f"the schedule has {total_steps} steps with {warmup_steps} of warm-up: it needs at least one step (is the "
+            "data set smaller than one global batch?) and a warm-up of 0 or more"
+        )
+    if milestones != sorted(milestones) or any(m < 1 for m in milestones):
+        raise ConfigError(f"the schedule's milestones are {milestones}: they must be ascending steps of at least 1")
+    if not gamma > 0:
+        raise ConfigError(f"the schedule's gamma is {gamma}: it must be above 0")
+
+    def factor(step: int) -> float:
+        if kind == "polynomial":
+            return polynomial_factor(step, warmup_steps, total_steps)
+        return step_factor(step, warmup_steps, milestones, gamma)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -1,0 +1,72 @@
+"""One training step of the built-in host: forward, backward, update; a step that is not finite changes no weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from .. import distributed
+from ..data.pairs import PairBatch, concatenate, normalise
+from ..momentum_encoder import MomentumEncoder
+from ..partial_fc import QGPartialFC
+from .device import autocast
+
+
+@dataclass
+class TrainStep:
+    """Everything that a step changes. `model` is what is called: the backbone, wrapped by DDP or torch.compile.
+
+    accumulate: steps whose gradients are summed before an update (arcface_torch's gradient_acc);
+    clip: largest norm of the backbone's gradient, 0 for no limit.
+    """
+
+    model: nn.Module
+    backbone: nn.Module
+    criterion: QGPartialFC
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    key_encoder: MomentumEncoder | None
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool = False
+    accumulate: int = 1
+    clip: float = 5.0
+
+    def __call__(self, batch: PairBatch, global_step: int) -> bool:
+        """Train on this rank's batch as step `global_step` (from 1). False when loss or gradient was not finite:
+        then weights and optimiser are as before, and the gradients collected so far are dropped."""
+        images, labels = concatenate(batch.to(self.device, non_blocking=True))
+        images = normalise(images)
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with autocast(self.device, self.dtype):
+            embeddings = self.model(images)
+            keys = self.key_encoder(images) if self.key_encoder is not None else None
+        loss: Tensor = self.criterion(embeddings, labels, keys)
+        if not bool(loss.isfinite()):  # the loss is global: every rank decides alike
+            self.optimizer.zero_grad()
+            return False
+        self.scaler.scale(loss).backward()
+        return self._update() if global_step % self.accumulate == 0 else True
+
+    def _update(self) -> bool:
+        self.scaler.unscale_(self.optimizer)
+        norms = torch.stack([get_total_norm(gradients(module)) for module in (self.backbone, self.criterion)])
+        finite = distributed.everywhere(bool(norms.isfinite().all()), self.device)
+        if finite:
+            if self.clip:
+                clip_grads_with_norm_(self.backbone.parameters(), self.clip, norms[0])
+            self.scaler.step(self.optimizer)
+            if self.key_encoder is not None:
+                self.key_encoder.update(self.backbone)
+        self.scaler.update(None if finite else self.scaler.get_scale() * self.scaler.get_backoff_factor())
+        self.optimizer.zero_grad()
+        return finite
+
+
+def gradients(module: nn.Module) -> list[Tensor]:
+    """The gradients that a module's parameters have now."""
+    return [p.grad for p in module.parameters() if p.grad is not None]

@@ -1,0 +1,32 @@
+"""The key encoder of the momentum queue (MoCo, He et al. 2020, eq. 2): a moving average of the backbone."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class MomentumEncoder(nn.Module):
+    """theta_k <- m theta_k + (1 - m) theta_q; no gradient ever reaches it.
+
+    Parameters are averaged. Running statistics of batch normalisation are the encoder's own: it sees the same images
+    in the same mode as the backbone.
+    """
+
+    def __init__(self, backbone: nn.Module, momentum: float = 0.999) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.encoder = copy.deepcopy(backbone).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, backbone: nn.Module) -> None:
+        """Move the parameters towards those of `backbone`, once after each optimiser step."""
+        for key, query in zip(self.encoder.parameters(), backbone.parameters(), strict=True):
+            key.lerp_(query.detach(), 1.0 - self.momentum)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Keys (N, d): raw embeddings of images (N, 3, 112, 112)."""
+        return self.encoder(images)

@@ -1,0 +1,93 @@
+"""What a recipe sets for the data and for the built-in host: `config.qgface.data`, `.train`, `.degradation`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .config import knob
+from .data.policy import PRESETS, DegradationPolicy
+from .errors import ConfigError
+from .schema import as_mapping, check_fields, from_mapping, near_matches
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How the training faces are read. Raises ConfigError on a value outside its range."""
+
+    source: str = knob("recordio", "kind of data that config.rec names", choices=("recordio", "folder"))
+    on_corrupt: str = knob("error", "an unreadable image: stop, or skip and count it", choices=("error", "skip"))
+
+    def __post_init__(self) -> None:
+        check_fields(self, "config.qgface.data")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the built-in host has beyond arcface_torch's loop. Raises ConfigError on a value that cannot be used."""
+
+    # learning rate
+    schedule: str = knob(
+        "polynomial", "decay: to 0 at the end, or by gamma at milestones", choices=("polynomial", "step")
+    )
+    milestones: tuple[int, ...] = knob((), "epochs after which the rate is multiplied by gamma (schedule = step)")
+    gamma: float = knob(0.1, "factor of the rate at a milestone", above=0.0, high=1.0)
+
+    # arithmetic
+    precision: str = knob(
+        "float32",
+        "type of the backbone's arithmetic; config.fp16 = True also selects float16",
+        choices=("float32", "bfloat16", "float16"),
+    )
+    device: str = knob("auto", "auto (a GPU if there is one), cpu, cuda, cuda:0, ...")
+    channels_last: bool = knob(False, "memory layout of images and convolutions")
+    compile: bool = knob(False, "the backbone goes through torch.compile")
+    threads: int | None = knob(None, "CPU threads of torch; None: torch's default", low=1)
+
+    # model and step
+    features_bias: bool = knob(True, "bias of the last BatchNorm: arcface_torch has one, AdaFace has none")
+    clip_grad: float = knob(5.0, "largest norm of the backbone's gradient; 0: not clipped", low=0.0)
+    max_bad_steps: int = knob(10, "steps in a row without a finite loss and gradient before the run stops", low=1)
+    max_steps: int | None = knob(None, "stop after this many steps; None: after config.num_epoch", low=1)
+
+    # what is written
+    checkpoint_every: int = knob(0, "steps between checkpoints; 0: at the end of an epoch only", low=0)
+    keep_checkpoints: int = knob(2, "checkpoints that are kept: the newest and the ones before it", low=1)
+    pair_grid_every: int = knob(1000, "steps between TensorBoard grids of training pairs; 0: none", low=0)
+
+    def __post_init__(self) -> None:
+        where = "config.qgface.train"
+        check_fields(self, where)
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"{where}.device is {self.device!r}: it must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
+        steps = list(self.milestones)
+        if steps != sorted(set(steps)) or any(epoch < 1 for epoch in steps):
+            raise ConfigError(f"{where}.milestones is {self.milestones}: ascending epochs from 1 on")
+        if (self.schedule == "step") != bool(steps):
+            advice = "name the epochs" if not steps else "set schedule = 'step', or milestones = ()"
+            raise ConfigError(f"{where}.schedule is {self.schedule!r} with milestones {self.milestones}: {advice}")
+
+
+def degradation_policy(value: Any) -> DegradationPolicy | None:
+    """The policy of the degraded view from `config.qgface.degradation` (DESIGN section 5).
+
+    value: "ours", "adaface", None (single views, no pairs), or a group of settings such as
+    `dict(policy="ours", jpeg_quality=60)` that change a preset ("ours" when `policy` is left out).
+    Raises ConfigError naming an unknown preset or key.
+    """
+    where = "config.qgface.degradation"
+    if value is None or isinstance(value, DegradationPolicy):
+        return value
+    if isinstance(value, str):
+        value = {"policy": value}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} is {value!r}: it must be 'ours', 'adaface', None or a group of settings")
+    given = as_mapping(value, where)
+    name = given.pop("policy", "ours")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"{where}.policy is {name!r} and unknown: {near_matches(str(name), PRESETS)}")
+    preset = {f.name: getattr(PRESETS[name], f.name) for f in fields(DegradationPolicy)}
+    return from_mapping(DegradationPolicy, {**preset, **given}, where, also_known=("policy",))

@@ -1,0 +1,150 @@
+"""A run's resolved settings: arcface_torch's keys with their names and defaults, and QGFace's groups beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .config import QGFaceConfig, knob
+from .data.policy import OURS, DegradationPolicy
+from .errors import ConfigError
+from .options import DataOptions, TrainOptions
+from .schema import check_fields
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a recipe says after defaults and checks. Raises ConfigError on values that cannot be used together."""
+
+    # model
+    network: str = knob("r50", "backbone: r18, r34, r50, r100, r200, mbf, ...")
+    embedding_size: int = knob(512, "d, entries of an embedding", low=1)
+    init_from: str | None = knob(None, "model.pt of another run to start from; not `resume`")
+    # class centres
+    margin_list: tuple[float, float, float] = knob((1.0, 0.5, 0.0), "arcface_torch's margins (its own head only)")
+    sample_rate: float = knob(1.0, "share of the class centres that compete in a step", above=0.0, high=1.0)
+    interclass_filtering_threshold: float = knob(0.0, "cosine above which a negative is dropped; 0: none", low=0.0)
+    # data
+    rec: str | tuple[str, ...] | None = knob(None, "folder with train.rec, or several; DATA_ROOT overrides it")
+    num_classes: int | None = knob(None, "n; None: what the data says", low=2)
+    num_image: int | None = knob(None, "images an epoch; None: what the data says", low=1)
+    val_targets: tuple[str, ...] = knob((), "pair sets to verify on: lfw for lfw.bin beside the data, ...")
+    num_workers: int = knob(2, "processes that decode and degrade, a rank", low=0)
+    dali: bool = knob(False, "read with NVIDIA DALI")
+    dali_aug: bool = knob(False, "augment with NVIDIA DALI")
+    # optimisation
+    optimizer: str = knob("sgd", "", choices=("sgd", "adamw"))
+    lr: float = knob(0.1, "learning rate", above=0.0)
+    momentum: float = knob(0.9, "of SGD", low=0.0, high=1.0)
+    weight_decay: float = knob(5e-4, "", low=0.0)
+    batch_size: int = knob(128, "images a rank and step; each is seen twice", low=2)
+    gradient_acc: int = knob(1, "steps whose gradients are summed before an update", low=1)
+    num_epoch: int = knob(20, "passes over the data", low=1)
+    warmup_epoch: int = knob(0, "epochs over which the rate rises to lr", low=0)
+    fp16: bool = knob(False, "float16 arithmetic on a GPU")
+    seed: int = knob(2048, "of everything random", low=0)
+    # what is written, and when
+    output: str = knob("work_dirs/run", "folder of the run; None in a recipe: work_dirs/<its name>")
+    resume: bool = knob(False, "go on from the newest checkpoint in `output`")
+    save_all_states: bool = knob(False, "save what a resume needs")
+    verbose: int = knob(2000, "steps between verifications", low=1)
+    frequent: int = knob(10, "steps between log lines", low=1)
+    notes: str | None = knob(None, "free text, kept in recipe.json")
+    # Weights & Biases
+    using_wandb: bool = knob(False, "log to Weights & Biases")
+    wandb_key: str | None = knob(None, "a secret: never written to a file")
+    suffix_run_name: str | None = knob(None, "")
+    wandb_entity: str = knob("entity", "")
+    wandb_project: str = knob("project", "")
+    wandb_log_all: bool = knob(True, "")
+    save_artifacts: bool = knob(False, "")
+    wandb_resume: bool = knob(False, "")
+    # QGFace's own
+    host: str | None = knob(None, "an arcface_torch checkout to train with; None: the built-in loop")
+    qgface: QGFaceConfig = knob(QGFaceConfig(), "the method")
+    degradation: DegradationPolicy | None = knob(OURS, "the degraded view; None: single views")
+    data: DataOptions = knob(DataOptions(), "how faces are read")
+    train: TrainOptions = knob(TrainOptions(), "the built-in host")
+    name: str = knob("run", "the recipe's file name without .py")
+    set_keys: frozenset[str] = knob(frozenset(), "the keys of `config` that the recipe set itself")
+
+    def __post_init__(self) -> None:
+        check_fields(self, "config")
+        for key in ("margin_list", "val_targets", "rec"):
+            value = getattr(self, key)
+            object.__setattr__(self, key, tuple(value) if isinstance(value, list) else value)
+        if self.rec is not None and not (self.rec and all(self.rec)):
+            raise ConfigError(f"config.rec is {self.rec!r}: name at least one folder, and no empty name")
+        if self.warmup_epoch > self.num_epoch:
+            raise ConfigError(
+                f"config.warmup_epoch is {self.warmup_epoch}: more than config.num_epoch = {self.num_epoch}"
+            )
+        milestones = self.train.milestones
+        if milestones and milestones[-1] >= self.num_epoch:
+            raise ConfigError(
+                f"config.qgface.train.milestones is {milestones}: the last one must be before the end of training, "
+                f"config.num_epoch = {self.num_epoch}"
+            )
+        if self.degradation is None and self.qgface.queue != "none":
+            raise ConfigError(
+                f"config.qgface.degradation is None (single views), but config.qgface.queue is {self.qgface.queue!r}: "
+                "contrast needs pairs. Set queue = 'none', or a degradation"
+            )
+        if self.fp16 and self.train.precision == "bfloat16":
+            raise ConfigError("config.fp16 is True, but config.qgface.train.precision is 'bfloat16': set fp16 = False")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every setting as JSON has it (tuples are lists), for recipe.json and for comparing runs; no secret."""
+        values = {key: value for key, value in asdict(self).items() if key != "set_keys"}
+        values["wandb_key"] = self.wandb_key and "(set)"
+        return json.loads(json.dumps(values))
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line for each key that differs, groups with dots: 'lr: 0.1 in the checkpoint, 0.2 in the recipe'.
+
+    before: the settings in the checkpoint; now: the recipe's. Both as `Run.as_dict` gives them.
+    """
+    then, new = _flat(before), _flat(now)
+    return [
+        f"{key}: {then.get(key, 'absent')} in the checkpoint, {new.get(key, 'absent')} in the recipe"
+        for key in sorted(then.keys() | new.keys())
+        if then.get(key) != new.get(key)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = repr(list(value) if isinstance(value, tuple) else value)
+    return flat
+
+
+_WANDB = ("wandb_key", "suffix_run_name", "wandb_entity", "wandb_project", "wandb_log_all", "wandb_resume")
+
+
+def not_honoured(run: Run) -> list[tuple[str, Any, str]]:
+    """(key, value, reason) of arcface_torch's keys that the recipe sets and the built-in host does not honour.
+
+    A key set to "off" asks for nothing and is not named; nor are the details of a logger that is off.
+    """
+    wandb = "the built-in host logs to TensorBoard and files only"
+    reasons = {
+        "margin_list": "the margin comes from config.qgface.margin and config.qgface.m",
+        "interclass_filtering_threshold": "the built-in host drops no negatives",
+        "dali": "the built-in host reads RecordIO itself",
+        "dali_aug": "the augmentation is config.qgface.degradation",
+        "using_wandb": wandb,
+        "save_artifacts": wandb,
+    }
+    if run.using_wandb:
+        reasons.update(dict.fromkeys(_WANDB, wandb))
+    found = [(key, getattr(run, key), why) for key, why in reasons.items() if key in run.set_keys and getattr(run, key)]
+    if "save_all_states" in run.set_keys and not run.save_all_states:
+        found.append(("save_all_states", False, "the built-in host always saves what a resume needs"))
+    return [(key, "(set)" if key == "wandb_key" else value, why) for key, value, why in found]

@@ -1,0 +1,230 @@
+"""QGFace in float64 loops, written from the paper and DESIGN sections 2 and 2.1. Nothing of the package is used here.
+
+One number at a time, so that each line can be read against its equation. `Reference` is one process that sees the
+whole global batch; what it computes must not depend on how many ranks the package runs on.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+PAPER = {
+    "c": 0.333,
+    "stats_momentum": 0.01,
+    "stats_start": "first_batch",
+    "sigma_rule": "floor",
+    "b": 0.2,
+    "classification_gate": "exact",
+    "contrastive_gate": "exact",
+    "margin": "adaface",
+    "s": 64.0,
+    "m": 0.4,
+    "cosine_rule": "exact",
+    "queue": "proxy",
+    "queue_size": None,
+    "contrastive_weight": 1.0,
+    "positive_in_denominator": True,
+    "same_identity": "remove",
+    "renormalise": True,
+    "coupling": "degraded_to_original",
+    "detach_key": True,
+    "queue_rescale": False,
+}
+AUTHORS = PAPER | {
+    "stats_start": "zero",
+    "sigma_rule": "add",
+    "classification_gate": "sigmoid",
+    "contrastive_gate": "zero_logits",
+    "cosine_rule": "clamp",
+    "same_identity": "zero",
+    "renormalise": False,
+    "coupling": "both",
+    "detach_key": False,
+    "queue_rescale": True,
+}
+
+
+def clip(x: float, low: float, high: float) -> float:
+    return min(max(x, low), high)
+
+
+def norm(v: np.ndarray) -> float:
+    return math.sqrt(sum(float(x) ** 2 for x in v))
+
+
+def unit(v: np.ndarray) -> np.ndarray:
+    return v / norm(v)
+
+
+def dot(v: np.ndarray, w: np.ndarray) -> float:
+    return sum(float(x) * float(y) for x, y in zip(v, w, strict=True))
+
+
+def log_sum_exp(values: list[float]) -> float:
+    """log of the sum of e^value; minus infinity for no values."""
+    if not values:
+        return -math.inf
+    top = max(values)
+    return top + math.log(sum(math.exp(value - top) for value in values))
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def sample_std(values: list[float]) -> float:
+    middle = mean(values)
+    return math.sqrt(sum((value - middle) ** 2 for value in values) / (len(values) - 1))
+
+
+def indicator(z: float, mu: float, sigma: float, c: float, sigma_rule: str = "floor") -> float:
+    """Eq. 1."""
+    divisor = max(sigma, 1e-3) if sigma_rule == "floor" else sigma + 1e-3
+    return clip((clip(z, 1e-3, 100.0) - mu) * c / divisor, -1.0, 1.0)
+
+
+def target(margin: str, cosine: float, zhat: float, m: float) -> float:
+    """Cosine of the own class after the margin: eqs. 6-10 for adaface."""
+    if margin == "softmax":
+        return cosine
+    if margin == "cosface":
+        return cosine - m
+    theta = math.acos(cosine)
+    if margin == "arcface":
+        return math.cos(clip(theta + m, 1e-3, math.pi - 1e-3))
+    return math.cos(clip(theta - m * zhat, 1e-3, math.pi - 1e-3)) - (m * zhat + m)
+
+
+def cross_entropy(cosines: list[float], label: int, zhat: float, o: dict) -> float:
+    """-log P_y of one row from its cosines to all class centres; 0 where its gate leaves it out."""
+    u = (zhat + 1.0) / 2.0
+    if o["classification_gate"] == "exact" and o["b"] > 0 and not u > o["b"]:
+        return 0.0
+    if o["cosine_rule"] == "clamp":
+        cosines = [clip(cosine, -0.999, 0.999) for cosine in cosines]
+    logits = [o["s"] * cosine for cosine in cosines]
+    logits[label] = o["s"] * target(o["margin"], cosines[label], zhat, o["m"])
+    if o["classification_gate"] == "sigmoid" and o["b"] > 0:
+        factor = 1.0 / (1.0 + math.exp(-(zhat + 2.0 * (0.5 - o["b"])) * o["s"]))
+        logits = [factor * logit for logit in logits]
+    return log_sum_exp(logits) - logits[label]
+
+
+def contrastive(query, key, negatives: list[np.ndarray], same: list[bool], u_pair: float, o: dict) -> float:
+    """Eqs. 13-14 of one query; `same` marks the entries of its own identity."""
+    gate, b = o["contrastive_gate"], o["b"]
+    if gate == "exact" and not u_pair <= b:
+        return 0.0
+    if gate == "zero_logits" and b > 0 and not u_pair < b:
+        return math.log(1 + len(negatives))
+    cosines = [dot(query, negative) for negative in negatives]
+    positive = dot(query, key)
+    if not o["renormalise"]:
+        cosines, positive = [clip(cosine, -1.0, 1.0) for cosine in cosines], clip(positive, -1.0, 1.0)
+    if o["same_identity"] == "zero":
+        logits = [0.0 if own else o["s"] * cosine for cosine, own in zip(cosines, same, strict=True)]
+    else:
+        logits = [o["s"] * cosine for cosine, own in zip(cosines, same, strict=True) if not own]
+    if not logits:
+        return 0.0
+    if o["positive_in_denominator"]:
+        logits = [o["s"] * positive, *logits]
+    return log_sum_exp(logits) - o["s"] * positive
+
+
+def refreshed(feature: np.ndarray, old_centre: np.ndarray, new_centre: np.ndarray) -> np.ndarray:
+    """Section III-C."""
+    return feature + norm(feature) / norm(old_centre) * (new_centre - old_centre)
+
+
+@dataclass
+class Reference:
+    """Statistics, queue and both terms over a run. `step` takes one global batch, originals first.
+
+    The quantities that no gradient goes through (zhat, keys, queue) are frozen by `step`; `losses` recomputes the two
+    terms from moved features and centres with those frozen, so that finite differences of it are the gradient.
+    """
+
+    options: dict
+    mu: float | None = None
+    sigma: float | None = None
+    entries: list[tuple[np.ndarray, int, np.ndarray]] = field(default_factory=list)  # newest first
+    zhat: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.options["stats_start"] == "zero":
+            self.mu = self.sigma = 0.0
+
+    def observe(self, norms: list[float]) -> None:
+        if len(norms) < 2:
+            return
+        norms = [clip(z, 1e-3, 100.0) for z in norms]
+        weight = self.options["stats_momentum"] if self.mu is not None else 1.0
+        self.mu = (1 - weight) * (self.mu or 0.0) + weight * mean(norms)
+        self.sigma = (1 - weight) * (self.sigma or 0.0) + weight * sample_std(norms)
+
+    def enqueue(self, features: list[np.ndarray], labels: list[int], centres: np.ndarray, classes: int) -> None:
+        newest = [(f, y, centres[y].copy()) for f, y in zip(features, labels, strict=True)]
+        kind, size = self.options["queue"], self.options["queue_size"] or classes
+        self.entries = newest if kind == "batch" else (newest + self.entries)[:size]
+
+    def negatives(self, centres: np.ndarray) -> list[np.ndarray]:
+        """Every live entry as the contrast sees it now, newest first."""
+        now = [f if self.options["queue"] != "proxy" else refreshed(f, old, centres[y]) for f, y, old in self.entries]
+        return [unit(f) for f in now] if self.options["renormalise"] else now
+
+    def step(self, features, labels, centres, keys=None) -> tuple[float, float]:
+        o = self.options
+        norms = [norm(h) for h in features]
+        self.observe(norms)
+        self.zhat = [indicator(z, self.mu, self.sigma, o["c"], o["sigma_rule"]) for z in norms]
+        self.labels = [int(y) for y in labels]
+        self.given = None if keys is None else [unit(k) for k in keys]
+        self.keys = self.given or [unit(h) for h in features]
+        self.queue = []
+        if o["queue"] != "none":
+            self.enqueue(self.keys, self.labels, centres, len(centres))
+            self.queue = self.negatives(centres)
+        return self.losses(features, centres)
+
+    def losses(self, features, centres) -> tuple[float, float]:
+        """(classification, contrastive), each the mean over all of its rows."""
+        o, rows = self.options, len(features)
+        h, w = [unit(x) for x in features], [unit(x) for x in centres]
+        classification = [
+            cross_entropy([dot(h[i], wj) for wj in w], self.labels[i], self.zhat[i], o) for i in range(rows)
+        ]
+        if o["queue"] == "none":
+            return mean(classification), 0.0
+        keys = self.keys if o["detach_key"] or self.given else h
+        half, contrasts = rows // 2, []
+        for i in range(half):
+            u_pair = (min(self.zhat[i], self.zhat[i + half]) + 1.0) / 2.0
+            same = [y == self.labels[i] for _, y, _ in self.entries]
+            contrasts.append(contrastive(h[i + half], keys[i], self.queue, same, u_pair, o))
+            if o["coupling"] == "both":
+                contrasts.append(contrastive(h[i], keys[i + half], self.queue, same, u_pair, o))
+        term = mean(contrasts)
+        return mean(classification), term * math.log(129) / math.log(1 + len(self.queue)) if o[
+            "queue_rescale"
+        ] else term
+
+    def gradients(self, features, centres, step: float = 1e-6) -> tuple[np.ndarray, np.ndarray]:
+        """d loss / d features and d loss / d centres, by central differences of `losses`."""
+        out = []
+        for moving in (features, centres):
+            gradient = np.zeros_like(moving)
+            for index in np.ndindex(*moving.shape):
+                shift = np.zeros_like(moving)
+                shift[index] = step
+                low, high = (
+                    self.losses(features + d, centres) if moving is features else self.losses(features, centres + d)
+                    for d in (-shift, shift)
+                )
+                total = [a + self.options["contrastive_weight"] * b for a, b in (low, high)]
+                gradient[index] = (total[1] - total[0]) / (2 * step)
+            out.append(gradient)
+        return out[0], out[1]

@@ -1,0 +1,50 @@
+"""What is refused before a loss is computed, and what the message says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qgface_plugin.batch_check import check_batch
+
+WANTED = {"dim": 3, "num_classes": 5, "views": 2, "needs_keys": False}
+FINE = (torch.zeros(4, 3), torch.tensor([1, 4, 1, 4]), None)
+
+
+def test_a_batch_of_pairs_passes():
+    check_batch(*FINE, **WANTED)
+    check_batch(FINE[0], FINE[1].view(-1, 1), None, **WANTED)
+    check_batch(FINE[0], FINE[1], torch.zeros(4, 3), **WANTED | {"needs_keys": True})
+
+
+def test_single_views_need_no_partner():
+    check_batch(torch.zeros(3, 3), torch.tensor([0, 1, 2]), None, **WANTED | {"views": 1})
+
+
+@pytest.mark.parametrize(
+    "embeddings, labels, keys, wanted, message",
+    [
+        (torch.zeros(4, 2), FINE[1], None, {}, r"embeddings have shape \(4, 2\): expected \(rows, 3\)"),
+        (torch.zeros(4), FINE[1], None, {}, r"embeddings have shape \(4,\): expected \(rows, 3\)"),
+        (torch.zeros(()), FINE[1], None, {}, r"embeddings have shape \(\): expected \(rows, 3\)"),
+        (torch.zeros(4, 3), torch.zeros(3), None, {}, "4 embeddings but 3 labels"),
+        (torch.zeros(3, 3), torch.zeros(3), None, {}, "a batch of 3 rows is not made of pairs: expected B originals"),
+        (torch.zeros(0, 3), torch.zeros(0), None, {}, "a batch of 0 rows"),
+        (torch.zeros(0, 3), torch.zeros(0), None, {"views": 1}, "a batch of 0 rows"),
+        (FINE[0], torch.tensor([1, 5, 1, 5]), None, {}, r"labels run from 1 to 5: expected \[0, 5\)"),
+        (FINE[0], torch.tensor([-1, 4, -1, 4]), None, {}, r"labels run from -1 to 4: expected \[0, 5\)"),
+        (FINE[0], torch.tensor([1, 4, 4, 1]), None, {}, "labels of rows 0..B-1 and B..2B-1 differ"),
+        (FINE[0], torch.tensor([1, 1, 4, 4]), None, {}, "both views of an image must stand B rows apart"),
+        (*FINE, {"needs_keys": True}, r"queue='momentum' needs keys of shape \(4, 3\), got none"),
+        (
+            *FINE[:2],
+            torch.zeros(4, 2),
+            {"needs_keys": True},
+            r"needs keys of shape \(4, 3\), got keys of shape \(4, 2\)",
+        ),
+        (*FINE[:2], torch.zeros(4, 3), {}, "keys were given, but only queue='momentum' takes them"),
+    ],
+)
+def test_message(embeddings, labels, keys, wanted, message):
+    with pytest.raises(ValueError, match=message):
+        check_batch(embeddings, labels, keys, **WANTED | wanted)

@@ -1,0 +1,64 @@
+"""A data set and a backbone small enough that a training loop takes a second: noise faces, one linear layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from qgface_plugin.data.bins import write_bin
+from qgface_plugin.data.images import encode_jpeg
+from qgface_plugin.data.recordio import Header, RecordWriter, pack
+from qgface_plugin.run import Run
+
+IDENTITIES, IMAGES = 6, 8
+
+
+def face(identity: int, image: int) -> np.ndarray:
+    """An identity is a coarse pattern, an image of it the pattern with noise. uint8 (112, 112, 3)."""
+    pattern = np.random.default_rng(identity).integers(40, 216, (7, 7, 3))
+    noise = np.random.default_rng((identity, image)).integers(-30, 31, (112, 112, 3))
+    return (np.kron(pattern, np.ones((16, 16, 1), dtype=int)) + noise).clip(0, 255).astype(np.uint8)
+
+
+def write_faces(folder: Path, corrupt: int | None = None) -> Path:
+    """train.rec/.idx with IDENTITIES x IMAGES faces and dev.bin with 20 pairs; `corrupt`: key of a broken image."""
+    folder.mkdir(parents=True)
+    with RecordWriter(folder / "train.rec", folder / "train.idx") as writer:
+        for key in range(IDENTITIES * IMAGES):
+            encoded = encode_jpeg(face(key // IMAGES, key), 95)
+            writer.write(
+                key, pack(Header(0, float(key // IMAGES), key, 0), encoded[:200] if key == corrupt else encoded)
+            )
+    pairs = [(i % IDENTITIES, 100 + i, (i + i % 2) % IDENTITIES, 200 + i) for i in range(20)]
+    images = [encode_jpeg(face(who, which), 95) for a, x, b, y in pairs for who, which in ((a, x), (b, y))]
+    write_bin(folder / "dev.bin", images, [a == b for a, _, b, _ in pairs])
+    return folder
+
+
+class TinyBackbone(nn.Module):
+    """Mean colours of 16 x 16 blocks, then one layer. Images (B, 3, 112, 112) -> (B, d)."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3 * 49, num_features)
+        self.norm = nn.BatchNorm1d(num_features)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.layer(nn.functional.avg_pool2d(images, 16).flatten(1)))
+
+
+def tiny_model(name: str, num_features: int, features_bias: bool) -> nn.Module:
+    """Stands in for `backbones.get_model`."""
+    return TinyBackbone(num_features)
+
+
+def tiny_run(folder: Path, **changes) -> Run:
+    """A run over `folder`/data into `folder`/out; `changes` are fields of Run."""
+    settings = dict(
+        rec=str(folder / "data"), output=str(folder / "out"), embedding_size=8, batch_size=8, num_epoch=2, lr=0.05,
+        num_workers=0, frequent=1, seed=3,
+    )  # fmt: skip
+    return Run(**{**settings, **changes})

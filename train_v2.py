@@ -1,0 +1,35 @@
+"""Train a face encoder: the name and command line of arcface_torch's trainer, for QGFace's recipes.
+
+torchrun --nproc_per_node=4 train_v2.py recipes/qgface_r34.py
+python train_v2.py recipes/quickstart.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from qgface_plugin.errors import CheckpointError, ConfigError, DataError, TrainingError
+from qgface_plugin.hosts import run_recipe
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0: trained; 1: training could not go on; 2: the recipe, data or checkpoint does not fit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "config", metavar="RECIPE", help="Python file with an EasyDict `config`, such as recipes/quickstart.py"
+    )
+    recipe = parser.parse_args(arguments).config
+    try:
+        run_recipe(recipe)
+    except (ConfigError, DataError, CheckpointError) as error:
+        print(f"train_v2.py: {error}", file=sys.stderr)
+        return 2
+    except TrainingError as error:
+        print(f"train_v2.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
