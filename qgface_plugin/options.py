@@ -17,8 +17,15 @@ from .schema import as_mapping, check_fields, from_mapping, near_matches
 class DataOptions:
     """How the training faces are read. Raises ConfigError on a value outside its range."""
 
-    source: str = knob("recordio", "kind of data that config.rec names", choices=("recordio", "folder"))
+    source: str = knob(
+        "recordio",
+        "what config.rec names: RecordIO files, an image folder, or a folder to draw procedural faces into",
+        choices=("recordio", "folder", "procedural"),
+    )
     on_corrupt: str = knob("error", "an unreadable image: stop, or skip and count it", choices=("error", "skip"))
+    identities: int = knob(200, "source = procedural: persons to draw", low=2)
+    images_per_identity: int = knob(20, "source = procedural: pictures of each", low=1)
+    pairs: int = knob(400, "source = procedural: verification pairs of unseen persons", low=2)
 
     def __post_init__(self) -> None:
         check_fields(self, "config.qgface.data")

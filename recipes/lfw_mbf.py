@@ -14,8 +14,8 @@ config.embedding_size = 512
 config.rec = "../shared/data/lfw/train"
 config.val_targets = ["lfw_dev"]
 
-config.batch_size = 32
-config.num_epoch = 5
+config.batch_size = 16
+config.num_epoch = 4
 config.optimizer = "sgd"
 config.lr = 0.05
 config.momentum = 0.9
@@ -26,4 +26,4 @@ config.qgface = edict()
 config.qgface.queue = "proxy"
 config.qgface.b = 0.2
 config.qgface.degradation = "ours"
-config.qgface.train = edict(schedule="step", milestones=(3, 4), features_bias=False, pair_grid_every=50)
+config.qgface.train = edict(features_bias=False, channels_last=True, pair_grid_every=100)

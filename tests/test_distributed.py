@@ -107,6 +107,7 @@ def collectives() -> dict:
         "gradient": local.grad,
         "shard": distributed.shard(CLASSES),
         "everywhere": (distributed.everywhere(True), distributed.everywhere(rank > 0)),
+        "lowest": distributed.lowest(7 - rank),
         "message": message,
     }
 
@@ -199,7 +200,7 @@ def test_each_collective(groups, ranks):
         assert torch.equal(result["back"], result["local"])
         positions = torch.tensor([2 * rank, 2 * rank + 1, 2 * ranks + 2 * rank, 2 * ranks + 2 * rank + 1])
         close(result["gradient"], positions * sum(range(1, ranks + 1)) * ranks)
-        assert result["everywhere"] == (True, False)
+        assert result["everywhere"] == (True, False) and result["lowest"] == 8 - ranks
         assert result["message"] == f"num_classes is {ranks - 1}: each of {ranks} ranks needs a class"
 
 
@@ -209,5 +210,5 @@ def test_without_a_group_everything_is_the_identity():
     assert distributed.gather_views(x) is x and distributed.own_rows(x) is x
     one, other = distributed.finish_softmax(x[:, 0], x[:, 1])
     assert torch.equal(one, x[:, 0]) and torch.equal(other, x[:, 1])
-    assert distributed.everywhere(True) and not distributed.everywhere(False)
+    assert distributed.everywhere(True) and not distributed.everywhere(False) and distributed.lowest(3) == 3
     distributed.barrier()

@@ -1,50 +1,15 @@
-"""QGPartialFC on one process: every option against the loops over several steps, gradients, edge cases."""
+"""QGPartialFC on one process: every option against the loops over several steps, and its gradients."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import oracles
 import pytest
 import torch
+from criteria import BASE, CLASSES, DIM, batch, criterion, warmed_up
 from torch import Tensor
 from torch.autograd import gradcheck
 from torch.func import functional_call
-
-from qgface_plugin import QGFaceMargin, QGPartialFC
-from qgface_plugin.config import QGFaceConfig
-from qgface_plugin.errors import ConfigError
-
-PAIRS, DIM, CLASSES = 4, 4, 7
-BASE = {"b": 0.45, "s": 12.0, "stats_momentum": 0.3}  # both gates open and shut; softmax not saturated
-
-
-def batch(rng: np.random.Generator, pairs: int = PAIRS) -> tuple[Tensor, Tensor]:
-    """Raw embeddings (2 pairs, d) with norms around 20, the degraded ones smaller; labels of both views."""
-    features = rng.normal(size=(2 * pairs, DIM))
-    norms = 20 + 3 * rng.normal(size=2 * pairs) - np.repeat([0.0, 2.0], pairs)
-    features *= (norms / np.linalg.norm(features, axis=1))[:, None]
-    return torch.from_numpy(features), torch.from_numpy(rng.integers(0, CLASSES, pairs)).repeat(2)
-
-
-def criterion(seed: int = 0, classes: int = CLASSES, sample_rate: float = 1.0, paired: bool = True, **options):
-    torch.manual_seed(seed)
-    margin = QGFaceMargin.from_config(QGFaceConfig.from_mapping(BASE | options))
-    out = QGPartialFC(margin, DIM, classes, sample_rate, paired=paired).double()
-    with torch.no_grad():
-        out.weight.copy_(torch.randn_like(out.weight))
-    return out
-
-
-def warmed_up(steps: int = 3, **options) -> tuple[QGPartialFC, np.random.Generator]:
-    """A criterion after some steps, and the generator that goes on."""
-    rng, out = np.random.default_rng(5), criterion(**options)
-    for _ in range(steps):
-        features, labels = batch(rng)
-        out(features, labels, *([features.flip(1)] if out.config.queue == "momentum" else []))
-    return out, rng
-
 
 ROWS_OF_THE_TABLE = {
     "paper": {},
@@ -155,115 +120,6 @@ def test_gated_rows_get_exactly_zero_gradient(margin):
     assert (features.grad[gated] == 0).all() and (features.grad[~gated] != 0).any(1).all()
 
 
-def test_all_sharp_all_blurred():
-    out, rng = warmed_up()
-    features, labels = batch(rng)
-    features.requires_grad_()
-    out.eval()
-    out.margin_softmax.quality.mean.fill_(5.0)
-    out(features, labels).backward()
-    assert out.terms["contrastive"] == 0 and out.terms["classification"] > 0 and out.terms["lq_share_view"] == 0
-    assert (features.grad != 0).any(1).all()
-    features.grad, out.weight.grad = None, None
-    out.margin_softmax.quality.mean.fill_(90.0)
-    out(features, labels).backward()
-    assert out.terms["classification"] == 0 and out.terms["contrastive"] > 0 and out.terms["lq_share_pair"] == 1
-    assert (features.grad[:PAIRS] == 0).all() and (features.grad[PAIRS:] != 0).any(1).all()
-    assert out.weight.grad is None or (out.weight.grad == 0).all()
-
-
-@pytest.mark.parametrize("b", [0.0, 1.0])
-def test_threshold_at_its_ends(b):
-    out, rng = warmed_up(b=b)
-    features, labels = batch(rng)
-    out(features, labels)
-    assert (out.terms["classification"] > 0) == (b == 0) and (out.terms["contrastive"] > 0) == (b == 1)
-
-
-@pytest.mark.parametrize("positive_in_denominator", [True, False])
-def test_one_identity_has_no_negatives(positive_in_denominator):
-    out = criterion(b=1.0, positive_in_denominator=positive_in_denominator)
-    features, _ = batch(np.random.default_rng(0))
-    features.requires_grad_()
-    loss = out(features, torch.full((2 * PAIRS,), 3))
-    loss.backward()
-    assert loss.detach() == 0 and (features.grad == 0).all()
-
-
-def test_one_pair():
-    out = criterion(b=1.0)
-    features, labels = batch(np.random.default_rng(0), pairs=1)
-    assert out(features, labels).isfinite()
-    z = [oracles.norm(h) for h in features.numpy()]
-    assert float(out.margin_softmax.quality.std) == pytest.approx(oracles.sample_std(z))
-
-
-def test_one_row_leaves_the_statistics():
-    out = criterion(queue="none", paired=False)
-    features, labels = batch(np.random.default_rng(0))
-    out(features, labels)
-    before = out.margin_softmax.quality.mean.clone(), out.margin_softmax.quality.std.clone()
-    assert out(features[:1] * 3, labels[:1]).isfinite()
-    assert (out.margin_softmax.quality.mean, out.margin_softmax.quality.std) == before
-    assert "norm_order" not in out.terms
-
-
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("authors", [False, True])
-def test_embeddings_that_lie_on_their_centre(sign, dtype, authors):
-    out = criterion(authors=authors, s=64.0, c=0.0, contrastive_gate="none" if not authors else "zero_logits").to(dtype)
-    labels = torch.arange(PAIRS).repeat(2)
-    features = (sign * 20 * torch.nn.functional.normalize(out.weight.detach()[labels])).requires_grad_()
-    loss = out(features, labels)
-    loss.backward()
-    assert loss.isfinite() and features.grad.isfinite().all() and out.weight.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("where", ["embeddings", "keys"])
-def test_what_is_not_finite_gives_nan_and_leaves_the_state(bad, where):
-    out, rng = warmed_up(queue="momentum")
-    before = {name: value.clone() for name, value in out.state_dict().items()}
-    features, labels = batch(rng)
-    keys = features.clone()
-    (features if where == "embeddings" else keys)[2, 1] = bad
-    assert out(features.requires_grad_(), labels, keys).isnan()
-    for name, value in out.state_dict().items():
-        assert torch.equal(value, before[name]), name
-    assert out(*batch(rng), batch(rng)[0]).isfinite()
-
-
-def test_evaluation_leaves_the_state():
-    out, rng = warmed_up()
-    before = {name: value.clone() for name, value in out.state_dict().items()}
-    out.eval()
-    assert out(*batch(rng)).isfinite()
-    assert all(torch.equal(value, before[name]) for name, value in out.state_dict().items())
-
-
-def test_evaluation_before_any_training():
-    out = criterion().eval()
-    assert out(*batch(np.random.default_rng(0))).isfinite()
-
-
-def test_a_saved_criterion_goes_on_as_before():
-    out, rng = warmed_up()
-    other = criterion(seed=9)
-    other.load_state_dict(out.state_dict())
-    for _ in range(4):
-        features, labels = batch(rng)
-        assert out(features, labels) == other(features, labels)
-
-
-def test_arguments_are_not_changed():
-    out, rng = warmed_up()
-    features, labels = batch(rng)
-    copies = features.clone(), labels.clone()
-    out(features, labels.view(-1, 1))
-    assert torch.equal(features, copies[0]) and torch.equal(labels, copies[1])
-
-
 @pytest.mark.parametrize("policy", ["active", "all"])
 def test_sampled_classes(policy):
     """With a rate this low only the classes of the batch are sampled; the others neither compete nor get gradient."""
@@ -302,56 +158,3 @@ def test_sampling_keeps_the_classes_of_the_batch_and_the_wanted_number():
         assert len(touched) == 20 and set(labels.tolist()) <= set(touched)
         sampled |= set(touched)
     assert len(sampled) > 20
-
-
-def test_half_precision_embeddings_and_autocast_change_nothing_else():
-    out = criterion(contrastive_gate="none").float()
-    features, labels = batch(np.random.default_rng(0))
-    features = features.bfloat16()
-    first = criterion(contrastive_gate="none").float()(features.float(), labels)
-    with torch.autocast("cpu", torch.bfloat16):
-        second = out(features.requires_grad_(), labels)
-    second.backward()
-    assert first == second and second.dtype == torch.float32 and features.grad.dtype == torch.bfloat16
-
-
-def test_upstreams_names():
-    out = QGPartialFC(QGFaceMargin(), 8, 11, 0.5, False, queue="none")
-    assert [name for name, _ in out.named_parameters()] == ["weight"] and out.state_dict()["weight"].shape == (11, 8)
-
-
-@pytest.mark.parametrize(
-    "build, message",
-    [
-        (lambda: QGPartialFC(torch.nn.Identity(), 4, 5), "needs a QGFaceMargin as margin_loss, got Identity"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, 0.0), r"sample_rate is 0\.0: it must be in \(0, 1\]"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, 1.5), r"sample_rate is 1\.5"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 0), "num_classes is 0: each of 1 ranks needs a class"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, paired=False), "queue='proxy' contrasts pairs, but paired=False"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, b=0.5, m=0.1), "QGPartialFC got b, m: .* give it to QGFaceMargin"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, authors=True), "QGPartialFC got authors"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, queue="fifo"), "queue is 'fifo': it must be one of"),
-        (
-            lambda: QGPartialFC(QGFaceMargin(), 4, 5, renormalize=True),
-            "renormalize is unknown: did you mean renormalise",
-        ),
-    ],
-)
-def test_contradicting_settings(build, message):
-    with pytest.raises(ConfigError, match=message):
-        build()
-
-
-@pytest.mark.parametrize(
-    "queue, features, labels, keys, message",
-    [
-        ("proxy", torch.rand(3, DIM), [0, 1, 2], None, "3 rows is not made of pairs"),
-        ("proxy", torch.rand(2, DIM), [7, 7], None, r"labels run from 7 to 7: expected \[0, 7\)"),
-        ("proxy", torch.rand(4, DIM), [0, 1, 1, 0], None, r"labels of rows 0\.\.B-1 and B\.\.2B-1 differ"),
-        ("momentum", torch.rand(2, DIM), [1, 1], None, "queue='momentum' needs keys"),
-        ("batch", torch.rand(2, DIM), [1, 1], torch.rand(2, DIM), "only queue='momentum' takes them"),
-    ],
-)
-def test_bad_batches(queue, features, labels, keys, message):
-    with pytest.raises(ValueError, match=message):
-        criterion(queue=queue)(features.double(), torch.tensor(labels), keys)

@@ -1,4 +1,4 @@
-"""The face encoders, by the names that arcface_torch gives them."""
+"""The face encoders, by the names that arcface_torch gives them; `quick` is our own demonstration."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from ..errors import ConfigError
 from . import iresnet, mobilefacenet
 from .iresnet import IResNet
 from .mobilefacenet import MobileFaceNet
+from .quicknet import QuickNet
 
-__all__ = ["NAMES", "IResNet", "MobileFaceNet", "get_model"]
+__all__ = ["NAMES", "IResNet", "MobileFaceNet", "QuickNet", "get_model"]
 
-NAMES = (*iresnet.DEPTHS, *mobilefacenet.SIZES)
+NAMES = (*iresnet.DEPTHS, *mobilefacenet.SIZES, "quick")
 
 
 def get_model(
@@ -35,5 +36,7 @@ def get_model(
         return IResNet(iresnet.DEPTHS[name], num_features, fp16, dropout, features_bias)
     if dropout:
         raise ConfigError(f"dropout is {dropout!r}: network {name!r} has no dropout layer, so it must be 0")
+    if name == "quick":
+        return QuickNet(num_features, features_bias)
     blocks, width = mobilefacenet.SIZES[name]
     return MobileFaceNet(blocks, width, num_features, fp16, features_bias)

@@ -53,7 +53,7 @@ class Roc:
         """The curve as scikit-learn's `roc_curve` returns it: without points half way along a straight stretch."""
         # The point (0, 0) takes no part, as there; so the first and the last of the others always stay.
         bends = (np.diff(self.false_accepts[1:], 2) != 0) | (np.diff(self.true_accepts[1:], 2) != 0)
-        stays = np.concatenate([[True, True], bends, [True]]) if len(self.far) > 3 else np.full(len(self.far), True)
+        stays = np.concatenate([[True, True], bends, [True]]) if len(self.false_accepts) > 3 else slice(None)
         return Roc(self.false_accepts[stays], self.true_accepts[stays])
 
 

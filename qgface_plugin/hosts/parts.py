@@ -9,12 +9,14 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from .. import distributed
 from ..backbones import get_model
 from ..data.bins import PairSet, read_bin
 from ..data.folders import FaceFolder
 from ..data.pairs import PairDataset, collate, worker_init
+from ..data.procedural import write_dataset
 from ..data.records import FaceRecords
 from ..data.sampler import EpochSampler
 from ..errors import ConfigError
@@ -35,6 +37,8 @@ def open_source(run: Run) -> tuple[FaceRecords | FaceFolder, Run]:
     if run.data.source == "folder":
         source: FaceRecords | FaceFolder = FaceFolder(run.rec if isinstance(run.rec, str) else run.rec[0])
     else:
+        if run.data.source == "procedural":
+            draw_faces(run)
         source = FaceRecords(run.rec, on_corrupt=run.data.on_corrupt)
     source.check()
     for key, given, found in (
@@ -46,6 +50,20 @@ def open_source(run: Run) -> tuple[FaceRecords | FaceFolder, Run]:
                 f"config.{key} is {given}, but {run.rec} has {found}: leave it out, or name the right data"
             )
     return source, replace(run, num_classes=source.num_classes, num_image=len(source))
+
+
+def draw_faces(run: Run) -> None:
+    """Write the procedural faces that the recipe asks for; rank 0 draws, the others wait."""
+    if distributed.rank() == 0:
+        data = run.data
+        with tqdm(desc="drawing faces", unit="face", leave=False) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            write_dataset(run.rec, data.identities, data.images_per_identity, data.pairs, run.seed, show)
+    distributed.barrier()
 
 
 def make_sampler(run: Run, epoch: int = 0, start_step: int = 0) -> EpochSampler:

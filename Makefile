@@ -1,0 +1,39 @@
+# QGFace plugin. `make help` lists what there is; the README says what it does.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install quickstart test test-long lint clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ":.*## " "/^[a-z-]+:.*## / { printf \"make %-12s %s\\n\", \$$1, \$$2 }" $(MAKEFILE_LIST)
+
+# Once, and again when what is to be installed has changed.
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed, and $(PYTHON) is not: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@touch $@
+
+install: $(INSTALLED)  ## the virtual environment .venv with everything in it; PYTHON=... chooses the interpreter
+
+quickstart: $(INSTALLED)  ## a small run on drawn faces, about two minutes on two cores
+	$(RUN) train_v2.py recipes/quickstart.py
+
+test: $(INSTALLED)  ## the tests
+	$(RUN) -m pytest
+
+test-long: $(INSTALLED)  ## the tests that take minutes
+	$(RUN) -m pytest -m long
+
+lint: $(INSTALLED)  ## ruff: mistakes and layout
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean:  ## remove the virtual environment and caches; runs in work_dirs stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

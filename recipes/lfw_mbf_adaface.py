@@ -1,0 +1,10 @@
+"""Plain AdaFace on the data of recipes/lfw_mbf.py: the same views, no quality gate, no queue.
+
+    torchrun train_v2.py recipes/lfw_mbf_adaface.py
+"""
+
+from qgface_plugin.recipe import load_config
+
+config = load_config(__file__, "lfw_mbf.py")
+config.qgface.queue = "none"
+config.qgface.classification_gate = "none"
