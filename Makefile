@@ -22,7 +22,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 install: $(INSTALLED)  ## the virtual environment .venv with everything in it; PYTHON=... chooses the interpreter
 
 quickstart: $(INSTALLED)  ## a small run on drawn faces, about two minutes on two cores
-	$(RUN) train_v2.py recipes/quickstart.py
+	DATA_ROOT= ARCFACE_TORCH= $(RUN) train_v2.py recipes/quickstart.py
 
 test: $(INSTALLED)  ## the tests
 	$(RUN) -m pytest

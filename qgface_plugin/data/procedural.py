@@ -19,7 +19,7 @@ from qgface_plugin.data.record_format import Header, pack
 from qgface_plugin.data.recordio import RecordWriter
 from qgface_plugin.errors import ConfigError
 
-DRAWING = 1  # raised whenever the same seeds give other pictures, so that old sets are made anew
+DRAWING = 2  # raised whenever the same seeds give other pictures, so that old sets are made anew
 JPEG_QUALITY = 95
 MARKER = "procedural.json"
 PAIRS_PER_IDENTITY = 4  # of the pair set; at least two identities

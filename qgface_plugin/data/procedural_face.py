@@ -21,14 +21,15 @@ BOW = 1.0 - SPAN * SPAN
 ARC = np.sqrt(BOW)
 RAMP = np.linspace(-1.0, 1.0, SIDE, dtype=np.float32)
 BALD, BEARD, MOUSTACHE, FRECKLES, MOLE, GLASSES = 0.9, 0.25, 0.22, 0.3, 0.6, 0.25  # thresholds on a person's shares
+OFF = 0.4  # how often those who wear glasses do not
 
 
 def draw_face(identity_seed: int, image_seed: int) -> np.ndarray:
     """A picture of one procedural person.
 
     Args:
-        identity_seed: >= 0; geometry, colours, hair, marks and glasses follow from it alone.
-        image_seed: >= 0; pose, expression, light, clothes, background and noise follow from both seeds.
+        identity_seed: >= 0; geometry, colours, hair and marks follow from it alone, and who owns glasses.
+        image_seed: >= 0; pose, expression, hair dress, light, clothes, background and noise follow from both seeds.
 
     Returns:
         uint8 (112, 112, 3) RGB; eyes near (38, 51.5) and (73, 51.5), mouth near y = 92.
@@ -36,6 +37,9 @@ def draw_face(identity_seed: int, image_seed: int) -> np.ndarray:
     person_rng = np.random.default_rng((identity_seed,))
     rng = np.random.default_rng((identity_seed, image_seed))
     person, picture = draw_person(person_rng), draw_picture(rng)
+    person.parting += picture.comb
+    person.hairline += picture.fringe
+    person.hair_length += picture.hair_grown
     pen = Pen(picture.yaw, picture.roll, picture.scale, (picture.shift_x, picture.shift_y))
     _behind(pen, person, rng.uniform(20, 230, 3))
     _head(pen, person)
@@ -47,7 +51,7 @@ def draw_face(identity_seed: int, image_seed: int) -> np.ndarray:
         _brow(pen, person, picture, side)
     if person.bald < BALD:
         _hair(pen, person)
-    if person.glasses < GLASSES:
+    if person.glasses < GLASSES and picture.glasses_off > OFF:
         _glasses(pen, person)
     canvas = _background(rng)
     pen.draw(canvas)

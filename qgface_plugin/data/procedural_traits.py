@@ -8,7 +8,7 @@ import numpy as np
 
 # Trait -> range. Lengths in pixels of the crop, slopes as dy/dx, the rest shares of what is possible.
 PERSON = {
-    "skin": (0.0, 1.0), "skin_red": (-1.0, 1.0), "hair": (0.0, 1.0), "hair_red": (0.0, 1.0), "iris": (0.0, 1.0),
+    "skin": (0.2, 1.0), "skin_red": (-1.0, 1.0), "hair": (0.0, 0.8), "hair_red": (0.0, 1.0), "iris": (0.0, 1.0),
     "lips": (0.0, 1.0), "cheeks": (0.0, 1.0), "face_width": (35.0, 43.0), "jaw": (0.62, 1.0), "chin": (44.0, 55.0),
     "crown": (44.0, 54.0), "hair_volume": (1.0, 9.0), "hair_length": (28.0, 120.0), "hairline": (15.0, 33.0),
     "parting": (-0.3, 0.3), "hair_arch": (-8.0, 14.0), "bald": (0.0, 1.0), "eye_distance": (15.2, 20.0),
@@ -20,12 +20,14 @@ PERSON = {
     "mole_y": (62.0, 84.0), "glasses": (0.0, 1.0), "lens": (0.5, 1.1), "rim": (0.0, 1.0),
 }  # fmt: skip
 
-# Pose, expression, light, camera. Angles in radians, lengths in pixels, noise in grey levels.
+# Pose, expression, what people do with their hair and glasses, light, camera. Angles in radians, lengths in pixels,
+# noise in grey levels, the rest shares.
 PICTURE = {
-    "yaw": (-1.0, 1.0), "roll": (-0.09, 0.09), "scale": (0.95, 1.05), "shift_x": (-2.0, 2.0), "shift_y": (-2.0, 2.0),
-    "smile": (-2.0, 4.5), "mouth_open": (-3.0, 5.0), "brow_raise": (-1.5, 2.5), "eye_open": (0.55, 1.1),
-    "gaze": (-1.6, 1.6), "gain": (0.6, 1.2), "warmth": (-0.12, 0.12), "light": (0.0, 2.0 * np.pi),
-    "light_strength": (0.0, 0.45), "haze": (0.0, 0.2), "noise": (2.0, 20.0),
+    "yaw": (-1.4, 1.4), "roll": (-0.12, 0.12), "scale": (0.93, 1.07), "shift_x": (-3.0, 3.0), "shift_y": (-3.0, 3.0),
+    "smile": (-2.0, 4.5), "mouth_open": (-3.0, 5.0), "brow_raise": (-2.0, 3.0), "eye_open": (0.55, 1.1),
+    "gaze": (-1.6, 1.6), "comb": (-0.15, 0.15), "fringe": (-4.0, 4.0), "hair_grown": (-14.0, 14.0),
+    "glasses_off": (0.0, 1.0), "gain": (0.5, 1.25), "warmth": (-0.2, 0.2), "light": (0.0, 2.0 * np.pi),
+    "light_strength": (0.0, 0.6), "haze": (0.0, 0.25), "noise": (2.0, 24.0),
 }  # fmt: skip
 
 

@@ -1,0 +1,112 @@
+"""What the README promises of installing: its two commands, the pins, and one OpenCV."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([\w.]+)(?:; python_version (>=|<) \"3\.11\")?$")
+IMPORT_NAMES = {"opencv-python-headless": "cv2", "scikit-learn": "sklearn"}
+
+
+def settings() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def names(lines: str) -> set[str]:
+    return {re.split(r"[<>=; ]", line)[0].lower() for line in lines.split("\n") if line and not line.startswith("#")}
+
+
+def pins(new: bool) -> dict[str, str]:
+    """The pinned versions for Python 3.11 and newer, or for 3.10."""
+    found: dict[str, str] = {}
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        match = PIN.match(line)
+        assert match, f"constraints.txt: {line!r} is no pin"
+        name, version, marker = match.groups()
+        if marker is None or (marker == ">=") == new:
+            assert name.lower() not in found, f"constraints.txt: {name} is pinned twice"
+            found[name.lower()] = version
+    return found
+
+
+def imported(folder: str) -> set[str]:
+    modules: set[str] = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                modules.add(node.module.split(".")[0])
+    return modules - set(sys.stdlib_module_names) - {"qgface_plugin"}
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["3.11", "3.10"])
+def test_every_requirement_is_pinned_inside_its_range(new):
+    requirement = pytest.importorskip("packaging.requirements").Requirement
+    lines = settings()["options"]["install_requires"] + settings()["options.extras_require"]["test"]
+    pinned = pins(new)
+    wanted = [requirement(line) for line in lines.split("\n") if line]
+    assert {"torch", "numpy", "pytest"} <= {item.name for item in wanted}
+    for item in wanted:
+        assert item.specifier.contains(pinned[item.name.lower()]), f"{item} does not admit its pin"
+
+
+def test_torch_is_the_tested_one():
+    assert pins(new=True)["torch"] == pins(new=False)["torch"] == "2.13.0"
+
+
+def test_the_package_requires_what_it_imports_and_nothing_else():
+    required = {IMPORT_NAMES.get(name, name) for name in names(settings()["options"]["install_requires"])}
+    assert imported("qgface_plugin") == required
+
+
+def test_there_is_one_opencv_and_no_mxnet_in_the_package():
+    every = names(settings()["options"]["install_requires"])
+    for lines in settings()["options.extras_require"].values():
+        every |= names(lines)
+    assert {name for name in every if name.startswith("opencv")} == {"opencv-python-headless"}
+    assert "insightface" not in every  # it brings opencv-python
+    assert not imported("qgface_plugin") & {"mxnet", "torchvision", "PIL"}
+
+
+def test_the_readme_opens_with_the_two_commands():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.match(r"# [^\n]+\n\n```sh\nmake quickstart\nmake test\n```\n", text)
+
+
+def test_ci_runs_the_readmes_test_command():
+    script = ROOT / ".ci" / "run"
+    lines = script.read_text(encoding="utf-8").splitlines()
+    assert lines[-1] == "make test"
+    assert "set -euo pipefail" in lines
+    assert script.stat().st_mode & 0o111 == 0o111
+
+
+def test_the_paths_that_the_readme_names_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:recipes|qgface_plugin)/[\w/]+\.py", text)) | {"train_v2.py"}
+    named |= {f"qgface_plugin/{name}" for name in re.findall(r"`(\w+\.py)`", text) if name != "train_v2.py"}
+    assert len(named) > 5
+    assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []
+
+
+def test_the_installed_version_is_the_packages():
+    try:
+        installed = metadata.version("qgface-plugin")
+    except metadata.PackageNotFoundError:
+        pytest.skip("qgface-plugin is not installed in this environment")
+    import qgface_plugin
+
+    assert installed == qgface_plugin.__version__
