@@ -24,11 +24,12 @@ install: $(INSTALLED)  ## the virtual environment .venv with everything in it; P
 quickstart: $(INSTALLED)  ## a small run on drawn faces, about two minutes on two cores
 	DATA_ROOT= ARCFACE_TORCH= $(RUN) train_v2.py recipes/quickstart.py
 
+# One thread a process: the tests are small, and some start processes of their own.
 test: $(INSTALLED)  ## the tests
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest
 
 test-long: $(INSTALLED)  ## the tests that take minutes
-	$(RUN) -m pytest -m long
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m long
 
 lint: $(INSTALLED)  ## ruff: mistakes and layout
 	$(RUN) -m ruff check .

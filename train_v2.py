@@ -16,9 +16,7 @@ from qgface_plugin.hosts import run_recipe
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0: trained; 1: training could not go on; 2: the recipe, data or checkpoint does not fit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "config", metavar="RECIPE", help="Python file with an EasyDict `config`, such as recipes/quickstart.py"
-    )
+    parser.add_argument("config", metavar="RECIPE", help="Python file with an EasyDict `config`")
     recipe = parser.parse_args(arguments).config
     try:
         run_recipe(recipe)

@@ -36,7 +36,8 @@ class Contrast:
         if config.contrastive_gate == "zero_logits":
             loss = loss + (self.total - len(row)) * ways.log()
         loss = loss / self.total
-        return loss * math.log(129.0) / ways.log() if config.queue_rescale else loss
+        # an empty queue leaves nothing to contrast and nothing to rescale
+        return loss * math.log(129.0) / ways.log().clamp_min(math.log(2.0)) if config.queue_rescale else loss
 
 
 def pair_gate(u_pair: Tensor, config: QGFaceConfig) -> Tensor:

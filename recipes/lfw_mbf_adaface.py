@@ -1,6 +1,6 @@
 """Plain AdaFace on the data of recipes/lfw_mbf.py: the same views, no quality gate, no queue.
 
-    torchrun train_v2.py recipes/lfw_mbf_adaface.py
+torchrun train_v2.py recipes/lfw_mbf_adaface.py
 """
 
 from qgface_plugin.recipe import load_config

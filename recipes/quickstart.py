@@ -23,5 +23,6 @@ config.frequent = 25
 
 config.qgface = edict()
 config.qgface.queue = "proxy"
+config.qgface.b = 0.4  # higher than the paper's 0.2, so that in so short a run both terms have work to do
 config.qgface.data = edict(source="procedural", identities=200, images_per_identity=20, pairs=600)
 config.qgface.train = edict(schedule="step", milestones=(4, 5), features_bias=False, pair_grid_every=100)

@@ -72,11 +72,12 @@ def degrade(image: np.ndarray, policy: DegradationPolicy, rng: np.random.Generat
 def shrink(image: np.ndarray, ratio: float, name: str, antialias: bool) -> np.ndarray:
     """Scale both sides by `ratio` in (0, 1], at least to one pixel, with the named filter.
 
-    With `antialias` the image is first halved by area for as long as a factor above 2 is left. OpenCV's filters read
-    a fixed number of pixels, so without it they skip pixels, as "nearest" always does.
+    OpenCV's bilinear, bicubic and Lanczos read a fixed number of pixels and skip the others. With `antialias` the
+    image is first halved by area for as long as a factor of 2 or more is left. "area" needs no such help, and
+    "nearest" always skips.
     """
     height, width = (max(1, int(side * ratio + 0.5)) for side in image.shape[:2])
-    if antialias and name != "nearest":
+    if antialias and name not in ("nearest", "area"):
         while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
             image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return cv2.resize(image, (width, height), interpolation=FLAGS[name])

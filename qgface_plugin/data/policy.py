@@ -28,7 +28,7 @@ class DegradationPolicy:
     rescale_ratio: tuple[float, float] = knob((0.1, 0.5), "r ~ U(low, high): small side / side, 0 < low <= high <= 1")
     filters: tuple[str, ...] = knob(FILTERS, "names that the down and the up filter are each drawn from")
     rescale_antialias: bool = knob(
-        True, "halve by area while more than a factor 2 is to go, so that no filter skips pixels; nearest always does"
+        True, "halve by area while a factor of 2 or more is to go, so that only nearest skips pixels"
     )
     jpeg_p: float = knob(1.0, "probability of JPEG artefacts, at the small size", low=0.0, high=1.0)
     jpeg_quality: int = knob(75, "quality of that JPEG, 1 to 100", low=1, high=100)

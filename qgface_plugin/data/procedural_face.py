@@ -172,9 +172,10 @@ def _hair(pen: Pen, person: SimpleNamespace) -> None:
     crown = CENTRE + top * np.append(SINE[14:], 0.0)
     line = person.hairline + person.parting * x + person.hair_arch * (x / reach) ** 2
     temple = np.where(np.abs(x) > 0.9 * person.face_width, min(person.hair_length, CENTRE + 2.0), line)
-    _band(pen, x, crown, np.maximum(temple, crown + 2.0), person.hair_colour, 1.0)
+    edge = np.maximum(temple, crown + 2.0)
+    _band(pen, x, crown, edge, person.hair_colour, 1.0)
     for column in (4, 6, 9, 11):
-        strand = np.linspace(0.15, 0.8, 5) * (line[column] - crown[column]) + crown[column]
+        strand = np.linspace(0.15, 0.8, 5) * (edge[column] - crown[column]) + crown[column]
         pen.stroke(x[column] * np.linspace(0.9, 1.0, 5), strand, 1.15 * person.hair_colour + 6.0, 0.6, depth=1.0)
 
 

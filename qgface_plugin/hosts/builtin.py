@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,9 @@ class Trainer:
         self.skipped += batch.skipped
         learning_rate = self.scheduler.get_last_lr()[0]
         good = self.step(batch, self.global_step)
-        self.scheduler.step()
+        with warnings.catch_warnings():  # the rate counts steps, also those that only collect gradients
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            self.scheduler.step()
         self.bad_in_a_row = 0 if good else self.bad_in_a_row + 1
         if good:
             self._record(batch, learning_rate)

@@ -1,0 +1,68 @@
+"""The parts of a run: sources, verification sets, optimiser groups."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import cv2
+import pytest
+from tiny import face, tiny_model, tiny_run, write_faces
+
+from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.hosts import parts
+from qgface_plugin.options import DataOptions
+
+
+@pytest.fixture
+def run(tmp_path):
+    write_faces(tmp_path / "data")
+    return tiny_run(tmp_path)
+
+
+def test_counts_come_from_the_data(run):
+    source, resolved = parts.open_source(run)
+    assert (resolved.num_classes, resolved.num_image) == (6, 48) == (source.num_classes, len(source))
+
+
+def test_image_count_that_differs(run):
+    with pytest.raises(ConfigError, match=r"config\.num_image is 47, but .*data has 48: leave it out"):
+        parts.open_source(replace(run, num_image=47))
+
+
+def test_no_data_named(run):
+    with pytest.raises(ConfigError, match=r"config\.rec names no data.*DATA_ROOT"):
+        parts.open_source(replace(run, rec=None))
+
+
+def test_folder_source_is_chosen_explicitly(tmp_path):
+    for who in range(3):
+        (tmp_path / "images" / f"p{who}").mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "images" / f"p{who}" / "0.png"), face(who, 0))
+    run = tiny_run(tmp_path, rec=str(tmp_path / "images"))
+    with pytest.raises(DataError, match="no .rec file in this folder"):
+        parts.open_source(run)
+    _, resolved = parts.open_source(replace(run, data=DataOptions(source="folder")))
+    assert (resolved.num_classes, resolved.num_image) == (3, 3)
+
+
+def test_missing_pair_set_is_named_and_passed_over(run, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = parts.open_pair_sets(replace(run, val_targets=("lfw", "dev")))
+    assert [pairs.name for pairs in found] == ["dev"]
+    assert "no verification on lfw: there is no lfw.bin in" in caplog.text
+
+
+def test_class_centres_are_the_last_group(run):
+    _, run = parts.open_source(run)
+    backbone = tiny_model("", 8, True)
+    backbone.norm.bias.requires_grad_(False)
+    criterion = parts.make_criterion(run, "cpu", fp16=False)
+    optimizer = parts.make_optimizer(run, backbone, criterion)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [3, 1]
+    assert optimizer.param_groups[1]["params"][0] is criterion.weight
+
+
+def test_weights_follow_from_the_seed(run):
+    first, same, other = (parts.make_backbone(replace(run, network="quick", seed=seed), "cpu") for seed in (1, 1, 2))
+    assert (first.fc.weight == same.fc.weight).all() and not (first.fc.weight == other.fc.weight).all()

@@ -1,0 +1,56 @@
+"""Every recipe of the project loads, says what it should, and takes two steps on a CPU with a small data set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny import tiny_model, write_faces
+
+from qgface_plugin.hosts import parts
+from qgface_plugin.hosts.builtin import train
+from qgface_plugin.options import DataOptions
+from qgface_plugin.recipe import load_recipe
+
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.py"))
+
+
+def small(path: Path, folder: Path):
+    """The recipe over a tiny data set, two steps of it."""
+    run = load_recipe(path, {"DATA_ROOT": str(folder / "data")})
+    options = replace(run.train, max_steps=2)
+    return replace(
+        run, output=str(folder / "out"), batch_size=2, num_workers=0, frequent=1, train=options, data=DataOptions()
+    )
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_takes_two_steps(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "get_model", tiny_model)
+    write_faces(tmp_path / "data")
+    train(small(path, tmp_path))
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_says_how_it_is_launched(path):
+    assert f"train_v2.py recipes/{path.name}" in path.read_text().split('"""')[1]
+
+
+def test_the_papers_recipe_is_the_papers():
+    run = load_recipe(next(path for path in RECIPES if path.stem == "qgface_r34"), {})
+    method = run.qgface
+    assert (run.network, run.lr, run.momentum, run.weight_decay) == ("r34", 0.2, 0.9, 5e-4)
+    assert (run.num_epoch, run.batch_size) == (12, 128)
+    assert (run.train.schedule, run.train.milestones, run.train.gamma) == ("step", (6, 9), 0.1)
+    assert (method.m, method.s, method.b, method.queue, method.queue_size) == (0.4, 64.0, 0.2, "proxy", None)
+    assert run.train.features_bias is False
+
+
+def test_the_papers_backbone_takes_two_steps(tmp_path):
+    write_faces(tmp_path / "data")
+    train(small(next(path for path in RECIPES if path.stem == "qgface_r34"), tmp_path))
+    assert (tmp_path / "out" / "model.pt").stat().st_size > 100e6

@@ -1,0 +1,91 @@
+"""The command line, as a user types it: exit status, messages, torchrun with two ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = """
+from easydict import EasyDict as edict
+config = edict(network="quick", embedding_size=16, rec={rec!r}, output={out!r}, batch_size={batch}, num_epoch=1,
+               lr=0.05, num_workers=0, frequent=1, val_targets=["procedural_dev"])
+config.qgface = edict(data=edict(source="procedural", identities=5, images_per_identity=8, pairs=20))
+config.qgface.train = edict(threads=1)
+"""
+
+
+def recipe(folder: Path, name: str, batch: int = 8, extra: str = "") -> Path:
+    path = folder / f"{name}.py"
+    path.write_text(RECIPE.format(rec=str(folder / "faces"), out=str(folder / name), batch=batch) + extra)
+    return path
+
+
+def run(*arguments, **environ):
+    command = [sys.executable, *map(str, arguments)]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environ}
+    for name in ("DATA_ROOT", "ARCFACE_TORCH"):
+        environ.pop(name, None)
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300)
+
+
+def losses(folder: Path) -> list[float]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line["loss"] for line in lines if line["kind"] == "train"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The folder of a run by one process, after its recipe."""
+    folder = tmp_path_factory.mktemp("train")
+    done = run("train_v2.py", recipe(folder, "one"))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_one_process_trains(trained):
+    assert len(losses(trained / "one")) == 5
+    assert "[procedural_dev][5]Accuracy-Flip" in (trained / "one" / "training.log").read_text()
+
+
+def test_torchrun_with_two_ranks_agrees_with_one_process(trained):
+    """The same global batches. Batch normalisation sees half of them on each rank, so only the first loss, before any
+    weight has moved, is compared loosely; the criterion's exact agreement is in test_distributed.py."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    done = run(*launcher, "train_v2.py", recipe(trained, "two", batch=4))
+    assert done.returncode == 0, done.stderr
+    one, two = losses(trained / "one"), losses(trained / "two")
+    assert len(two) == 5 and two[0] == pytest.approx(one[0], rel=0.1)
+    saved = {path.name for path in (trained / "two").iterdir()}
+    assert {"checkpoint_gpu_0.pt", "checkpoint_gpu_1.pt", "model.pt", "training.log"} <= saved
+
+    other = run("train_v2.py", recipe(trained, "two", batch=4, extra="config.resume = True\n"))
+    assert other.returncode == 2
+    assert "was saved by 2 rank(s), this run has 1: resume with as many ranks" in other.stderr
+
+
+def test_unknown_key_is_named(tmp_path):
+    done = run("train_v2.py", recipe(tmp_path, "typo", extra="config.qgface.quue = 'proxy'\n"))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "config.qgface.quue is unknown: did you mean queue" in done.stderr
+
+
+def test_missing_data_is_named(tmp_path):
+    extra = "config.qgface.data = edict(source='recordio')\n"
+    done = run("train_v2.py", recipe(tmp_path, "nodata", extra=extra))
+    assert done.returncode == 2 and "faces: no such file or folder" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_checkout_is_not_silently_passed_over(tmp_path):
+    done = run("train_v2.py", recipe(tmp_path, "host", extra="config.host = '/somewhere'\n"))
+    assert done.returncode == 2 and "cannot run yet" in done.stderr
+
+
+def test_help_reads_well():
+    done = run("train_v2.py", "--help")
+    assert done.returncode == 0 and "torchrun --nproc_per_node=4 train_v2.py recipes/qgface_r34.py" in done.stdout
