@@ -42,7 +42,7 @@ class Run:
     batch_size: int = knob(128, "images a rank and step; each is seen twice", low=2)
     gradient_acc: int = knob(1, "steps whose gradients are summed before an update", low=1)
     num_epoch: int = knob(20, "passes over the data", low=1)
-    warmup_epoch: int = knob(0, "epochs over which the rate rises to lr", low=0)
+    warmup_epoch: float = knob(0, "epochs, also parts of one, over which the rate rises to lr", low=0)
     fp16: bool = knob(False, "float16 arithmetic on a GPU")
     seed: int = knob(2048, "of everything random", low=0)
     # what is written, and when

@@ -15,9 +15,10 @@ config.rec = "../shared/data/lfw/train"
 config.val_targets = ["lfw_dev"]
 
 config.batch_size = 16
-config.num_epoch = 4
+config.num_epoch = 3
+config.warmup_epoch = 0.25  # without it the first steps blow up the class centres, and little is learnt
 config.optimizer = "sgd"
-config.lr = 0.05
+config.lr = 0.02
 config.momentum = 0.9
 config.weight_decay = 5e-4
 config.num_workers = 1

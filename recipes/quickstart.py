@@ -16,8 +16,9 @@ config.rec = "work_dirs/procedural_faces"
 config.val_targets = ["procedural_dev"]
 
 config.batch_size = 32
-config.num_epoch = 6
-config.lr = 0.1
+config.num_epoch = 4
+config.warmup_epoch = 0.5
+config.lr = 0.02
 config.num_workers = 1
 config.frequent = 25
 
@@ -25,4 +26,6 @@ config.qgface = edict()
 config.qgface.queue = "proxy"
 config.qgface.b = 0.4  # higher than the paper's 0.2, so that in so short a run both terms have work to do
 config.qgface.data = edict(source="procedural", identities=200, images_per_identity=20, pairs=600)
-config.qgface.train = edict(schedule="step", milestones=(4, 5), features_bias=False, pair_grid_every=100)
+config.qgface.train = edict(
+    schedule="step", milestones=(3,), features_bias=False, channels_last=True, pair_grid_every=100
+)

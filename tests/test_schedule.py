@@ -25,8 +25,8 @@ def run(schedule: torch.optim.lr_scheduler.LambdaLR, steps: int) -> list[list[fl
 
 
 def polynomial_loop(base: float, warmup: int, total: int, steps: int) -> list[float]:
-    """arcface_torch's rule written as it acts: each step changes the rate of the step before."""
-    rates = [base]
+    """arcface_torch's rule written as it acts: each step changes the rate of the step before; step 0 is ours."""
+    rates = [base / warmup if warmup else base]
     for k in range(1, steps + 1):
         if k > total:
             rates.append(rates[-1])
@@ -34,7 +34,7 @@ def polynomial_loop(base: float, warmup: int, total: int, steps: int) -> list[fl
             rates.append(base * k / warmup)
         else:
             left, before = 1 - (k - warmup) / (total - warmup), 1 - (k - 1 - warmup) / (total - warmup)
-            rates.append(rates[-1] * left / before)
+            rates.append((rates[-1] if k > 1 else base) * left / before)
     return rates
 
 
@@ -47,8 +47,8 @@ def test_polynomial_equals_the_loop_at_every_step(warmup, total):
 
 
 def test_polynomial_landmarks():
-    # what arcface_torch's scheduler gave for 4 warm-up steps of 10
-    expected = [1, 0.25, 0.5, 0.75, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0, 0]
+    # what arcface_torch's scheduler gave for 4 warm-up steps of 10, but for the first, where it gave 1
+    expected = [0.25, 0.25, 0.5, 0.75, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0, 0]
     assert [polynomial_factor(k, 4, 10) for k in range(12)] == pytest.approx(expected)
     assert polynomial_factor(0, 0, 10) == 1.0
 
@@ -59,8 +59,8 @@ def test_step_equals_the_loop_at_every_step(warmup, milestones):
     rates = run(build_schedule(optimizer(0.2), "step", warmup, 30, milestones, gamma=0.1), 33)
     for k, (rate,) in enumerate(rates):
         expected = 0.2
-        if 0 < k < warmup:
-            expected = 0.2 * k / warmup
+        if k < warmup:
+            expected = 0.2 * max(k, 1) / warmup
         for milestone in milestones:
             if k >= milestone:
                 expected = expected * 0.1

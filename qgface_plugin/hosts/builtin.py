@@ -70,7 +70,7 @@ class Trainer:
         self.scheduler = build_schedule(
             optimizer,
             run.train.schedule,
-            run.warmup_epoch * self.steps_per_epoch,
+            round(run.warmup_epoch * self.steps_per_epoch),
             run.num_epoch * self.steps_per_epoch,
             [epoch * self.steps_per_epoch for epoch in run.train.milestones],
             run.train.gamma,

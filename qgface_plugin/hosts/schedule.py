@@ -15,10 +15,10 @@ KINDS = ("polynomial", "step")
 def warmup_factor(step: int, warmup_steps: int) -> float:
     """Linear warm-up: step / warmup_steps, then 1.
 
-    Step 0 uses the whole base rate with or without a warm-up: arcface_torch's scheduler leaves the first step at the
-    rate that the optimizer was built with.
+    Step 0 goes with step 1. arcface_torch's scheduler leaves it at the whole base rate, and that one step is enough
+    to multiply the norms of the class centres, which start at 0.01 sqrt(d): their directions then hardly learn.
     """
-    return step / warmup_steps if 0 < step < warmup_steps else 1.0
+    return max(step, 1) / warmup_steps if step < warmup_steps else 1.0
 
 
 def polynomial_factor(step: int, warmup_steps: int, total_steps: int) -> float:
