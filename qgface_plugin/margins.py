@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from . import distributed
 from . import functional as F
 from .config import QGFaceConfig
 from .quality import RunningQuality
@@ -41,7 +43,8 @@ class QGFaceMargin(nn.Module):
     """Quality-gated margin loss: AdaFace by default, ArcFace, CosFace or plain softmax by `margin=`.
 
     Two uses. Inside QGPartialFC, which calls `scaled_logits`. Or alone, as `margin_loss` of an untouched partial FC:
-    then `observe(norms)` must be called with the norms of the gathered embeddings before `forward(logits, labels)`.
+    then `attach_to(partial_fc)` sees to it that `observe(norms)` is called with the norms of the gathered embeddings
+    before each `forward(logits, labels)`.
 
     Arguments: s scale, m margin, c slope of eq. 1, b threshold on [0, 1]; further ones are fields of QGFaceConfig.
     Raises ConfigError on a value out of range.
@@ -76,6 +79,19 @@ class QGFaceMargin(nn.Module):
             logits = logits * F.soft_gate(F.unit_scale(zhat), self.config.b, self.config.s).unsqueeze(1)
         return logits
 
+    def attach_to(self, partial_fc: nn.Module) -> RemovableHandle:
+        """Observe what an untouched partial FC is called with: embeddings (rows, d) first, as many rows on every rank.
+
+        A forward pre-hook gathers their norms in the order in which PartialFC_V2 gathers the embeddings: all rows of
+        rank 0, then of rank 1, ... The handle's `remove` undoes it.
+        """
+
+        def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            norms = inputs[0].detach().float().norm(dim=1)
+            self.observe(distributed.gather_views(norms, views=1))
+
+        return partial_fc.register_forward_pre_hook(before)
+
     def observe(self, norms: Tensor) -> None:
         """Take the norms (N,) of the embeddings behind the next `forward`; updates the statistics in training mode."""
         self._zhat = self.quality(norms)
@@ -90,7 +106,7 @@ class QGFaceMargin(nn.Module):
             seen = "none" if self._zhat is None else str(len(self._zhat))
             raise ValueError(
                 f"QGFaceMargin got {len(logits)} rows but norms of {seen}: call margin.observe(norms) with the norms "
-                "of the gathered raw embeddings before each forward, or use QGPartialFC, which does so itself"
+                "of the gathered raw embeddings before each forward, or margin.attach_to(partial_fc) once"
             )
         zhat, self._zhat, column = self._zhat, None, labels.reshape(-1)
         scaled = self.scaled_logits(logits, column, zhat)

@@ -81,9 +81,10 @@ def test_missing_data_is_named(tmp_path):
     assert done.returncode == 2 and "faces: no such file or folder" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_checkout_is_not_silently_passed_over(tmp_path):
-    done = run("train_v2.py", recipe(tmp_path, "host", extra="config.host = '/somewhere'\n"))
-    assert done.returncode == 2 and "cannot run yet" in done.stderr
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path):
+    done = run("train_v2.py", recipe(tmp_path, "host", extra=f"config.host = {str(tmp_path)!r}\n"))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"config.host names {tmp_path}, which is no arcface_torch checkout (train_v2.py is not there)" in done.stderr
 
 
 def test_help_reads_well():

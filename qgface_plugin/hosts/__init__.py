@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from typing import Any
 
-from ..errors import ConfigError
 from ..recipe import load_recipe
+from .early_log import early_log
+
+LOGGER = logging.getLogger(__name__)
 
 
 def run_recipe(path: str) -> dict[str, Any]:
-    """Load and check a recipe, train it with the built-in host, and return its verification results.
+    """Load and check a recipe, train it, and return its verification results (none of a checkout's, which logs them).
 
-    Raises ConfigError for a recipe that names an arcface_torch checkout (`config.host` or ARCFACE_TORCH): this version
-    has the built-in host only, and training elsewhere than asked for would hide that.
+    The host is the arcface_torch checkout that `config.host` or ARCFACE_TORCH names, or the working directory when it
+    is one; else the built-in loop. A path configs/... is the checkout's own config where there is a checkout.
+    Raises ConfigError, DataError or CheckpointError for what does not fit, TrainingError when training cannot go on.
     """
-    run = load_recipe(path)
-    checkout = run.host or os.environ.get("ARCFACE_TORCH")
-    if checkout:
-        named = "config.host" if run.host else "ARCFACE_TORCH"
-        raise ConfigError(
-            f"{named} names the arcface_torch checkout {checkout}, which this version cannot run yet: leave it unset "
-            "to train with the built-in host"
-        )
+    from . import arcface_torch
+
+    with early_log() as log:
+        own = arcface_torch.is_own_config(path)
+        found = arcface_torch.find_checkout() if own else None
+        run = load_recipe(path) if found is None else None
+        found = found if run is None else arcface_torch.find_checkout(run.host)
+        if found is not None:
+            LOGGER.info("training in the arcface_torch checkout %s, named by %s", *found)
+            arcface_torch.train(found[0], path, run, log)
+            return {}
+        LOGGER.info("training with the built-in loop: neither config.host nor ARCFACE_TORCH names a checkout")
     from .builtin import train
 
     return train(run)

@@ -1,0 +1,194 @@
+"""A recipe as a guest in an arcface_torch checkout's training loop: the parts that take the place of the host's."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from .. import distributed
+from ..backbones.common import freeze_bias
+from ..data.pairs import PairDataset
+from ..data.sampler import EpochSampler
+from ..errors import CheckpointError, ConfigError
+from ..margins import QGFaceMargin
+from ..options import TrainOptions
+from ..run import Run
+from . import parts
+from .device import pick_precision
+from .early_log import EarlyLog
+from .guest_criterion import GuestPartialFC, KeySource, MomentumPartialFC
+from .guest_log import GuestLog
+from .memory import keep_freed_pages
+from .pair_loader import PairLoader
+from .schedule import build_schedule
+from .weights import load_backbone
+
+LOGGER = logging.getLogger(__name__)
+OURS = ("init_from", "host", "qgface", "degradation", "data", "train", "name", "set_keys")  # no key of the host
+NOT_HERE = ("device", "compile", "clip_grad", "max_steps", "checkpoint_every", "keep_checkpoints")
+
+
+class Guest:
+    """The state that QGFace's parts share inside the host's loop; made before the loop starts, one a process.
+
+    run: the recipe; log: its lines before the host has set up logging, or None.
+    """
+
+    def __init__(self, run: Run, log: EarlyLog | None = None) -> None:
+        self.run, self._early = run, log
+        self.device = torch.device("cpu")
+        if torch.cuda.is_available():
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        self.loader: PairLoader | None = None
+        self.criterion: GuestPartialFC | None = None
+        self._source: Any = None
+        self._keys: KeySource | None = None
+        self._fp16 = False
+        self._log: GuestLog | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The host's keys with the recipe's values, with the counts that the data says.
+
+        Raises ConfigError, DataError or CheckpointError for what does not fit.
+        """
+        if self.run.train.threads:
+            torch.set_num_threads(self.run.train.threads)
+        if self.device.type == "cpu":
+            keep_freed_pages()
+        self._source, self.run = parts.open_source(self.run)
+        run = self.run
+        for line in passed_over(run):
+            LOGGER.info(line)
+        self._fp16 = pick_precision(run.train.precision, run.fp16, self.device) == torch.float16
+        first = Path(run.rec if isinstance(run.rec, str) else run.rec[0])
+        settings = {f.name: getattr(run, f.name) for f in fields(Run) if f.name not in OURS}
+        settings.update(
+            rec=str(first if first.is_dir() else first.parent),  # where the host looks for val_targets
+            val_targets=list(run.val_targets),
+            dali=False,
+            dali_aug=False,
+            fp16=self._fp16,
+            resume=run.resume and self._has_checkpoint(),
+            save_all_states=run.save_all_states or "save_all_states" not in run.set_keys,
+        )
+        if not run.using_wandb:
+            del settings["wandb_key"]  # the host logs every key
+        return settings
+
+    def _has_checkpoint(self) -> bool:
+        path = Path(self.run.output) / f"checkpoint_gpu_{distributed.rank()}.pt"
+        everywhere = distributed.everywhere(path.exists(), self.device)
+        if path.exists() and not everywhere:
+            raise CheckpointError(f"{path} is there, but other ranks have no checkpoint: resume with as many ranks")
+        if not everywhere:
+            LOGGER.info("config.resume is set, but %s holds no checkpoint: this run starts anew", self.run.output)
+        return everywhere
+
+    def make_loader(self, batch_size: int, workers: int) -> PairLoader:
+        """The pairs of this rank; the host has set up its log by now."""
+        if self._early is not None:
+            self._early.hand_over()
+        run, rank, ranks = self.run, distributed.rank(), distributed.world_size()
+        dataset = PairDataset(self._source, run.degradation, run.seed, on_corrupt=run.data.on_corrupt)
+        sampler = EpochSampler(len(dataset), batch_size, rank, ranks, run.seed)
+        self.loader = PairLoader(dataset, sampler, workers, self.device)
+        return self.loader
+
+    def make_backbone(self, original: Callable[..., nn.Module], name: str, **options: Any) -> nn.Module:
+        """The host's backbone, started from the recipe's seed as the built-in host does, with the recipe's options.
+
+        original: the host's function. Raises ConfigError for a name that it does not know.
+        """
+        run = self.run
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            try:
+                backbone = original(name, **options)
+            except ValueError as error:
+                why = str(error) or "the checkout has no such backbone"  # which it says by an empty error
+                raise ConfigError(f"config.network is {name!r}: {why}") from error
+        if run.init_from:
+            load_backbone(run.init_from, backbone)
+        norm = _last_norm(backbone, run.embedding_size)
+        if not run.train.features_bias and norm is not None:
+            freeze_bias(norm)
+        elif not run.train.features_bias:
+            LOGGER.warning(
+                "config.qgface.train.features_bias = False does nothing: %s does not end in a BatchNorm1d", name
+            )
+        if run.train.channels_last:
+            backbone = backbone.to(memory_format=torch.channels_last)
+        if run.qgface.queue == "momentum":
+            self._keys = KeySource(backbone, run.qgface.key_momentum, run.gradient_acc)
+        return backbone
+
+    def make_margin(self) -> QGFaceMargin:
+        """The recipe's margin head."""
+        return QGFaceMargin.from_config(self.run.qgface)
+
+    def make_criterion(
+        self, margin: QGFaceMargin, embedding_size: int, num_classes: int, sample_rate: float, fp16: bool
+    ) -> GuestPartialFC:
+        """The criterion over this rank's share of the classes; its centres are those that the built-in host draws."""
+        run = self.run
+        torch.manual_seed(run.seed + distributed.rank())  # not the same numbers on every rank, as the host has it
+        kind = GuestPartialFC if self._keys is None else MomentumPartialFC
+        criterion = kind(margin, embedding_size, num_classes, sample_rate, fp16, paired=run.degradation is not None)
+        criterion.key_source = self._keys
+        criterion.max_bad_steps = run.train.max_bad_steps if self._fp16 else 1
+        criterion.advice = (
+            f"Lower config.lr, or lengthen config.warmup_epoch, and resume from the last checkpoint in {run.output}"
+        )
+        self.criterion = criterion
+        return criterion
+
+    def make_schedule(self, optimizer: torch.optim.Optimizer, warmup: int, total: int) -> Any:
+        """The recipe's learning rate; warmup, total in steps. Milestones become steps."""
+        train, steps = self.run.train, total // self.run.num_epoch
+        milestones = [epoch * steps for epoch in train.milestones]
+        return build_schedule(optimizer, train.schedule, round(warmup), total, milestones, train.gamma)
+
+    def start_log(self, writer: SummaryWriter | None, frequent: int, start_step: int) -> None:
+        """Record beside the host; rank 0 only."""
+        if distributed.rank() == 0:
+            self._log = GuestLog(self.run, writer, frequent, start_step)
+
+    def record(self, global_step: int, epoch: int, lr: float) -> None:
+        """One step is done."""
+        if self._log is not None and self.criterion is not None and self.loader is not None:
+            self._log.step(global_step, epoch, lr, self.criterion, self.loader.latest)
+
+
+def _last_norm(backbone: nn.Module, width: int) -> nn.BatchNorm1d | None:
+    """The BatchNorm1d that an embedding leaves through, by its place and width: its name differs between backbones."""
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm1d)]
+    return norms[-1] if norms and norms[-1].num_features == width and norms[-1].affine else None
+
+
+def passed_over(run: Run) -> list[str]:
+    """A line for each setting that the host's loop does not honour and that asks for something."""
+    defaults, lines = TrainOptions(), []
+    for key in NOT_HERE:
+        if getattr(run.train, key) != getattr(defaults, key):
+            lines.append(f"config.qgface.train.{key} = {getattr(run.train, key)!r} has no effect in a checkout's loop")
+    if run.train.precision == "bfloat16":
+        lines.append(
+            "config.qgface.train.precision = 'bfloat16' has no effect in a checkout's loop: it has float16 only"
+        )
+    for key, why in (
+        ("margin_list", "the margin comes from config.qgface.margin and config.qgface.m"),
+        ("interclass_filtering_threshold", "QGFace drops no negatives"),
+        ("dali", "QGFace reads the data itself"),
+        ("dali_aug", "the augmentation is config.qgface.degradation"),
+    ):
+        if key in run.set_keys and getattr(run, key):
+            lines.append(f"config.{key} = {getattr(run, key)!r} has no effect here: {why}")
+    return lines

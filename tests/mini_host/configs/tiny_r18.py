@@ -1,0 +1,3 @@
+from easydict import EasyDict
+
+config = EasyDict(lr=0.05)

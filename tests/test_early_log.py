@@ -1,0 +1,58 @@
+"""Lines from before the host's logging: on the console at once, once; in the host's file afterwards."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from qgface_plugin.hosts.early_log import early_log
+
+LOGGER = logging.getLogger("qgface_plugin.somewhere")
+
+
+@pytest.fixture
+def host_file(tmp_path):
+    """Adds the host's handler to the root logger when called; gives the file."""
+    root, level = logging.getLogger(), logging.getLogger().level
+    handlers = []
+
+    def init_logging():
+        handlers.append(logging.FileHandler(tmp_path / "training.log"))
+        root.addHandler(handlers[0])
+        root.setLevel(logging.INFO)
+        return tmp_path / "training.log"
+
+    yield init_logging
+    root.setLevel(level)
+    for handler in handlers:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def test_lines_are_printed_at_once_and_reach_the_file(capsys, host_file):
+    with early_log() as log:
+        LOGGER.info("before")
+        assert "-before\n" in capsys.readouterr().out
+        file = host_file()
+        log.hand_over()
+        LOGGER.info("after")
+        assert file.read_text().splitlines() == ["before", "after"]
+        assert capsys.readouterr().out == ""
+
+
+def test_the_logger_is_as_before_afterwards(capsys):
+    package = logging.getLogger("qgface_plugin")
+    before = package.level, list(package.handlers)
+    with early_log():
+        pass
+    assert (package.level, list(package.handlers)) == before
+    LOGGER.info("unheard")
+    assert capsys.readouterr().out == ""
+
+
+def test_other_ranks_are_silent(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with early_log():
+        LOGGER.info("unheard")
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,53 @@
+"""What is recorded beside a checkout's own log."""
+
+from __future__ import annotations
+
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from qgface_plugin.data.pairs import PairBatch
+from qgface_plugin.hosts.guest_log import GuestLog
+from qgface_plugin.run import Run
+
+
+def criterion(step: int, norm_order: float = 1.0) -> SimpleNamespace:
+    terms = {"loss": torch.tensor(float(step)), "norm_order": torch.tensor(norm_order)}
+    return SimpleNamespace(terms=terms, queue=None, weight=None, u_views=torch.tensor([0.1, 0.9]))
+
+
+@pytest.fixture
+def batch() -> PairBatch:
+    views = torch.zeros(1, 3, 112, 112, dtype=torch.uint8)
+    return PairBatch(views, views, torch.zeros(1, dtype=torch.long))
+
+
+def record(folder, batch, steps, start=0, norm_order=1.0) -> list[dict]:
+    log = GuestLog(Run(output=str(folder)), None, 2, start)
+    for step in steps:
+        log.step(step, 0, 0.1, criterion(step, norm_order), batch)
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_means_since_the_last_line_without_a_writer(tmp_path, batch):
+    lines = record(tmp_path / "out", batch, range(1, 6))
+    assert [(line["step"], line["loss"]) for line in lines] == [(2, 1.5), (4, 3.5)]
+    assert "samples_per_second" in lines[1]
+    assert json.loads((tmp_path / "out" / "recipe.json").read_text())["network"] == "r50"
+
+
+def test_a_resumed_run_keeps_the_lines_before_it(tmp_path, batch):
+    record(tmp_path, batch, range(1, 7))
+    lines = record(tmp_path, batch, range(5, 9), start=4)
+    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+
+
+def test_norms_upside_down_are_a_warning(tmp_path, batch, caplog):
+    with caplog.at_level(logging.WARNING, "qgface_plugin"):
+        record(tmp_path, batch, range(1, 99), norm_order=0.2)
+        assert not caplog.records
+        record(tmp_path, batch, range(1, 121), norm_order=0.2)
+    assert [r.levelname for r in caplog.records] == ["WARNING"] and "upside down" in caplog.text

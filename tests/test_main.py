@@ -1,0 +1,98 @@
+"""python -m qgface_plugin: attach, detach, doctor and run, as typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from compat_tools import TRAINER, write_checkout
+
+from qgface_plugin.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+
+SCRIPT = """
+import sys
+import numpy as np
+from helper import twice
+
+print(__name__, sys.argv, twice(np.array([1.9]).astype(np.int)[0]), np.int)
+if sys.argv[1:] == ["--fail"]:
+    raise RuntimeError("the script's own error")
+"""
+
+
+def run(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "qgface_plugin", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def test_attach_and_detach(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = write_checkout(tmp_path) / "train_v2.py"
+    said = []
+    for command in ("attach", "attach", "detach", "detach"):
+        assert main([command, str(tmp_path)]) == 0
+        said.append(capsys.readouterr().out)
+    starts = (f"attached: {file} line 1", f"already attached: {file}", f"detached: {file}", f"not attached: {file}")
+    assert said == [line + "\n" for line in starts]
+    assert file.read_text() == TRAINER
+
+
+@pytest.mark.parametrize("command", ["attach", "detach"])
+def test_an_unknown_folder_is_status_2(command: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([command, str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"qgface_plugin: {tmp_path}: no train_v2.py in it") and captured.out == ""
+
+
+def test_doctor_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    monkeypatch.delenv("ARCFACE_TORCH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor"]) == 0
+    assert "Versions\n" in capsys.readouterr().out
+    assert main(["doctor", str(tmp_path), "--json"]) == 1
+    given = json.loads(capsys.readouterr().out)
+    assert given["can_train"] is False and "no train_v2.py" in given["problems"][0]
+    assert main(["doctor", "--data", str(ROOT / "tests" / "golden" / "insightface")]) == 0
+    assert "InsightFace, with header record" in capsys.readouterr().out
+
+
+def test_a_script_runs_as_python_runs_it_and_repaired(tmp_path: Path) -> None:
+    write_checkout(tmp_path, eval_ijbc=SCRIPT, helper="def twice(x):\n    return 2 * x\n")
+    done = run("run", "eval_ijbc.py", "--network", "r18", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    *log, last = done.stdout.splitlines()
+    assert last == "__main__ ['eval_ijbc.py', '--network', 'r18'] 2 <class 'int'>"
+    assert len(log) == 1 and "repaired for arcface_torch: names of NumPy (" in log[0]
+
+    done = run("run", tmp_path / "eval_ijbc.py", "--fail")
+    assert done.returncode == 1 and "RuntimeError: the script's own error" in done.stderr
+
+
+def test_a_script_that_is_in_no_checkout_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "alone.py").write_text("print('must not run')\n")
+    assert main(["run", str(tmp_path / "alone.py")]) == 2
+    captured = capsys.readouterr()
+    assert "not in an arcface_torch checkout" in captured.err and captured.out == ""
+
+
+def test_help_and_missing_command(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    assert "torchrun -m qgface_plugin run train_v2.py configs/ms1mv3_r50" in said
+    assert all(command in said for command in ("attach", "detach", "doctor", "run"))
