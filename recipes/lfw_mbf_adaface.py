@@ -1,6 +1,8 @@
 """Plain AdaFace on the data of recipes/lfw_mbf.py: the same views, no quality gate, no queue.
 
-torchrun train_v2.py recipes/lfw_mbf_adaface.py
+    torchrun train_v2.py recipes/lfw_mbf_adaface.py
+
+Result, one run on one CPU thread: loss 36.7, 32.0, 26.9 (means of the epochs), lfw_dev 71.4, 81.2, 82.3 % after them.
 """
 
 from qgface_plugin.recipe import load_config
