@@ -18,10 +18,10 @@ from easydict import EasyDict
 from .config import QGFaceConfig
 from .errors import ConfigError
 from .options import DataOptions, TrainOptions, degradation_policy
-from .run import Run, difference, not_honoured
+from .run import Run, difference
 from .schema import as_mapping, from_mapping, near_matches
 
-__all__ = ["Run", "difference", "load_config", "load_recipe", "not_honoured"]
+__all__ = ["Run", "difference", "load_config", "load_recipe"]
 
 LOGGER = logging.getLogger(__name__)
 GROUPS = ("degradation", "data", "train")

@@ -123,28 +123,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[prefix + key] = repr(list(value) if isinstance(value, tuple) else value)
     return flat
-
-
-_WANDB = ("wandb_key", "suffix_run_name", "wandb_entity", "wandb_project", "wandb_log_all", "wandb_resume")
-
-
-def not_honoured(run: Run) -> list[tuple[str, Any, str]]:
-    """(key, value, reason) of arcface_torch's keys that the recipe sets and the built-in host does not honour.
-
-    A key set to "off" asks for nothing and is not named; nor are the details of a logger that is off.
-    """
-    wandb = "the built-in host logs to TensorBoard and files only"
-    reasons = {
-        "margin_list": "the margin comes from config.qgface.margin and config.qgface.m",
-        "interclass_filtering_threshold": "the built-in host drops no negatives",
-        "dali": "the built-in host reads RecordIO itself",
-        "dali_aug": "the augmentation is config.qgface.degradation",
-        "using_wandb": wandb,
-        "save_artifacts": wandb,
-    }
-    if run.using_wandb:
-        reasons.update(dict.fromkeys(_WANDB, wandb))
-    found = [(key, getattr(run, key), why) for key, why in reasons.items() if key in run.set_keys and getattr(run, key)]
-    if "save_all_states" in run.set_keys and not run.save_all_states:
-        found.append(("save_all_states", False, "the built-in host always saves what a resume needs"))
-    return [(key, "(set)" if key == "wandb_key" else value, why) for key, value, why in found]

@@ -157,6 +157,13 @@ def test_a_package_that_does_not_import_says_why(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(packages, "import_failure", lambda name: "AttributeError: np.bool" if name == "mxnet" else None)
     found = versions()
     assert found["mxnet"] == "1.9.1, does not import: AttributeError: np.bool" and found["torchvision"] == "1.9.1"
+    assert found["timm"] == "1.9.1"
+
+
+def test_timm_without_its_torchvision_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.metadata, "version", lambda name: "1.0")
+    monkeypatch.setattr(packages, "import_failure", lambda name: "no torchvision.ops" if name == "timm" else None)
+    assert versions()["timm"] == "1.0, does not import (for backbones vit_*): no torchvision.ops"
 
 
 def test_records_of_insightface() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from qgface_plugin.config import QGFaceConfig
 from qgface_plugin.errors import ConfigError, DataError
-from qgface_plugin.hosts.guest import Guest, passed_over
+from qgface_plugin.hosts.guest import Guest
 from qgface_plugin.hosts.weights import export_backbone
 from qgface_plugin.options import TrainOptions
 
@@ -130,12 +130,10 @@ def test_milestones_become_steps(folder):
     assert rates == pytest.approx([1.0] * 4 + [0.1] * 4 + [0.01] * 4)
 
 
-def test_what_the_loop_does_not_honour_is_named(folder):
-    assert passed_over(tiny_run(folder)) == []
-    run = tiny_run(
-        folder, dali=True, margin_list=(1.0, 0.0, 0.4), set_keys=frozenset({"dali", "margin_list"}),
-        train=TrainOptions(max_steps=5, precision="bfloat16"),
-    )  # fmt: skip
-    named = "\n".join(passed_over(run))
-    for text in ("train.max_steps = 5 has no effect", "'bfloat16' has no effect", "config.dali = True", "margin_list"):
-        assert text in named
+def test_a_network_whose_packages_are_missing_is_named(folder):
+    def vit(name, **options):
+        import a_package_that_is_not_there  # noqa: F401
+
+    message = r"config.network is 'vit_t', for which .* 'a_package_that_is_not_there' \(.*test_guest.py\)"
+    with pytest.raises(ConfigError, match=message):
+        Guest(tiny_run(folder, network="vit_t")).make_backbone(vit, "vit_t")

@@ -8,7 +8,7 @@ import pytest
 from qgface_plugin.config import QGFaceConfig
 from qgface_plugin.errors import ConfigError
 from qgface_plugin.options import TrainOptions
-from qgface_plugin.run import Run, difference, not_honoured
+from qgface_plugin.run import Run, difference
 
 UPSTREAM = {
     "margin_list": (1.0, 0.5, 0.0),
@@ -134,26 +134,3 @@ def test_difference_of_a_group_that_is_none_on_one_side():
     lines = difference(single.as_dict(), Run(qgface=QGFaceConfig(queue="none")).as_dict())
     assert "degradation: None in the checkpoint, absent in the recipe" in lines
     assert "degradation.jpeg_quality: absent in the checkpoint, 75 in the recipe" in lines
-
-
-def test_keys_that_the_recipe_sets_and_the_built_in_host_does_not_honour_are_named():
-    values = {"dali": True, "margin_list": (1.0, 0.0, 0.4), "using_wandb": True, "wandb_key": "s3cr3t"}
-    found = not_honoured(Run(**values, set_keys=frozenset(values)))
-    assert [(key, value) for key, value, _ in found] == [
-        ("margin_list", (1.0, 0.0, 0.4)),
-        ("dali", True),
-        ("using_wandb", True),
-        ("wandb_key", "(set)"),
-    ]
-    assert all(reason for _, _, reason in found)
-
-
-def test_keys_that_ask_for_nothing_are_not_named():
-    off = {"dali": False, "using_wandb": False, "interclass_filtering_threshold": 0, "wandb_project": "p"}
-    assert not_honoured(Run(**off, set_keys=frozenset(off))) == []
-    assert not_honoured(Run(dali=True)) == []  # not set by the recipe
-
-
-def test_checkpoints_cannot_be_switched_off():
-    assert [row[0] for row in not_honoured(Run(set_keys=frozenset({"save_all_states"})))] == ["save_all_states"]
-    assert not_honoured(Run(save_all_states=True, set_keys=frozenset({"save_all_states"}))) == []

@@ -16,8 +16,8 @@ from ..data.pairs import PairBatch, PairDataset
 from ..errors import TrainingError
 from ..evaluation.protocols.lfw import DecodedPairs, verify
 from ..momentum_encoder import MomentumEncoder
-from ..recipe import Run, not_honoured
-from . import parts, run_state
+from ..recipe import Run
+from . import not_honoured, parts, run_state
 from .checkpoint import CheckpointStore
 from .device import pick_device, pick_precision, seed_everything
 from .memory import keep_freed_pages
@@ -56,8 +56,8 @@ class Trainer:
         self.run, self.device, self.recorder = run, device, recorder
         rank, ranks = distributed.rank(), distributed.world_size()
         seed_everything(run.seed, rank)
-        for key, value, reason in not_honoured(run):
-            LOGGER.info("config.%s = %r has no effect here: %s", key, value, reason)
+        for line in not_honoured.by_the_built_in_loop(run):
+            LOGGER.info(line)
 
         self.dataset = PairDataset(source, run.degradation, run.seed, on_corrupt=run.data.on_corrupt)
         self.steps_per_epoch = parts.make_sampler(run).steps_per_epoch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -19,9 +20,8 @@ from ..data.pairs import PairDataset
 from ..data.sampler import EpochSampler
 from ..errors import CheckpointError, ConfigError
 from ..margins import QGFaceMargin
-from ..options import TrainOptions
 from ..run import Run
-from . import parts
+from . import not_honoured, parts
 from .device import pick_precision
 from .early_log import EarlyLog
 from .guest_criterion import GuestPartialFC, KeySource, MomentumPartialFC
@@ -33,7 +33,6 @@ from .weights import load_backbone
 
 LOGGER = logging.getLogger(__name__)
 OURS = ("init_from", "host", "qgface", "degradation", "data", "train", "name", "set_keys")  # no key of the host
-NOT_HERE = ("device", "compile", "clip_grad", "max_steps", "checkpoint_every", "keep_checkpoints")
 
 
 class Guest:
@@ -65,7 +64,7 @@ class Guest:
             keep_freed_pages()
         self._source, self.run = parts.open_source(self.run)
         run = self.run
-        for line in passed_over(run):
+        for line in not_honoured.by_a_checkout(run):
             LOGGER.info(line)
         self._fp16 = pick_precision(run.train.precision, run.fp16, self.device) == torch.float16
         first = Path(run.rec if isinstance(run.rec, str) else run.rec[0])
@@ -115,6 +114,12 @@ class Guest:
             except ValueError as error:
                 why = str(error) or "the checkout has no such backbone"  # which it says by an empty error
                 raise ConfigError(f"config.network is {name!r}: {why}") from error
+            except ImportError as error:
+                raise ConfigError(
+                    f"config.network is {name!r}, for which the checkout needs a package that does not import: "
+                    f"{_blamed(error)}. Install what is missing (vit_* need timm, and a torchvision that fits torch), "
+                    "or choose another network"
+                ) from error
         if run.init_from:
             load_backbone(run.init_from, backbone)
         norm = _last_norm(backbone, run.embedding_size)
@@ -173,22 +178,8 @@ def _last_norm(backbone: nn.Module, width: int) -> nn.BatchNorm1d | None:
     return norms[-1] if norms and norms[-1].num_features == width and norms[-1].affine else None
 
 
-def passed_over(run: Run) -> list[str]:
-    """A line for each setting that the host's loop does not honour and that asks for something."""
-    defaults, lines = TrainOptions(), []
-    for key in NOT_HERE:
-        if getattr(run.train, key) != getattr(defaults, key):
-            lines.append(f"config.qgface.train.{key} = {getattr(run.train, key)!r} has no effect in a checkout's loop")
-    if run.train.precision == "bfloat16":
-        lines.append(
-            "config.qgface.train.precision = 'bfloat16' has no effect in a checkout's loop: it has float16 only"
-        )
-    for key, why in (
-        ("margin_list", "the margin comes from config.qgface.margin and config.qgface.m"),
-        ("interclass_filtering_threshold", "QGFace drops no negatives"),
-        ("dali", "QGFace reads the data itself"),
-        ("dali_aug", "the augmentation is config.qgface.degradation"),
-    ):
-        if key in run.set_keys and getattr(run, key):
-            lines.append(f"config.{key} = {getattr(run, key)!r} has no effect here: {why}")
-    return lines
+def _blamed(error: ImportError) -> str:
+    """The failed import and the package, in the innermost frame, that asked for it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    asked = next((frame.filename for frame in reversed(frames) if not frame.filename.startswith("<")), "")
+    return f"{error} ({asked})" if asked else str(error)

@@ -39,6 +39,8 @@ def versions() -> dict[str, str]:
         found[name] = f"{version}, does not import: {failure}" if failure else version or "missing (has a stand-in)"
     for name, use in OPTIONAL.items():
         found[name] = _version(name) or f"missing (for {use})"
+    if _version("timm") and (failure := import_failure("timm")):  # installed, but it also needs a whole torchvision
+        found["timm"] += f", does not import (for {OPTIONAL['timm']}): {failure}"
     return found
 
 
