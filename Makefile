@@ -16,7 +16,8 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Python 3.10 or newer is needed, and $(PYTHON) is not: make PYTHON=python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[test,eval]"
+	$(RUN) -m pip install --disable-pip-version-check --no-deps "insightface==2.1"  # it asks for a second OpenCV
 	@touch $@
 
 install: $(INSTALLED)  ## the virtual environment .venv with everything in it; PYTHON=... chooses the interpreter

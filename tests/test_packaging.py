@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([\w.]+)(?:; python_version (>=|<) \"3\.11\")?$")
-IMPORT_NAMES = {"opencv-python-headless": "cv2", "scikit-learn": "sklearn"}
+IMPORT_NAMES = {"opencv-python-headless": "cv2", "scikit-image": "skimage", "scikit-learn": "sklearn"}
 
 
 def settings() -> configparser.ConfigParser:
@@ -24,6 +24,10 @@ def settings() -> configparser.ConfigParser:
 
 def names(lines: str) -> set[str]:
     return {re.split(r"[<>=; ]", line)[0].lower() for line in lines.split("\n") if line and not line.startswith("#")}
+
+
+def imports_of(lines: str) -> set[str]:
+    return {IMPORT_NAMES.get(name, name) for name in names(lines)}
 
 
 def pins(new: bool) -> dict[str, str]:
@@ -41,13 +45,12 @@ def pins(new: bool) -> dict[str, str]:
     return found
 
 
-CHECKOUT_BRINGS = {"scipy"}  # imported only to repair what an arcface_torch checkout imports itself
-
-
-def imported(folder: str) -> set[str]:
+def imported(folder: str, nested: bool = True) -> set[str]:
+    """Foreign packages that the modules of a folder import, also within functions when `nested`."""
     modules: set[str] = set()
     for path in (ROOT / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree) if nested else tree.body:
             if isinstance(node, ast.Import):
                 modules.update(alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
@@ -58,7 +61,8 @@ def imported(folder: str) -> set[str]:
 @pytest.mark.parametrize("new", [True, False], ids=["3.11", "3.10"])
 def test_every_requirement_is_pinned_inside_its_range(new):
     requirement = pytest.importorskip("packaging.requirements").Requirement
-    lines = settings()["options"]["install_requires"] + settings()["options.extras_require"]["test"]
+    extras = settings()["options.extras_require"]
+    lines = settings()["options"]["install_requires"] + extras["test"] + extras["eval"]
     pinned = pins(new)
     wanted = [requirement(line) for line in lines.split("\n") if line]
     assert {"torch", "numpy", "pytest"} <= {item.name for item in wanted}
@@ -71,8 +75,10 @@ def test_torch_is_the_tested_one():
 
 
 def test_the_package_requires_what_it_imports_and_nothing_else():
-    required = {IMPORT_NAMES.get(name, name) for name in names(settings()["options"]["install_requires"])}
-    assert imported("qgface_plugin") - CHECKOUT_BRINGS == required
+    required = imports_of(settings()["options"]["install_requires"])
+    optional = imports_of(settings()["options.extras_require"]["eval"]) | {"insightface"}
+    assert imported("qgface_plugin") - optional == required
+    assert not imported("qgface_plugin", nested=False) & optional
 
 
 def test_there_is_one_opencv_and_no_mxnet_in_the_package():
