@@ -48,7 +48,13 @@ def environment(**environ: str) -> dict[str, str]:
         port = str(probe.getsockname()[1])
     ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     clean = {key: value for key, value in os.environ.items() if key not in ("DATA_ROOT", "ARCFACE_TORCH")}
-    one = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    one = {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     return {**clean, **one, **ranks, **environ}
 
 

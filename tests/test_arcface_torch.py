@@ -1,4 +1,4 @@
-"""Recipes in a checkout: our miniature always, the real one where ARCFACE_TORCH names it."""
+"""Recipes in a checkout, our miniature. `test_real_checkout.py` has the real one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkouts import MINI, ROOT, copy_of, metrics, real_checkout, run, write_recipe
+from checkouts import MINI, ROOT, copy_of, metrics, run, write_recipe
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import write_faces
 
@@ -21,12 +21,6 @@ before = list(sys.path), list(sys.argv)
 for recipe in {recipes}:
     run_recipe(recipe)
     assert (list(sys.path), list(sys.argv)) == before and "losses" not in sys.modules
-"""
-REAL = """
-from easydict import EasyDict as edict
-config = edict(network="{network}", embedding_size=512, rec="data", batch_size=2, num_epoch=1, lr=0.01, num_workers=0,
-               frequent=1, val_targets=["dev"], verbose=24, optimizer="{optimizer}")
-config.qgface = edict(b=0.5, queue="{queue}", train=edict(features_bias=False, threads=1, pair_grid_every=10))
 """
 
 
@@ -206,40 +200,3 @@ def test_autoload_is_for_a_checkouts_train_v2(monkeypatch):
     monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     with pytest.raises(ConfigError, match="checkout, not -"):
         autoload()
-
-
-@pytest.mark.arcface_torch
-@pytest.mark.parametrize(
-    ("network", "queue", "optimizer"), [("mbf", "proxy", "sgd"), ("r18", "momentum", "adamw")], ids=["mbf", "r18"]
-)
-def test_the_real_checkout_trains(folder, network, queue, optimizer):
-    name = f"real_{network}"
-    recipe = write_recipe(folder, name, recipe=REAL.format(network=network, queue=queue, optimizer=optimizer))
-    done = run(ROOT / "train_v2.py", recipe, cwd=folder, ARCFACE_TORCH=str(real_checkout()))
-    assert done.returncode == 0, done.stdout + done.stderr
-    output = folder / "work_dirs" / name
-    log = (output / "training.log").read_text()
-    assert log.count(" is QGFace's: ") == 7 and "Speed " in log and "[dev][24]Accuracy-Flip" in log
-    names = {path.name for path in output.iterdir()}
-    assert {"checkpoint_gpu_0.pt", "model.pt", "tensorboard"} <= names and len(metrics(output)) == 24
-
-
-@pytest.mark.arcface_torch
-def test_the_real_loop_computes_what_the_built_in_one_does(folder):
-    """20 steps of one recipe, float32, one process. arcface_torch rounds gradients to float16 before DDP adds them up,
-    also when there is one process only; a run of both without that rounding must agree."""
-    extra = "config.val_targets = []\nconfig.output = 'work_dirs/{0}'\n"
-    for name in ("parity_real", "parity_builtin"):
-        recipe = REAL.format(network="mbf", queue="proxy", optimizer="sgd")
-        write_recipe(folder, name, extra.format(name), recipe)
-    script = (
-        "from torch.distributed.algorithms.ddp_comm_hooks import default_hooks as hooks\n"
-        "hooks.fp16_compress_hook = hooks.allreduce_hook\n"
-        "from qgface_plugin.hosts import run_recipe\nrun_recipe('{}')\n"
-    )
-    real = run("-c", script.format("parity_real"), cwd=folder, ARCFACE_TORCH=str(real_checkout()))
-    ours = run("-c", script.format("parity_builtin"), cwd=folder)
-    assert (real.returncode, ours.returncode) == (0, 0), real.stderr + ours.stderr
-    curves = [metrics(folder / "work_dirs" / name)[:20] for name in ("parity_real", "parity_builtin")]
-    assert len(curves[0]) == 20
-    assert [x["loss"] for x in curves[0]] == pytest.approx([x["loss"] for x in curves[1]], rel=1e-4)

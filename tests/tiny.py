@@ -23,18 +23,18 @@ def face(identity: int, image: int) -> np.ndarray:
     return (np.kron(pattern, np.ones((16, 16, 1), dtype=int)) + noise).clip(0, 255).astype(np.uint8)
 
 
-def write_faces(folder: Path, corrupt: int | None = None) -> Path:
-    """train.rec/.idx with IDENTITIES x IMAGES faces and dev.bin with 20 pairs; `corrupt`: key of a broken image."""
+def write_faces(folder: Path, corrupt: int | None = None, identities: int = IDENTITIES, images: int = IMAGES) -> Path:
+    """train.rec/.idx with identities x images faces and dev.bin with 20 pairs; `corrupt`: key of a broken image."""
     folder.mkdir(parents=True)
     with RecordWriter(folder / "train.rec", folder / "train.idx") as writer:
-        for key in range(IDENTITIES * IMAGES):
-            encoded = encode_jpeg(face(key // IMAGES, key), 95)
+        for key in range(identities * images):
+            encoded = encode_jpeg(face(key // images, key), 95)
             writer.write(
-                key, pack(Header(0, float(key // IMAGES), key, 0), encoded[:200] if key == corrupt else encoded)
+                key, pack(Header(0, float(key // images), key, 0), encoded[:200] if key == corrupt else encoded)
             )
     pairs = [(i % IDENTITIES, 100 + i, (i + i % 2) % IDENTITIES, 200 + i) for i in range(20)]
-    images = [encode_jpeg(face(who, which), 95) for a, x, b, y in pairs for who, which in ((a, x), (b, y))]
-    write_bin(folder / "dev.bin", images, [a == b for a, _, b, _ in pairs])
+    encoded = [encode_jpeg(face(who, which), 95) for a, x, b, y in pairs for who, which in ((a, x), (b, y))]
+    write_bin(folder / "dev.bin", encoded, [a == b for a, _, b, _ in pairs])
     return folder
 
 
