@@ -61,12 +61,8 @@ def embed(
     progress: label of a progress bar; None shows none.
     Raises DataError when the images are not what they should be, ConfigError for a batch size below 1.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) == 0:
-        raise DataError(
-            f"images are {images.dtype} {images.shape}: embed takes uint8 (N, 112, 112, 3) RGB with at least one image"
-        )
-    if batch_size < 1:
-        raise ConfigError(f"batch_size is {batch_size}: it must be at least 1")
+    check_images(images)
+    check_batch_size(batch_size)
     batches = []
     starts = range(0, len(images), batch_size)
     with evaluating(backbone), torch.inference_mode():
@@ -77,6 +73,20 @@ def embed(
             batches.append(both.float().cpu())
     original, mirrored = torch.cat(batches, dim=1).numpy()
     return Embeddings(original, mirrored)
+
+
+def check_images(images: np.ndarray) -> None:
+    """Raises DataError unless `images` are uint8 (N, 112, 112, 3) with at least one image."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) == 0:
+        raise DataError(
+            f"images are {images.dtype} {images.shape}: embed takes uint8 (N, 112, 112, 3) RGB with at least one image"
+        )
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises ConfigError for a batch size below 1."""
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}: it must be at least 1")
 
 
 @contextmanager

@@ -16,17 +16,20 @@ LOGGER = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that `config.qgface.train.device` names; "auto": this rank's GPU where there is one, else the CPU.
+def pick_device(name: str, setting: str = "config.qgface.train.device") -> torch.device:
+    """The device that `setting` names; "auto": this rank's GPU where there is one, else the CPU.
 
-    Raises ConfigError when a GPU is named and there is none.
+    Raises ConfigError when a GPU is named and there is none, and for what names no device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"{setting} is {name!r}, which is no device: use 'auto', 'cpu', 'cuda', 'cuda:1'") from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise ConfigError(f"config.qgface.train.device is {name!r}, but torch sees no GPU: use 'auto' or 'cpu'")
+            raise ConfigError(f"{setting} is {name!r}, but torch sees no GPU: use 'auto' or 'cpu'")
         if device.index is None:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)

@@ -18,17 +18,25 @@ def export_backbone(path: str | Path, state_dict: Mapping[str, torch.Tensor]) ->
     save(path, {_bare(name): value.detach().cpu() for name, value in state_dict.items()})
 
 
-def load_backbone(path: str | Path, backbone: torch.nn.Module) -> None:
-    """Fill `backbone`, wrapped or not, with the weights in `path`: a `model.pt` or a training checkpoint.
+def read_backbone(path: str | Path) -> dict[str, torch.Tensor]:
+    """The backbone's state dict in a `model.pt` or a training checkpoint, without the wrappers' prefixes.
 
-    Nothing is filled unless every name and shape agrees; else CheckpointError counts and names the ones that do not.
+    Raises CheckpointError for a file that is absent, damaged, refused, or holds none.
     """
     loaded = load(path)
     if isinstance(loaded, dict):
         loaded = loaded.get("state_dict_backbone", loaded)
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
         raise CheckpointError(f"{path} holds no backbone: no state dict, no checkpoint with state_dict_backbone")
-    found = {_bare(name): value for name, value in loaded.items()}
+    return {_bare(name): value for name, value in loaded.items()}
+
+
+def load_backbone(path: str | Path, backbone: torch.nn.Module) -> None:
+    """Fill `backbone`, wrapped or not, with the weights in `path`: a `model.pt` or a training checkpoint.
+
+    Nothing is filled unless every name and shape agrees; else CheckpointError counts and names the ones that do not.
+    """
+    found = read_backbone(path)
     own = backbone.state_dict()
     names = {_bare(name): name for name in own}
     misshapen = [
