@@ -132,8 +132,8 @@ def _refuse_shared_names(faces: list[Face], sources: Sequence[str | Path]) -> No
         name, numbers = next(iter(shared.items()))
         places = " and ".join(str(sources[number]) for number in sorted(numbers))
         raise DataError(
-            f"identity {name} is in {places}, as are {len(shared) - 1} others in several sources: say whether that is "
-            "one person (--same-names merge) or several (--same-names separate)"
+            f"{len(shared)} identities have a name that is in several sources, the first {name} in {places}: say whether "
+            "that is one person (--same-names merge) or several (--same-names separate)"
         )
 
 
@@ -144,7 +144,7 @@ def _refuse_repeated_paths(faces: list[Face]) -> None:
     repeated = [path for path, count in counts.items() if count > 1]
     if repeated:
         raise DataError(
-            f"{repeated[0]} is listed {counts[repeated[0]]} times, and {len(repeated) - 1} other paths more than once; "
+            f"{len(repeated)} paths are listed more than once, the first {repeated[0]} ({counts[repeated[0]]} times); "
             "list each image once"
         )
 

@@ -1,0 +1,281 @@
+"""Packing, against the files that MXNet wrote and against the images that went in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from golden.make_golden import FOLDER, IDENTITIES, draw, im2rec_records, png
+
+from qgface_plugin.data import packing
+from qgface_plugin.data.face_lists import list_faces
+from qgface_plugin.data.images import decode, encode_jpeg
+from qgface_plugin.data.pack_options import PackOptions
+from qgface_plugin.data.packing import PackReport, pack_faces
+from qgface_plugin.data.recordio import RecordReader
+from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.errors import ConfigError, DataError
+
+
+def save(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def jpeg(seed: int, side: int = 24) -> bytes:
+    rng = np.random.default_rng(seed)
+    return encode_jpeg(cv2.resize(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8), (side, side)), 90)
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """The golden set's images as a folder; names sort as its labels and numbers do."""
+    for label, count in enumerate(IDENTITIES):
+        for number in range(count):
+            save(tmp_path / "faces" / f"person{label}" / f"{number}.png", png(draw(label, number)))
+    return tmp_path / "faces"
+
+
+def run(source: Path, out: Path, **options: object) -> PackReport:
+    return pack_faces(list_faces([source]), out, PackOptions(**{"size": 24, **options}))
+
+
+def test_the_bytes_that_mxnet_wrote(faces: Path, tmp_path: Path) -> None:
+    report = run(faces, tmp_path / "out")
+    for name in ("train.rec", "train.idx"):
+        assert (tmp_path / "out" / name).read_bytes() == (FOLDER / "insightface" / name).read_bytes()
+    assert (report.images, report.identities, report.as_they_were, report.left_out) == (9, 3, 9, 0)
+    assert (tmp_path / "out" / "property").read_bytes() == b"3,24,24"
+    lines = (tmp_path / "out" / "train.lst").read_text().splitlines()
+    assert lines[:4] == [
+        f"1\tperson{label}/{number}.png\t{label}" for label, number in [(0, 0), (0, 1), (0, 2), (1, 0)]
+    ]
+    assert (tmp_path / "out" / "identities.tsv").read_text() == "0\tperson0\n1\tperson1\n2\tperson2\n"
+
+
+def test_the_bytes_that_mxnet_wrote_for_im2rec(tmp_path: Path) -> None:
+    lines = []
+    for key, label, _, image in im2rec_records():
+        save(tmp_path / f"{key}.png", image)
+        labels = label if isinstance(label, list) else [label]
+        lines.append("\t".join([str(key), *(f"{value:f}" for value in labels), f"{key}.png"]))
+    save(tmp_path / "in.lst", "\n".join(lines).encode())
+    run(tmp_path / "in.lst", tmp_path / "out", style="im2rec")
+    for name in ("rec", "idx"):
+        assert (tmp_path / "out" / f"train.{name}").read_bytes() == (FOLDER / f"im2rec.{name}").read_bytes()
+    assert (tmp_path / "out" / "train.lst").read_text().splitlines() == lines
+
+
+def test_real_faces_as_mxnet_packed_them(lfw: Path, tmp_path: Path) -> None:
+    golden = FaceRecords(lfw / "train")
+    lines = (lfw / "train" / "train.lst").read_text().splitlines()[:300]
+    for index, line in enumerate(lines):
+        save(tmp_path / "faces" / line.split("\t")[1], bytes(golden.read(index)[0]))
+    pack_faces(list_faces([tmp_path / "faces"]), tmp_path / "out", PackOptions())
+    assert (tmp_path / "out" / "train.lst").read_text().splitlines() == lines
+    ours, theirs = RecordReader(tmp_path / "out" / "train.rec"), RecordReader(lfw / "train" / "train.rec")
+    for key in range(1, 301):
+        assert ours.offset(key) == theirs.offset(key) and bytes(ours.read(key)) == bytes(theirs.read(key))
+
+
+@pytest.mark.parametrize("style", ["insightface", "im2rec"])
+def test_shuffling_moves_records_but_no_key(style: str, faces: Path, tmp_path: Path) -> None:
+    for name, shuffle in (("plain", None), ("one", 1), ("again", 1), ("two", 2)):
+        run(faces, tmp_path / name, style=style, shuffle=shuffle)
+    plain, one, again, two = (RecordReader(tmp_path / name / "train.rec") for name in ("plain", "one", "again", "two"))
+    assert (np.diff(plain.offsets) > 0).all()
+    assert np.array_equal(one.offsets, again.offsets) and not np.array_equal(one.offsets, two.offsets)
+    assert one.keys.tolist() == plain.keys.tolist()
+    assert all(bytes(one.read(key)) == bytes(plain.read(key)) for key in plain.keys.tolist())
+    if style == "insightface":
+        assert one.offset(0) == 0
+    FaceRecords(tmp_path / "one").check()
+
+
+def test_other_sides_are_resized_and_the_rest_untouched(tmp_path: Path) -> None:
+    kept, large = jpeg(1), jpeg(2, side=60)
+    save(tmp_path / "faces" / "a" / "kept.jpg", kept)
+    save(tmp_path / "faces" / "a" / "large.jpg", large)
+    report = run(tmp_path / "faces", tmp_path / "out", quality=80)
+    assert (report.as_they_were, report.resized) == (1, 1)
+    records = FaceRecords(tmp_path / "out")
+    assert bytes(records.read(0)[0]) == kept
+    assert bytes(records.read(1)[0]) == encode_jpeg(decode(large, "large", 24), 80)
+
+
+def test_several_folders(tmp_path: Path) -> None:
+    for folder, names in (("x", "bc"), ("y", "ab")):
+        for name in names:
+            save(tmp_path / folder / name / "1.jpg", jpeg(ord(name)))
+    folders = [tmp_path / "x", tmp_path / "y"]
+    with pytest.raises(
+        DataError, match="1 identities have a name .*, the first b in .*x and .*y: .*--same-names merge.*separate"
+    ):
+        list_faces(folders)
+    for same_names, labels in (("merge", [0, 1, 1, 2]), ("separate", [0, 1, 2, 3])):
+        out = tmp_path / same_names
+        pack_faces(list_faces(folders, same_names=same_names), out, PackOptions(size=24))
+        assert FaceRecords(out).labels().tolist() == labels
+    assert (tmp_path / "separate" / "identities.tsv").read_text() == "0\tb\n1\tc\n2\ta\n3\tb\n"
+    assert str(tmp_path / "y" / "a" / "1.jpg") in (tmp_path / "merge" / "train.lst").read_text()
+
+
+def test_labels_of_lists_become_dense(tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / "images" / f"{number}.jpg", jpeg(number))
+    save(tmp_path / "in.lst", b"1\t0.jpg\t40\n1\t1.jpg\t7\n\n1\t2.jpg\t40\n1\t3.jpg\t100\textra\r\n")
+    pack_faces(list_faces([tmp_path / "in.lst"], tmp_path / "images"), tmp_path / "out", PackOptions(size=24))
+    assert (tmp_path / "out" / "identities.tsv").read_text() == "0\t7\n1\t40\n2\t100\n"
+    assert (tmp_path / "out" / "train.lst").read_text() == "1\t1.jpg\t0\n1\t0.jpg\t1\n1\t2.jpg\t1\n1\t3.jpg\t2\n"
+
+
+def spoil(faces: Path) -> dict[str, str]:
+    """Files that cannot be packed, and a part of the reason given for each."""
+    save(faces / "person0" / "broken.jpg", jpeg(1)[:-40])
+    save(faces / "person1" / "text.png", b"no image at all")
+    wide = np.zeros((24, 30, 3), np.uint8)
+    save(faces / "person1" / "wide.jpg", encode_jpeg(wide, 90))
+    (faces / "person1" / "folder.jpg").mkdir()
+    (faces / "person3").mkdir()
+    return {
+        "broken.jpg": "undecodable JPEG",
+        "text.png": "neither JPEG nor PNG",
+        "wide.jpg": "the image is 30 x 24, not square: faces must be detected and aligned first",
+        "folder.jpg": "cannot be read (Is a directory)",
+        "person3": "an identity without an image",
+    }
+
+
+def test_bad_images_are_refused_with_their_count(faces: Path, tmp_path: Path) -> None:
+    reasons = spoil(faces)
+    with pytest.raises(DataError, match="5 of 14 inputs cannot be packed.*left_out.tsv.*--on-bad skip") as refused:
+        run(faces, tmp_path / "out")
+    assert "broken.jpg: undecodable" in str(refused.value) or "person3: an identity" in str(refused.value)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["left_out.tsv"]
+    listed = dict(line.split("\t") for line in (tmp_path / "out" / "left_out.tsv").read_text().splitlines())
+    assert {Path(path).name for path in listed} == set(reasons)
+    for path, reason in listed.items():
+        assert reasons[Path(path).name] in reason
+
+
+def test_bad_images_can_be_left_out(faces: Path, tmp_path: Path) -> None:
+    spoil(faces)
+    report = run(faces, tmp_path / "out", on_bad="skip")
+    assert (report.images, report.left_out) == (9, 5)
+    assert (tmp_path / "out" / "train.rec").read_bytes() == (FOLDER / "insightface" / "train.rec").read_bytes()
+
+
+def test_unaligned_images_of_a_list(faces: Path, tmp_path: Path) -> None:
+    save(tmp_path / "in.lst", b"1\tperson0/0.png\t0\n0\tperson0/1.png\t0\n")
+    found = list_faces([tmp_path / "in.lst"], faces)
+    with pytest.raises(DataError, match="1 of 2 inputs(.|\n)*1.png: not aligned, says the list: run tools/align.py"):
+        pack_faces(found, tmp_path / "out", PackOptions(size=24))
+
+
+def test_identities_with_few_images(faces: Path, tmp_path: Path) -> None:
+    save(faces / "single" / "0.png", png(draw(5, 5)))
+    assert run(faces, tmp_path / "all").single_image_identities == 1
+    report = run(faces, tmp_path / "out", min_images=3)
+    assert (report.images, report.identities, report.left_out, report.single_image_identities) == (7, 2, 3, 0)
+    assert (tmp_path / "out" / "identities.tsv").read_text() == "0\tperson0\n1\tperson2\n"
+    with pytest.raises(DataError, match="nothing left to pack: all 10 inputs are left out, see .*left_out.tsv"):
+        run(faces, tmp_path / "none", min_images=9)
+
+
+def test_an_image_that_changes_while_packing(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = packing.check_face
+
+    def check_and_spoil(path: str, size: int) -> bool:
+        result = check(path, size)
+        Path(path).write_bytes(b"gone")
+        return result
+
+    monkeypatch.setattr(packing, "check_face", check_and_spoil)
+    with pytest.raises(DataError, match="0.png: neither JPEG nor PNG"):
+        run(faces, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_nothing_is_overwritten_unasked(faces: Path, tmp_path: Path) -> None:
+    run(faces, tmp_path / "out")
+    with pytest.raises(ConfigError, match="train.rec is there already: choose another folder, or --overwrite"):
+        run(faces, tmp_path / "out")
+    run(faces, tmp_path / "out", overwrite=True, style="im2rec")
+    assert len(RecordReader(tmp_path / "out" / "train.rec")) == 9
+
+
+def test_more_images_than_the_header_can_count(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MAX_IMAGES", 8)
+    with pytest.raises(DataError, match="9 images: InsightFace's header record counts in float32.*--style im2rec"):
+        run(faces, tmp_path / "out")
+    assert run(faces, tmp_path / "out", style="im2rec").images == 9
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"style": "mxnet"}, "style is 'mxnet'; it is one of \\('insightface', 'im2rec'\\)"),
+        ({"on_bad": "x"}, "on_bad is 'x'"),
+        ({"quality": 0}, "quality is 0; it is a whole number from 1 to 100"),
+        ({"workers": 0}, "workers is 0"),
+        ({"min_images": 0}, "min_images is 0"),
+        ({"size": 0}, "size is 0"),
+        ({"shuffle": -1}, "shuffle is -1; the seed is a whole number >= 0"),
+    ],
+)
+def test_impossible_options(option: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PackOptions(**option)
+
+
+def loose_image(folder: Path) -> list[Path]:
+    save(folder / "1.jpg", jpeg(1))
+    return [folder]
+
+
+def one_list(text: bytes) -> Callable[[Path], list[Path]]:
+    return lambda folder: [save(folder / "in.lst", text)]
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (lambda folder: [], "nothing to pack: name a folder"),
+        (lambda folder: [folder / "none"], "none: no such folder or list; name a folder of identities or a .lst file"),
+        (lambda folder: [folder], "no sub-folder in it; images belong in one sub-folder an identity"),
+        (loose_image, "no sub-folder in it; 1 images lie in it directly"),
+        (lambda folder: [*one_list(b"1\ta.jpg\t0\n")(folder), folder / ".." / "in" / "in.lst"], "is named twice"),
+        (one_list(b""), "in.lst: the list is empty"),
+        (one_list(b"\xff\xfe1"), "not text in UTF-8"),
+        (one_list(b"a.jpg 1\n"), "line 1: neither `1 TAB path TAB label` .* nor `key TAB label TAB path`"),
+        (one_list(b"1\ta.jpg\t0\n1\tb.jpg\n"), "line 2: neither"),
+        (one_list(b"1\ta.jpg\tzero\n"), "line 1: label 'zero' is not a whole number in"),
+        (one_list(b"1\ta.jpg\t0.5\n"), "line 1: label '0.5' is not a whole number in"),
+        (one_list(b"1\ta.jpg\t-1\n"), "line 1: label '-1' is not a whole number in"),
+        (one_list(b"0\t1\ta.jpg\n1\tx\tb.jpg\n"), "line 2: not `key TAB label TAB path`"),
+        (one_list(b"1\ta.jpg\t0\n1\ta.jpg\t1\n"), "1 paths are listed more than once, the first .*a.jpg \\(2 times\\)"),
+    ],
+)
+def test_sources_that_do_not_fit(sources: Callable[[Path], list[Path]], message: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DataError, match=message):
+        list_faces(sources(tmp_path / "in"))
+
+
+def test_names_that_a_list_cannot_hold(tmp_path: Path) -> None:
+    save(tmp_path / "faces" / "a" / "1\t2.jpg", jpeg(1))
+    with pytest.raises(DataError, match="a tab or line break in a name cannot be written to train.lst; rename it"):
+        list_faces([tmp_path / "faces"])
+
+
+def test_what_is_passed_over(faces: Path) -> None:
+    save(faces / "person0" / "Thumbs.db", b"x")
+    save(faces / "person0" / ".hidden.png", b"x")
+    found = list_faces([faces])
+    assert (len(found.faces), found.passed_over, found.problems) == (9, 1, [])
+    with pytest.raises(ConfigError, match="same_names is 'x'"):
+        list_faces([faces], same_names="x")
