@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,6 +198,20 @@ def test_an_image_that_changes_while_packing(faces: Path, tmp_path: Path, monkey
     monkeypatch.setattr(packing, "check_face", check_and_spoil)
     with pytest.raises(DataError, match="0.png: neither JPEG nor PNG"):
         run(faces, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    for number in range(100):
+        save(tmp_path / "faces" / "a" / f"{number}.png", png(noise))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run(tmp_path / "faces", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -132,8 +132,8 @@ def _refuse_shared_names(faces: list[Face], sources: Sequence[str | Path]) -> No
         name, numbers = next(iter(shared.items()))
         places = " and ".join(str(sources[number]) for number in sorted(numbers))
         raise DataError(
-            f"{len(shared)} identities have a name that is in several sources, the first {name} in {places}: say whether "
-            "that is one person (--same-names merge) or several (--same-names separate)"
+            f"{len(shared)} identities have a name that is in several sources, the first {name} in {places}: say "
+            "whether that is one person (--same-names merge) or several (--same-names separate)"
         )
 
 

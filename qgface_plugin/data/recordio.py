@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import mmap
 import os
@@ -235,7 +236,8 @@ class RecordWriter:
             self.close()
             return
         for file in (self._records, self._index):
-            file.close()
+            with contextlib.suppress(OSError):  # a full disk fails once more when the rest is flushed
+                file.close()
             os.remove(file.name)
 
 
