@@ -39,7 +39,13 @@ def print_table(rows: Mapping[str, object]) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write `content` as JSON; the file appears under its name only when it is complete."""
+    """Write `content` as JSON, as `write_bytes` does."""
+    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, its folder too where there is none; it appears under its name only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.write_bytes(content)
     os.replace(partial, path)

@@ -41,9 +41,7 @@ def read_pairs(path: str | Path) -> list[Pair]:
     except OSError as error:
         raise DataError(f"{path}: the pairs file cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not a pairs file: not text in UTF-8 ({error.reason} at byte {error.start})"
-        ) from error
+        raise DataError(f"{path}: no pairs file: not text in UTF-8 ({error.reason} at byte {error.start})") from error
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     pairs = _csv_pairs(numbered, path) if path.suffix.lower() == ".csv" else _lfw_pairs(numbered, path)
     if not pairs:

@@ -1,0 +1,168 @@
+"""What is in a record set: counts, layout, identities, sizes, and whether every record and image is sound."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from qgface_plugin.data.face_files import side
+from qgface_plugin.data.images import PNG_SIGNATURE, decode
+from qgface_plugin.data.parallel import ordered_map
+from qgface_plugin.data.record_ranges import layout_of
+from qgface_plugin.data.records import FaceRecords, record_files
+from qgface_plugin.errors import DataError
+
+BINS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)  # lower ends, images an identity
+
+
+@dataclass(frozen=True)
+class Soundness:
+    """What reading every image has shown.
+
+    Attributes:
+        encodings: "JPEG", "PNG" -> images.
+        sides: side in pixels -> images; all are square.
+        repeated: images whose bytes are those of an earlier one.
+        repeated_elsewhere: of those, the ones whose earlier one is of another identity.
+        problems: one line for each image that cannot be used; file, key and offset are in it.
+    """
+
+    encodings: dict[str, int]
+    sides: dict[int, int]
+    repeated: int
+    repeated_elsewhere: int
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is in a record set.
+
+    Attributes:
+        files: path -> layout, as `record_ranges.layout_of` tells it, and size in bytes.
+        images: how many images there are.
+        num_classes: identities that the files announce, or 1 + the largest label.
+        identities: identities that have an image.
+        images_an_identity: "min", "median", "mean", "max".
+        histogram: "5-9" -> identities with so many images.
+        problems: what contradicts itself in headers, ranges and labels.
+        soundness: None when images were not read.
+    """
+
+    files: dict[str, dict[str, object]]
+    images: int
+    num_classes: int
+    identities: int
+    images_an_identity: dict[str, float]
+    histogram: dict[str, int]
+    problems: list[str] = field(default_factory=list)
+    soundness: Soundness | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong with what was looked at."""
+        return not self.problems and (self.soundness is None or not self.soundness.problems)
+
+
+def inspect_records(root: str | Path, read_images: bool = True, workers: int = 2, progress: bool = False) -> Inspection:
+    """Look at a folder of record files or at one file; with `read_images` every image is read and decoded.
+
+    Raises:
+        DataError: files that cannot be opened as a record set at all (see `FaceRecords`), or with no readable label.
+    """
+    paths = record_files([root])
+    source = FaceRecords(root, on_corrupt="skip")
+    labels, problems = _labels(source)
+    files = {}
+    for path in paths:
+        layout, contradictions = layout_of(path)
+        files[str(path)] = {"layout": layout, "bytes": path.stat().st_size}
+        problems += contradictions
+    readable = labels[labels >= 0]
+    if len(readable) == 0:
+        raise DataError(f"{root}: none of its {len(source)} records has an image and a label")
+    counts = np.bincount(readable, minlength=source.num_classes)
+    absent = int(np.count_nonzero(counts[: source.num_classes] == 0))
+    if absent:
+        problems.append(f"{absent} of {source.num_classes} labels have no image, the first {int(np.argmin(counts))}")
+    counts = counts[counts > 0]
+    return Inspection(
+        files=files,
+        images=len(source),
+        num_classes=source.num_classes,
+        identities=len(counts),
+        images_an_identity={
+            "min": int(counts.min()),
+            "median": float(np.median(counts)),
+            "mean": float(counts.mean()),
+            "max": int(counts.max()),
+        },
+        histogram=dict(_histogram(counts)),
+        problems=problems,
+        soundness=_read_all(source, labels, workers, progress) if read_images else None,
+    )
+
+
+def _labels(source: FaceRecords) -> tuple[np.ndarray, list[str]]:
+    """Labels, -1 where unreadable, and what is wrong with them."""
+    labels = source.labels()
+    problems = []
+    unreadable = np.flatnonzero(labels < 0)
+    if len(unreadable):
+        problems.append(f"{len(unreadable)} records cannot be read, the first {source.where(int(unreadable[0]))}")
+    try:
+        source.check()
+    except DataError as error:
+        problems.append(str(error))
+    return labels, problems
+
+
+def _histogram(counts: np.ndarray) -> Iterator[tuple[str, int]]:
+    for low, high in zip(BINS, (*BINS[1:], None), strict=True):
+        name = f"{low}+" if high is None else str(low) if high == low + 1 else f"{low}-{high - 1}"
+        inside = int(np.count_nonzero((counts >= low) & (counts < (high or np.inf))))
+        if inside:
+            yield name, inside
+
+
+def _read_all(source: FaceRecords, labels: np.ndarray, workers: int, progress: bool) -> Soundness:
+    def look(index: int) -> tuple[str, int, int] | str:
+        try:
+            encoded, _ = source.read(index)
+            decode(encoded, source.where(index))
+        except DataError as error:
+            return str(error)
+        kind = "PNG" if encoded[:8] == PNG_SIGNATURE else "JPEG"
+        return kind, side(encoded), int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
+
+    encodings: Counter[str] = Counter()
+    sides: Counter[int] = Counter()
+    digests = np.zeros(len(source), dtype=np.uint64)  # 64 bits: 8 bytes an image, and no chance meeting among millions
+    problems, sound = [], np.zeros(len(source), dtype=bool)
+    results = ordered_map(look, range(len(source)), workers)
+    for index, result in enumerate(
+        tqdm(results, total=len(source), desc="reading", unit="image", disable=not progress)
+    ):
+        if isinstance(result, str):
+            problems.append(result)
+            continue
+        kind, pixels, digests[index] = result
+        sound[index] = True
+        encodings[kind] += 1
+        sides[pixels] += 1
+    repeated, elsewhere = _repetitions(digests[sound], labels[sound])
+    return Soundness(dict(encodings), dict(sorted(sides.items())), repeated, elsewhere, problems)
+
+
+def _repetitions(digests: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+    """How many images equal an earlier one, and how many of them the first such one of another label."""
+    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+    original = first[inverse]
+    again = original != np.arange(len(digests))
+    return int(again.sum()), int((again & (labels[original] != labels)).sum())
