@@ -1,0 +1,41 @@
+"""A few aligned faces from whatever holds some, to try a model on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from qgface_plugin.data.bins import read_bin
+from qgface_plugin.data.images import decode
+from qgface_plugin.data.photos import list_photos
+from qgface_plugin.errors import DataError
+
+
+def sample_faces(path: str | Path, count: int = 8) -> np.ndarray:
+    """Up to `count` faces, evenly spread over a folder's images (at any depth) or over a `.bin` pair set.
+
+    Returns:
+        uint8 (count or fewer, 112, 112, 3) RGB.
+
+    Raises:
+        DataError: no such folder or file, nothing in it, or an image that is not an aligned face; names it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        names = _spread(list_photos(path), count)
+        return np.stack([decode(_read(path / name), str(path / name)) for name in names])
+    images = list(enumerate(read_bin(path).images))
+    return np.stack([decode(image, f"{path} image {number}") for number, image in _spread(images, count)])
+
+
+def _spread(items: list, count: int) -> list:
+    rows = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[row] for row in rows]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: the image cannot be read ({error.strerror})") from error
