@@ -1,0 +1,109 @@
+"""The command lines of alignment, packing, pairs and inspection, as a user runs them, with wrong input too."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from qgface_plugin.data.alignment import TEMPLATE
+from qgface_plugin.data.bins import read_bin
+from qgface_plugin.data.images import encode_jpeg
+from qgface_plugin.data.records import FaceRecords
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+
+
+def tool(name: str) -> Callable[[list[str]], int]:
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda arguments: module.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = []
+    for person in ("Ann", "Bob"):
+        for number in (1, 2):
+            path = tmp_path / "photos" / person / f"{person}_{number:04d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+            path.write_bytes(encode_jpeg(cv2.resize(small, (160, 140)), 95))
+            points = (TEMPLATE + 20).ravel().tolist()
+            rows.append(",".join([f"{person}/{path.name}", *map(str, points)]))
+    (tmp_path / "landmarks.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "photos"
+
+
+def test_from_photographs_to_training_data(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("skimage")
+    monkeypatch.chdir(tmp_path)
+    assert tool("align")(["photos", "-o", "aligned", "--landmarks", "landmarks.csv", "--json", "align.json"]) == 0
+    assert json.loads(Path("align.json").read_text())["aligned"] == 4
+    assert tool("pack_rec")(["aligned", "-o", "packed", "--json", "pack.json"]) == 0
+    assert json.loads(Path("pack.json").read_text())["as_they_were"] == 4
+    assert FaceRecords("packed").labels().tolist() == [0, 0, 1, 1]
+    Path("pairs.txt").write_text("1\nAnn 1 2\nAnn 1 Bob 2\n")
+    assert tool("make_bin")(["pairs.txt", "--root", "aligned", "-o", "packed/mine.bin", "--json", "bin.json"]) == 0
+    assert read_bin("packed/mine.bin").same.tolist() == [True, False]
+    assert tool("inspect_rec")(["packed", "--sheet", "sheets/a.png", "--json", "found.json"]) == 0
+    assert cv2.imread("sheets/a.png") is not None and json.loads(Path("found.json").read_text())["sound"] is True
+    shown = capsys.readouterr().out
+    for line in ("aligned now         4", "images                   4", "pairs             2", "verdict"):
+        assert line in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "status", "message"),
+    [
+        ("align", ["none", "-o", "out", "--landmarks", "landmarks.csv"], 2, "align.py: none: no such folder; name the"),
+        ("align", ["photos", "-o", "out", "--landmarks", "none.csv"], 2, "none.csv: the landmarks cannot be read"),
+        ("align", ["photos", "-o", "photos/out", "--landmarks", "landmarks.csv"], 2, "choose an output folder beside"),
+        ("align", ["photos", "-o", "file/out", "--landmarks", "landmarks.csv"], 1, "file/out: Not a directory; name a"),
+        ("align", ["photos", "-o", "out", "--landmarks", "other.csv"], 1, "no landmarks are given for it"),
+        ("pack_rec", ["empty", "-o", "out"], 2, "pack_rec.py: empty: no sub-folder in it; images belong in one"),
+        ("pack_rec", ["photos", "-o", "out"], 2, "4 of 4 inputs cannot be packed, all listed in out/left_out.tsv"),
+        ("pack_rec", ["photos", "-o", "file/out"], 1, "file/out: Not a directory; name a place that can be written"),
+        ("pack_rec", ["photos", "photos", "-o", "out"], 2, "photos is named twice: name each source once"),
+        ("make_bin", ["none.txt", "-o", "out.bin"], 2, "none.txt: the pairs file cannot be read"),
+        ("make_bin", ["pairs.csv", "--root", "photos", "-o", "out.bin"], 2, "2 of 2 images are missing or bad"),
+        ("make_bin", ["pairs.csv", "--root", "photos", "-o", "out.txt"], 2, "a pair set's name ends in .bin"),
+        ("inspect_rec", ["empty"], 2, "no .rec file in this folder"),
+        ("inspect_rec", ["file"], 2, "the index is missing and rebuilding it failed"),
+    ],
+)
+def test_wrong_input(
+    name: str,
+    arguments: list[str],
+    status: int,
+    message: str,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("skimage")
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("file").write_text("a file in the way")
+    Path("other.csv").write_text("x.jpg,1,2,3,4,5,6,7,8,9,10\n")
+    Path("pairs.csv").write_text("Ann/Ann_0001.jpg,Bob/Bob_0009.jpg,0\n")
+    assert tool(name)(arguments) == status
+    assert message in capsys.readouterr().err
+
+
+def test_help_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("align", "pack_rec", "make_bin", "inspect_rec", "export_onnx"):
+        with pytest.raises(SystemExit) as done:
+            tool(name)(["--help"])
+        shown = capsys.readouterr().out
+        assert done.value.code == 0 and f"python tools/{name}.py" in shown and "--json FILE" in shown
