@@ -12,7 +12,7 @@ from qgface_plugin.data.face_files import check_face
 from qgface_plugin.data.face_lists import Face, FaceList
 from qgface_plugin.data.pack_options import PackOptions
 from qgface_plugin.data.parallel import ordered_map
-from qgface_plugin.data.record_layout import MAX_IMAGES, PackedFace, write_record_set, write_text
+from qgface_plugin.data.record_layout import MAX_INSIGHTFACE, PackedFace, write_record_set, write_text
 from qgface_plugin.errors import ConfigError, DataError
 
 LEFT_OUT = "left_out.tsv"
@@ -79,12 +79,13 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
     _list_left_out(folder, problems)
     if not fitting:
         raise DataError(f"nothing left to pack: all {len(problems)} inputs are left out, see {folder / LEFT_OUT}")
-    if options.style == "insightface" and len(fitting) > MAX_IMAGES:
-        raise DataError(
-            f"{len(fitting)} images: InsightFace's header record counts in float32, which is exact up to {MAX_IMAGES} "
-            "images; use --style im2rec, or pack several folders and name them all in the recipe"
-        )
     labels = _label_of([face for face, _ in fitting])
+    if options.style == "insightface" and len(fitting) + len(labels) > MAX_INSIGHTFACE:
+        raise DataError(
+            f"{len(fitting)} images of {len(labels)} identities: InsightFace's header record counts in float32, which "
+            f"is exact up to {MAX_INSIGHTFACE} of both together; use --style im2rec, or pack several folders and name "
+            "them all in the recipe"
+        )
     packed = [PackedFace(face, labels[face.identity], fits) for face, fits in fitting]
     size = write_record_set(folder, packed, options, progress)
     write_text(folder / "identities.tsv", [f"{label}\t{name}\n" for (_, name), label in labels.items()])

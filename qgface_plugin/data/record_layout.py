@@ -22,7 +22,7 @@ from qgface_plugin.data.pack_options import PackOptions
 from qgface_plugin.data.parallel import ordered_map
 from qgface_plugin.data.recordio import Header, RecordWriter, pack
 
-MAX_IMAGES = (1 << 24) - 2  # InsightFace's header record counts in float32, and counts one more
+MAX_INSIGHTFACE = (1 << 24) - 1  # images and identities together: the header's 1 + that must be exact in float32
 
 
 @dataclass(frozen=True, slots=True)
