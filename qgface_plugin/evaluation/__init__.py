@@ -1,8 +1,23 @@
-"""From images to reported numbers: embeddings, metrics, and the protocols built of them."""
+"""From images to reported numbers: models, embeddings with their norms, metrics, and the protocols built of them."""
 
 from __future__ import annotations
 
 from .features import Embeddings, embed
 from .metrics import auc, kfold_accuracy, pair_distances, roc, tar_at_far
+from .models import FaceModel, load_model
+from .norm_order import NormOrder, compare_norms, norm_order
 
-__all__ = ["Embeddings", "auc", "embed", "kfold_accuracy", "pair_distances", "roc", "tar_at_far"]
+__all__ = [
+    "Embeddings",
+    "FaceModel",
+    "NormOrder",
+    "auc",
+    "compare_norms",
+    "embed",
+    "kfold_accuracy",
+    "load_model",
+    "norm_order",
+    "pair_distances",
+    "roc",
+    "tar_at_far",
+]

@@ -8,62 +8,101 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import DataError
+from ..features import Embeddings
 from ..metrics import auc, pair_distances
 from .face_model import FaceModel
 
 LOGGER = logging.getLogger(__name__)
 OTHER = {"rgb": "bgr", "bgr": "rgb"}
+SIGMAS = 3.0  # how sure the warning is: standard errors of the difference
 
 
 @dataclass(frozen=True)
 class ColorOrder:
-    """AUC of a sample of pairs with the channels as they are given to the model, and in the other order."""
+    """How well a sample of pairs is told apart with the channels as they are given, and in the other order.
 
-    color: str  # the order that the model was given
+    separation: difference of the mean distances of impostor and genuine pairs, in standard deviations (d').
+    """
+
+    color: str  # the order that the model is given
     pairs: int
+    separation: float
+    other_separation: float
+    standard_error: float  # of the difference of both
     auc: float
     other_auc: float
-    warning: str | None
+
+    @property
+    def warning(self) -> str | None:
+        """What to do, when the other order is better by more than SIGMAS standard errors."""
+        if self.other_separation - self.separation <= SIGMAS * self.standard_error:
+            return None
+        other = OTHER[self.color]
+        return (
+            f"the model tells faces apart better with its channels as {other.upper()} than as {self.color.upper()} "
+            f"(d' {self.other_separation:.2f} against {self.separation:.2f}, AUC {self.other_auc:.4f} against "
+            f"{self.auc:.4f}, on {self.pairs} pairs): it was probably trained on {other.upper()} images, so use "
+            f"--color {other}"
+        )
 
 
 def check_color_order(
-    model: FaceModel, images: np.ndarray, same: np.ndarray, pairs: int = 256, batch_size: int = 64
+    model: FaceModel,
+    images: np.ndarray,
+    same: np.ndarray,
+    pairs: int = 128,
+    batch_size: int = 64,
+    embeddings: Embeddings | None = None,
 ) -> ColorOrder:
-    """Verify a sample of pairs in both orders of channels, and warn in the log when the other one is better.
+    """Verify a sample of pairs in both orders of channels, and warn in the log when the other one is clearly better.
 
-    images: uint8 (2N, 112, 112, 3) RGB, 2i and 2i + 1 a pair; same: bool (N,); at most `pairs` pairs are taken, evenly
-    spread over the genuine and over the impostor ones. The warning needs a difference of more than two standard errors
-    of the AUC. Raises DataError when there are not both kinds of pairs.
+    images: uint8 (2N, 112, 112, 3) RGB, 2i and 2i + 1 a pair; same: bool (N,). At most `pairs` of them are taken,
+    evenly spread over the genuine and over the impostor ones. embeddings: of `images`, when they are there already.
+    Mean distances are compared, not AUCs: a good model has an AUC of 1 in both orders.
+    Raises DataError when there are not two pairs of each kind.
     """
-    same = np.asarray(same)
+    same = np.asarray(same, dtype=bool)
     if len(images) != 2 * len(same):
         raise DataError(f"{len(images)} images for {len(same)} pairs; a pair has exactly two images")
     kinds = np.flatnonzero(same), np.flatnonzero(~same)
+    if min(map(len, kinds)) < 2:
+        raise DataError(f"{len(kinds[0])} genuine and {len(kinds[1])} impostor pairs: the check needs two of each")
     chosen = np.sort(np.concatenate([_spread(kind, pairs // 2) for kind in kinds]))
     rows = np.stack([2 * chosen, 2 * chosen + 1], axis=1).ravel()
     sample, labels = images[rows], same[chosen]
-    given, other = (
-        auc(-pair_distances(model.embed(view, batch_size).features), labels) for view in (sample, sample[..., ::-1])
+    features = model.embed(sample, batch_size).features if embeddings is None else embeddings.features[rows]
+    given = pair_distances(features)
+    other = pair_distances(model.embed(sample[..., ::-1], batch_size).features)
+    found = ColorOrder(
+        color=getattr(model, "color", "rgb"),
+        pairs=len(chosen),
+        separation=_separation(given, labels),
+        other_separation=_separation(other, labels),
+        standard_error=_standard_error(given, other, labels),
+        auc=auc(-given, labels),
+        other_auc=auc(-other, labels),
     )
-    color = getattr(model, "color", "rgb")
-    warning = None
-    if other - given > 2 * _standard_error(other, int(labels.sum()), int((~labels).sum())):
-        warning = (
-            f"{model.name} verifies better with its channels as {OTHER[color].upper()}: AUC {other:.3f} against "
-            f"{given:.3f} as {color.upper()} on {len(chosen)} pairs. It was probably trained on {OTHER[color].upper()} "
-            f"images: use --color {OTHER[color]}"
-        )
-        LOGGER.warning(warning)
-    return ColorOrder(color, len(chosen), given, other, warning)
+    if found.warning:
+        LOGGER.warning("%s: %s", model.name, found.warning)
+    return found
 
 
 def _spread(numbers: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of them, evenly spread."""
-    return numbers[np.unique(np.linspace(0, len(numbers) - 1, min(count, len(numbers))).round().astype(int))]
+    """At most `count` (at least two) of them, evenly spread."""
+    return numbers[np.linspace(0, len(numbers) - 1, min(max(count, 2), len(numbers))).round().astype(int)]
 
 
-def _standard_error(area: float, genuine: int, impostors: int) -> float:
-    """Of an AUC (Hanley and McNeil 1982, exponential approximation)."""
-    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = area * (1 - area) + (genuine - 1) * (q1 - area**2) + (impostors - 1) * (q2 - area**2)
-    return float(np.sqrt(max(variance, 0) / (genuine * impostors)))
+def _separation(distances: np.ndarray, same: np.ndarray) -> float:
+    genuine, impostor = distances[same], distances[~same]
+    spread = np.sqrt((genuine.var() + impostor.var()) / 2)
+    return float((impostor.mean() - genuine.mean()) / max(spread, 1e-12))
+
+
+def _standard_error(given: np.ndarray, other: np.ndarray, same: np.ndarray) -> float:
+    """Of the difference of separations: both are of the same pairs, so whole pairs are left out (jackknife)."""
+    count = len(same)
+    differences = np.empty(count)
+    for left_out in range(count):
+        kept = np.arange(count) != left_out
+        differences[left_out] = _separation(other[kept], same[kept]) - _separation(given[kept], same[kept])
+    return float(np.sqrt((count - 1) * differences.var()))
