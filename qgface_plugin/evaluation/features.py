@@ -77,7 +77,7 @@ def embed(
 
 def check_images(images: np.ndarray) -> None:
     """Raises DataError unless `images` are uint8 (N, 112, 112, 3) with at least one image."""
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) == 0:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (112, 112, 3) or len(images) == 0:
         raise DataError(
             f"images are {images.dtype} {images.shape}: embed takes uint8 (N, 112, 112, 3) RGB with at least one image"
         )

@@ -32,8 +32,9 @@ def checkout_network(network: str, size: int) -> nn.Module:
             f"network {network!r} is only in arcface_torch: set ARCFACE_TORCH to a folder insightface/recognition/"
             "arcface_torch, or export the model to ONNX there and give the .onnx file"
         )
+    folder = _folder(Path(named))
     try:
-        return _backbones(Path(named)).get_model(network, num_features=size)
+        return _imported(folder).get_model(network, num_features=size)
     except ImportError as error:
         missing = f"pip install {error.name.partition('.')[0]}" if error.name else "see its requirement.txt"
         raise ConfigError(f"network {network!r} of {named} does not import ({error}): {missing}") from error
@@ -41,14 +42,23 @@ def checkout_network(network: str, size: int) -> nn.Module:
         raise ConfigError(f"{named} has no network {network!r}: see its backbones/__init__.py") from error
 
 
-def _backbones(checkout: Path) -> ModuleType:
-    source = checkout.resolve() / "backbones" / "__init__.py"
-    if not source.is_file():
-        raise ConfigError(f"ARCFACE_TORCH names {checkout}, which is no arcface_torch checkout: {source} is not there")
+def _folder(checkout: Path) -> Path:
+    folder = checkout.resolve() / "backbones"
+    if not (folder / "__init__.py").is_file():
+        raise ConfigError(
+            f"ARCFACE_TORCH names {checkout}, which is no arcface_torch checkout: {folder}/__init__.py is not there"
+        )
+    return folder
+
+
+def _imported(folder: Path) -> ModuleType:
+    source = str(folder / "__init__.py")
     loaded = sys.modules.get(_PACKAGE)
-    if loaded is not None and loaded.__file__ == str(source):
+    if loaded is not None and loaded.__file__ == source:
         return loaded
-    spec = importlib.util.spec_from_file_location(_PACKAGE, source, submodule_search_locations=[str(source.parent)])
+    for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:  # of another checkout
+        del sys.modules[name]
+    spec = importlib.util.spec_from_file_location(_PACKAGE, source, submodule_search_locations=[str(folder)])
     module = importlib.util.module_from_spec(spec)
     sys.modules[_PACKAGE] = module
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -30,8 +31,9 @@ def recognise(weights: Mapping[str, Tensor], size: int) -> str | None:
     return next((name for name in NAMES if first_difference(weights, shapes(name, size)) is None), None)
 
 
-def shapes(network: str, size: int) -> dict[str, torch.Size]:
-    """Names and shapes of a network's state dict, without making its weights."""
+@lru_cache
+def shapes(network: str, size: int) -> Mapping[str, torch.Size]:
+    """Names and shapes of a network's state dict, without making its weights; not to be changed."""
     with torch.device("meta"):
         return shapes_of(get_model(network, size))
 
