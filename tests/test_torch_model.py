@@ -54,7 +54,9 @@ def test_training_checkpoint_with_wrapped_names(tmp_path: Path) -> None:
     torch.save({"epoch": 1, "state_dict_backbone": wrapped}, tmp_path / "run" / "checkpoint_gpu_0.pt")
     loaded = load_model(str(tmp_path / "run" / "checkpoint_gpu_0.pt"))
     assert loaded.name == "run"
-    np.testing.assert_array_equal(loaded.embed(IMAGES).original, load_model(str(tmp_path / "run")).embed(IMAGES).original)
+    np.testing.assert_array_equal(
+        loaded.embed(IMAGES).original, load_model(str(tmp_path / "run")).embed(IMAGES).original
+    )
 
 
 def test_half_precision_weights_and_files_without_counters(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""tools/eval_pairs.py as a user runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from small_models import write_model
+from tiny import write_faces
+
+TOOL = Path(__file__).parents[1] / "tools" / "eval_pairs.py"
+
+
+@pytest.fixture(scope="module")
+def main():
+    spec = importlib.util.spec_from_file_location("eval_pairs", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_faces(tmp_path_factory.mktemp("pairs") / "data")
+    write_model(folder.parent / "run", "quick", 16)
+    return folder
+
+
+def test_all_sets_of_a_folder(main, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "other.bin").write_bytes((folder / "dev.bin").read_bytes())
+    model = folder.parent / "run" / "model.pt"
+    assert main(["--model", str(model), "--network", "quick", "--data", str(folder), "--quiet", "--sample", "4"]) == 0
+    said = capsys.readouterr()
+    saved = folder.parent / "run" / "results" / "pairs.json"
+    assert f"saved: {saved}" in said.out and "average" in said.out and said.err == ""
+    result = json.loads(saved.read_text())
+    assert list(result["results"]["sets"]) == ["dev", "other"] and result["protocol"] == "pairs"
+    assert result["settings"]["network"] == "quick" and result["settings"]["color"] == "rgb"
+    (folder / "other.bin").unlink()
+
+
+def test_a_truncated_set_does_not_stop_the_others(main, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "cut.bin").write_bytes((folder / "dev.bin").read_bytes()[:3000])
+    json_path = folder.parent / "out.json"
+    model = str(folder.parent / "run")
+    assert main(["--model", model, "--data", str(folder), "--sample", "0", "--json", str(json_path), "--quiet"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"eval_pairs.py: {folder / 'cut.bin'}") and "dev " in said.out
+    assert list(json.loads(json_path.read_text())["results"]["sets"]) == ["dev"]
+    (folder / "cut.bin").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--network", "r18"], "is no r18, as --network says: conv1.weight is missing. It fits quick: give"),
+        (["--sets", "lfw"], "no lfw.bin; it holds dev.bin"),
+        (["--model", "missing/model.pt"], "missing/model.pt does not exist"),
+        (["--far", "2"], "FAR 2.0 is not a fraction"),
+        (["--batch-size", "0"], "batch_size is 0: it must be at least 1"),
+        (["--folds", "1"], "20 pairs cannot be split into 1 folds"),
+    ],
+)
+def test_wrong_input(main, folder: Path, capsys: pytest.CaptureFixture, change: list[str], message: str) -> None:
+    given = ["--model", str(folder.parent / "run"), "--data", str(folder), "--quiet", "--sample", "0", *change]
+    assert main(given) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("eval_pairs.py: ") and message in said.err and said.out == ""

@@ -1,0 +1,116 @@
+"""Pair sets from files to tables, by loops written from arcface_torch's protocol; and beside arcface_torch itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkouts import real_checkout
+from compat_tools import importing_from
+from small_models import naive_features, write_model
+from tiny import write_faces
+
+from qgface_plugin.data.bins import read_bin
+from qgface_plugin.errors import DataError
+from qgface_plugin.evaluation.models import load_model
+from qgface_plugin.evaluation.protocols.pair_sets import evaluate_pair_set, find_pair_sets
+from qgface_plugin.evaluation.protocols.pair_tables import as_results, norm_table, verification_table, warnings_of
+from qgface_plugin.hosts import compat
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """dev.bin of 20 pairs, and model.pt."""
+    folder = write_faces(tmp_path_factory.mktemp("pairs") / "data")
+    write_model(folder, "quick", 256)
+    return folder
+
+
+def test_figures_are_the_protocols(folder: Path) -> None:
+    """Ten folds of two pairs: the threshold that is best on the other 18 pairs, image by image and pair by pair."""
+    result = evaluate_pair_set(load_model(str(folder)), folder / "dev.bin", batch_size=7)
+    pairs, model = read_bin(folder / "dev.bin"), load_model(str(folder)).backbone
+    views = [[naive_features(model, x, m).astype(np.float64) for x in pairs.decode()] for m in (False, True)]
+    for fused, accuracy, std in (
+        (True, result.verification.accuracy, result.verification.std),
+        (False, result.single_accuracy, result.single_std),
+    ):
+        unit = [(a + b if fused else a) for a, b in zip(*views, strict=True)]
+        unit = [v / np.sqrt(sum(v**2)) for v in unit]
+        distances = [float(sum((unit[2 * i] - unit[2 * i + 1]) ** 2)) for i in range(20)]
+        right = [[(distances[i] < t / 100) == bool(pairs.same[i]) for i in range(20)] for t in range(400)]
+        folds = []
+        for fold in range(10):
+            train = [i for i in range(20) if i // 2 != fold]
+            rights = [sum(row[i] for i in train) for row in right]
+            best = rights.index(max(rights))
+            folds.append((right[best][2 * fold] + right[best][2 * fold + 1]) / 2)
+        assert accuracy == pytest.approx(np.mean(folds), abs=1e-9) and std == pytest.approx(np.std(folds), abs=1e-9)
+    norms = [np.linalg.norm(v) for v in views[0]]
+    assert result.norms.mean == pytest.approx(np.mean(norms), rel=1e-5)
+    assert result.verification.xnorm == pytest.approx(
+        np.mean([np.linalg.norm(v) for both in views for v in both]), rel=1e-5
+    )
+    assert (result.genuine, result.verification.pairs) == (10, 20)
+
+
+def test_sample(folder: Path) -> None:
+    model = load_model(str(folder))
+    found = evaluate_pair_set(model, folder / "dev.bin", sample=6)
+    assert found.norm_order.images == 6 and found.color_order.pairs == 6
+    plain = evaluate_pair_set(model, folder / "dev.bin", sample=0)
+    assert plain.norm_order is None and plain.color_order is None and plain.verification == found.verification
+    assert "not measured" in norm_table([plain]) and warnings_of([plain]) == []
+
+
+def test_tables_and_what_is_saved(folder: Path) -> None:
+    result = evaluate_pair_set(load_model(str(folder)), folder / "dev.bin", fars=(0.1, 0.5))
+    table = verification_table([result, result]).splitlines()
+    assert table[0].split()[:3] == ["set", "pairs", "accuracy"] and "TAR@FAR=0.5" in table[0]
+    assert table[2].split()[:3] == ["dev", "20", f"{100 * result.verification.accuracy:.3f}"]
+    assert table[4].split() == ["average", f"{100 * result.verification.accuracy:.3f}"]
+    assert len(verification_table([result]).splitlines()) == 3
+    saved = json.loads(json.dumps(as_results([result])))
+    assert saved["sets"]["dev"]["accuracy"] == saved["average"]["accuracy"] == result.verification.accuracy
+    assert saved["sets"]["dev"]["norm_order"]["verdict"] == result.norm_order.verdict
+    assert norm_table([result]).splitlines()[2].split()[0] == "dev"
+
+
+def test_find(folder: Path) -> None:
+    assert find_pair_sets(folder) == find_pair_sets(folder, ["dev"]) == find_pair_sets(folder, ["dev.bin"])
+    assert find_pair_sets(folder / "dev.bin") == [folder / "dev.bin"]
+    with pytest.raises(DataError, match="no lfw.bin, cfp_fp.bin; it holds dev.bin"):
+        find_pair_sets(folder, ["lfw", "dev", "cfp_fp"])
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        find_pair_sets(folder / "nowhere")
+    with pytest.raises(DataError, match="is no folder: leave the names out"):
+        find_pair_sets(folder / "dev.bin", ["dev"])
+    (folder / "empty").mkdir()
+    with pytest.raises(DataError, match="no .bin file is in it; name the folder that holds lfw.bin"):
+        find_pair_sets(folder / "empty")
+
+
+def test_a_set_of_fewer_pairs_than_folds_is_named(folder: Path) -> None:
+    with pytest.raises(DataError, match="dev.bin: 20 pairs cannot be split into 21 folds"):
+        evaluate_pair_set(load_model(str(folder)), folder / "dev.bin", folds=21)
+
+
+@pytest.mark.arcface_torch
+@pytest.mark.parametrize("network", ["quick", pytest.param("mbf", marks=pytest.mark.long)])
+def test_numbers_are_arcface_torchs(tmp_path: Path, network: str, lfw: Path) -> None:
+    """Its own eval/verification.py on the same file and weights."""
+    backbone = write_model(tmp_path, network, 128)
+    path = lfw / "train" / "lfw_dev.bin"
+    checkout = real_checkout()
+    with importing_from(checkout):
+        compat.apply(checkout)
+        from eval import verification
+
+        data = verification.load_bin(str(path), (112, 112))
+        _, _, accuracy, std, xnorm, _ = verification.test(data, backbone.eval(), 50)
+    found = evaluate_pair_set(load_model(str(tmp_path)), path, sample=0).verification
+    assert found.accuracy == pytest.approx(accuracy, abs=1e-6) and found.std == pytest.approx(std, abs=1e-6)
+    assert found.xnorm == pytest.approx(xnorm, rel=1e-6)
+    assert 0.55 < found.accuracy < 0.9
