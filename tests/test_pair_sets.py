@@ -94,9 +94,19 @@ def test_find(folder: Path) -> None:
         find_pair_sets(folder / "empty")
 
 
-def test_a_set_of_fewer_pairs_than_folds_is_named(folder: Path) -> None:
+class Unused:
+    def embed(self, *args: object) -> None:
+        pytest.fail("images were embedded")
+
+
+def test_what_does_not_fit_is_said_before_images_are_embedded(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="dev.bin: 20 pairs cannot be split into 21 folds"):
-        evaluate_pair_set(load_model(str(folder)), folder / "dev.bin", folds=21)
+        evaluate_pair_set(Unused(), folder / "dev.bin", folds=21)
+    with pytest.raises(DataError, match="dev.bin: FAR 2 is not a fraction"):
+        evaluate_pair_set(Unused(), folder / "dev.bin", fars=(2,))
+    write_bin(tmp_path / "alike.bin", read_bin(folder / "dev.bin").images, [True] * 20)
+    with pytest.raises(DataError, match="alike.bin: 20 of 20 pairs are genuine"):
+        evaluate_pair_set(Unused(), tmp_path / "alike.bin")
 
 
 @pytest.mark.arcface_torch

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...data.bins import read_bin
 from ...errors import DataError
-from ..metrics import kfold_accuracy, pair_distances
+from ..metrics import kfold_accuracy, pair_distances, tar_at_far
 from ..models import ColorOrder, FaceModel, check_color_order
 from ..norm_order import NormOrder, NormStatistics, compare_norms, degraded_copies, norm_statistics
 from .lfw import FARS, VerificationResult, verify_embeddings
@@ -80,12 +80,15 @@ def evaluate_pair_set(
     Raises DataError for a file or pairs that cannot be evaluated, naming the file.
     """
     pairs = read_bin(path)
-    images = pairs.decode(progress=f"{pairs.name}: decoding" if progress else None)
-    embeddings = model.embed(images, batch_size, f"{pairs.name}: embedding" if progress else None)
-    try:
-        verification = verify_embeddings(embeddings, pairs.same, pairs.name, folds, fars)
+    try:  # what does not fit is said before the images are embedded
+        blank = np.zeros(len(pairs.same))
+        kfold_accuracy(blank, pairs.same, folds)
+        tar_at_far(blank, pairs.same, fars)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+    images = pairs.decode(progress=f"{pairs.name}: decoding" if progress else None)
+    embeddings = model.embed(images, batch_size, f"{pairs.name}: embedding" if progress else None)
+    verification = verify_embeddings(embeddings, pairs.same, pairs.name, folds, fars)
     single = kfold_accuracy(pair_distances(embeddings.original), pairs.same, folds)
     order = color = None
     if sample:
