@@ -1,0 +1,45 @@
+"""The check of the order of channels for sets of probe and gallery files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .image_files import read_face
+from .models import ColorOrder, FaceModel, check_color_order
+
+
+def check_color_of_files(
+    model: FaceModel,
+    probes: Sequence[Path],
+    probe_ids: np.ndarray,
+    gallery: Sequence[Path],
+    gallery_ids: np.ndarray,
+    pairs: int = 128,
+    batch_size: int = 64,
+) -> ColorOrder | None:
+    """`check_color_order` on probes spread over the set, each with its mate and with somebody else's gallery image.
+
+    Files that cannot be decoded are not taken. None when two people with a probe and a gallery image cannot be found.
+    """
+    owner = {int(identity): place for place, identity in reversed(list(enumerate(gallery_ids)))}  # its first image
+    mated = [place for place, identity in enumerate(probe_ids) if int(identity) in owner]
+    if pairs < 1 or len(owner) < 2 or not mated:
+        return None
+    people = list(owner)
+    stranger = dict(zip(people, people[1:] + people[:1], strict=True))
+    images, same = [], []
+    for place in np.unique(np.linspace(0, len(mated) - 1, max(pairs // 2, 2)).round().astype(int)):
+        probe = mated[place]
+        identity = int(probe_ids[probe])
+        places = owner[identity], owner[stranger[identity]]
+        face, mate, other = map(read_face, (probes[probe], *(gallery[place] for place in places)))
+        if not any(isinstance(read, DataError) for read in (face, mate, other)):
+            images += [face, mate, face, other]
+            same += [True, False]
+    if len(same) < 4:
+        return None
+    return check_color_order(model, np.stack(images), np.array(same), pairs, batch_size)

@@ -1,0 +1,122 @@
+"""SCface: rank-1 of the surveillance cameras against frontal photos, and how alike both are (the paper's Fig. 5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError
+from ..identification import Ranking, rank_features, rank_rate, similarity_blocks
+from ..image_files import FileFeatures, embed_files
+from ..models import FaceModel
+from .counts import Inventory
+from .scface_files import CAMERAS, DISTANCES, ScfaceSet
+
+EDGES = np.linspace(-1, 1, 81)  # of the histograms of similarities
+EDGES.setflags(write=False)
+
+
+def evaluate_scface(
+    model: FaceModel,
+    images: ScfaceSet,
+    flip: bool = True,
+    batch_size: int = 64,
+    workers: int = 2,
+    on_corrupt: str = "error",
+    progress: str | None = None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Embed the set and score it: (results, warnings), as `score_scface` has them. Arguments as for `embed_files`.
+
+    With on_corrupt="skip", files that cannot be decoded are left out, counted and named in both.
+    Raises DataError.
+    """
+    paths = [*images.gallery, *images.probes]
+    embedded = embed_files(model, paths, flip, batch_size, workers, on_corrupt, progress)
+    unreadable = Inventory()
+    unreadable.name("unreadable", embedded.problems, "{} images cannot be decoded and are left out")
+    results = score_scface(images, embedded)
+    results["inventory"] = images.inventory.as_dict()
+    results["inventory"]["names"] = {**results["inventory"]["names"], **unreadable.names}
+    return results, unreadable.warnings
+
+
+def near_probes(images: ScfaceSet) -> tuple[list[Path], np.ndarray, list[Path], np.ndarray]:
+    """Probes at the nearest distance that there is and their identities, gallery and its identities: a sample that
+    even a weak model tells apart."""
+    near = images.distances == images.distances.max()
+    probes = [path for path, is_near in zip(images.probes, near, strict=True) if is_near]
+    return probes, images.probe_ids[near], images.gallery, images.gallery_ids
+
+
+def score_scface(images: ScfaceSet, embedded: FileFeatures) -> dict[str, Any]:
+    """The numbers of SCface, from the features of its gallery files followed by its probe files.
+
+    rank1: of each distance, {"d1", "d2", "d3"}; rank1_camera: the same of each camera alone, and "all" of its
+    distances; mated_probes: how many probes each rate of rank1 is over, those whose subject has a frontal image.
+    similarity: of each distance, cosine similarity of the probes with the frontal image of the same person and with
+    those of the others: {"same", "other": {"mean", "std", "count", "histogram"}, "gap": difference of the means};
+    histogram_edges: of these histograms. A distance or camera without a mated probe has None.
+    Raises DataError: nobody can be identified, or features that are not finite.
+    """
+    g = len(images.gallery)
+    in_gallery, in_probes = embedded.readable[:g], embedded.readable[g:]
+    gallery, gallery_ids = embedded.features[:g][in_gallery], images.gallery_ids[in_gallery]
+    probes, probe_ids = embedded.features[g:][in_probes], images.probe_ids[in_probes]
+    cameras, distances = images.cameras[in_probes], images.distances[in_probes]
+    ranking = rank_features(probes, probe_ids, gallery, gallery_ids)
+    if not ranking.mated.any():
+        raise DataError(f"none of {len(ranking)} probes has a frontal image of its subject: nobody can be identified")
+    similarity = np.concatenate(list(similarity_blocks(probes, gallery)))  # (P, G); 1,950 x 130 in SCface
+    same = probe_ids[:, None] == gallery_ids
+    rows = {f"d{d}": distances == d for d in DISTANCES}
+    return {
+        "rank1": {name: _rank1(ranking, mask) for name, mask in rows.items()},
+        "rank1_camera": {
+            f"cam{c}": {name: _rank1(ranking, mask & (cameras == c)) for name, mask in rows.items()}
+            | {"all": _rank1(ranking, cameras == c)}
+            for c in CAMERAS
+        },
+        "mated_probes": {name: int(ranking.mated[mask].sum()) for name, mask in rows.items()},
+        "similarity": {name: _similarity(similarity[mask], same[mask]) for name, mask in rows.items()},
+        "histogram_edges": EDGES.tolist(),
+    }
+
+
+def improvement(results: dict[str, Any], against: dict[str, Any]) -> dict[str, Any]:
+    """By how much `results` is above `against`, both of `score_scface`, at each distance.
+
+    rank1, and same, other and gap: differences of the mean similarities. None where one of both has no number.
+    """
+
+    def rise(key: str, pick) -> float | None:
+        ours, theirs = (pick(scores, key) for scores in (results, against))
+        return None if ours is None or theirs is None else ours - theirs
+
+    picks = {
+        "rank1": lambda scores, key: scores["rank1"][key],
+        "same": lambda scores, key: scores["similarity"][key]["same"]["mean"],
+        "other": lambda scores, key: scores["similarity"][key]["other"]["mean"],
+        "gap": lambda scores, key: scores["similarity"][key]["gap"],
+    }
+    return {key: {name: rise(key, pick) for name, pick in picks.items()} for key in results["rank1"]}
+
+
+def _rank1(ranking: Ranking, mask: np.ndarray) -> float | None:
+    chosen = ranking.select(mask)
+    return rank_rate(chosen, 1) if chosen.mated.any() else None
+
+
+def _similarity(similarity: np.ndarray, same: np.ndarray) -> dict[str, Any]:
+    both = {"same": _distribution(similarity[same]), "other": _distribution(similarity[~same])}
+    means = both["same"]["mean"], both["other"]["mean"]
+    return {**both, "gap": None if None in means else means[0] - means[1]}
+
+
+def _distribution(values: np.ndarray) -> dict[str, Any]:
+    values = values.astype(np.float64).clip(-1, 1)  # a cosine in float32 may be a rounding beyond
+    histogram = np.histogram(values, EDGES)[0].tolist()
+    if not len(values):
+        return {"mean": None, "std": None, "count": 0, "histogram": histogram}
+    return {"mean": float(values.mean()), "std": float(values.std()), "count": len(values), "histogram": histogram}

@@ -1,0 +1,120 @@
+"""TinyFace (Cheng, Zhu, Gong 2018) as aligned files: 3,728 probes, 4,443 gallery images of their people, 153,428
+distractors, all of native low resolution.
+
+tinyface/Testing_Set/           probe_img_ID_pairs.mat, gallery_match_img_ID_pairs.mat: which image shows whom
+aligned_pad_0.1_pad_high/       Probe/, Gallery_Match/, Gallery_Distractor/: aligned faces by the same names
+
+That is the layout in which AdaFace's authors distribute it. Names are compared without their suffixes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...data.folders import SUFFIXES
+from ...errors import DataError
+from .counts import Inventory
+from .tinyface_mat import read_identities
+
+PROBES, MATCHES, DISTRACTORS = 3_728, 4_443, 153_428
+ALIGNED = "aligned_pad_0.1_pad_high"
+PARTS = ("Probe", "Gallery_Match", "Gallery_Distractor")
+MAT_FILES = {"Probe": "probe_img_ID_pairs.mat", "Gallery_Match": "gallery_match_img_ID_pairs.mat"}
+
+
+@dataclass(frozen=True)
+class TinyfaceSet:
+    """P probe, M gallery match and any number of distractor files, and how they differ from the protocol."""
+
+    probes: list[Path]
+    probe_ids: np.ndarray  # int (P,)
+    matches: list[Path]
+    match_ids: np.ndarray  # int (M,)
+    distractors: list[Path]
+    inventory: Inventory
+
+
+def read_tinyface(root: str | Path, aligned: str | Path | None = None) -> TinyfaceSet:
+    """The aligned test images of `root`, and who they show by the two .mat files.
+
+    The .mat files are looked for in tinyface/Testing_Set, Testing_Set and `root` itself, the folders Probe/,
+    Gallery_Match/ and Gallery_Distractor/ in `aligned` (a path, also relative to `root`), by default
+    aligned_pad_0.1_pad_high, else `root`. Images that are in only one of both are counted and named, and left out.
+    Raises DataError: a folder or .mat file is absent or damaged, no probe or no gallery image, one image in two files.
+    """
+    root = Path(root)
+    testing, folder = _testing_set(root), _aligned(root, aligned)
+    inventory = Inventory()
+    images, ids = {}, {}
+    for part, key in zip(MAT_FILES, ("probe", "gallery"), strict=True):
+        listed = read_identities(testing / MAT_FILES[part], f"{key}_set", f"{key}_ids", inventory)
+        files = _files(folder / part)
+        _note_differences(inventory, part, files, listed, MAT_FILES[part])
+        chosen = [name for name in listed if name in files]
+        images[part] = [files[name] for name in chosen]
+        ids[part] = np.array([listed[name] for name in chosen], dtype=np.int64)
+        if not chosen:
+            raise DataError(f"{folder / part}: none of the {len(listed):,} images of {MAT_FILES[part]} is in it")
+    distractors = _files(folder / "Gallery_Distractor")
+    original = testing / "Gallery_Distractor"
+    if original.is_dir() and original != folder / "Gallery_Distractor":
+        _note_differences(inventory, "Gallery_Distractor", distractors, _files(original), str(original))
+    inventory.count("probes", PROBES, len(images["Probe"]))
+    inventory.count("gallery matches", MATCHES, len(images["Gallery_Match"]))
+    inventory.count("distractors", DISTRACTORS, len(distractors))
+    alone = ~np.isin(ids["Probe"], ids["Gallery_Match"])
+    names = [path.name for path, is_alone in zip(images["Probe"], alone, strict=True) if is_alone]
+    inventory.name(
+        "probes without a mate", names, "{} probes show nobody of the gallery, so the rates are without them"
+    )
+    return TinyfaceSet(
+        images["Probe"], ids["Probe"], images["Gallery_Match"], ids["Gallery_Match"], list(distractors.values()),
+        inventory,
+    )  # fmt: skip
+
+
+def _note_differences(
+    inventory: Inventory, part: str, files: Mapping[str, Path], expected: Mapping[str, object], source: str
+) -> None:
+    missing = [name for name in expected if name not in files]
+    inventory.name(f"{part} missing", missing, f"{{}} images of {source} have no aligned image in {part}/")
+    if part in MAT_FILES:  # the .mat file says who an image shows; a distractor needs no one
+        surplus = [name for name in files if name not in expected]
+        inventory.name(f"{part} surplus", surplus, f"{{}} images of {part}/ are not in {source} and are left out")
+
+
+def _testing_set(root: Path) -> Path:
+    places = [root / "tinyface" / "Testing_Set", root / "Testing_Set", root]
+    for place in places:
+        if all((place / name).is_file() for name in MAT_FILES.values()):
+            return place
+    raise DataError(
+        f"{root}: {' and '.join(MAT_FILES.values())} are not in it; they were looked for in "
+        f"{', '.join(str(place) for place in places)}"
+    )
+
+
+def _aligned(root: Path, given: str | Path | None) -> Path:
+    places = [root / given] if given is not None else [root / ALIGNED, root]
+    for place in places:
+        if all((place / part).is_dir() for part in PARTS):
+            return place
+    raise DataError(
+        f"no folder with {', '.join(PARTS)} of aligned faces; looked for in {', '.join(map(str, places))}. Name it by "
+        "--aligned (TinyFace's own images are not aligned)"
+    )
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Image files by name without suffix, in the order of their names. DataError when two have one name."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            if path.stem in files:
+                raise DataError(f"{path} and {files[path.stem].name} are one image in two files; keep one of them")
+            files[path.stem] = path
+    return files

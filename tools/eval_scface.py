@@ -1,0 +1,86 @@
+"""Evaluate on SCface: rank-1 of the surveillance cameras at three distances, and how alike probes and gallery are.
+
+python tools/eval_scface.py --model work_dirs/qgface_r34/model.pt --data /data/scface
+python tools/eval_scface.py --model work_dirs/qgface_r34/model.pt --data /data/scface --against work_dirs/ada/model.pt
+python tools/eval_scface.py --model model.onnx --data /data/scface --subjects test_subjects.txt --json scface80.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from qgface_plugin.errors import CheckpointError, ConfigError, DataError
+from qgface_plugin.evaluation.color_sample import check_color_of_files
+from qgface_plugin.evaluation.file_arguments import add_file_arguments, file_options
+from qgface_plugin.evaluation.models import add_model_arguments, load_model, model_from_arguments
+from qgface_plugin.evaluation.protocols.identification_tables import scface_table
+from qgface_plugin.evaluation.protocols.scface import evaluate_scface, improvement, near_probes
+from qgface_plugin.evaluation.protocols.scface_files import read_scface
+from qgface_plugin.evaluation.results import write_result
+from qgface_plugin.evaluation.similarity_figure import draw_similarities
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0: evaluated; 2: a model, the data or an argument does not fit."""
+    given = _parser().parse_args(arguments)
+    try:
+        images = read_scface(given.data, given.subjects)
+        for warning in images.inventory.warnings:
+            print(f"warning: {warning}")
+        models = {"model": model_from_arguments(given)}
+        if given.against:
+            models["against"] = load_model(
+                given.against, network=given.against_network, color=given.against_color, device=given.device
+            )
+        scores, late = {}, []
+        for role, model in models.items():
+            scores[role], unreadable = evaluate_scface(model, images, **file_options(given, model.name))
+            order = check_color_of_files(model, *near_probes(images), given.sample, given.batch_size)
+            late += [*unreadable, *([f"{model.name}: {order.warning}"] if order and order.warning else [])]
+        results, gain = scores["model"], None
+        if given.against:
+            gain = improvement(results, scores["against"])
+            results = {**results, "against": {"model": given.against, **scores["against"]}, "improvement": gain}
+        print(f"SCface, {given.model}" + (f" against {given.against}" if given.against else ""))
+        print(scface_table(results, gain))
+        for warning in (late := list(dict.fromkeys(late))):
+            print(f"warning: {warning}")
+        settings = {"name": models["model"].name, "dim": models["model"].dim, "color": given.color}
+        settings |= {"flip_fusion": not given.no_flip, "on_corrupt": given.on_corrupt, "subjects": given.subjects}
+        saved = write_result(
+            "scface",
+            data=given.data,
+            model=given.model,
+            settings=settings,
+            results=results,
+            warnings=[*images.inventory.warnings, *late],
+            path=given.json,
+        )
+        print(f"saved: {saved}")
+        names = {role: model.name for role, model in models.items()}
+        if len(set(names.values())) < len(names):
+            names = {"model": given.model, "against": given.against}
+        figure = draw_similarities(given.figure or saved.with_suffix(".png"), {names[r]: scores[r] for r in scores})
+        print(f"figure: {figure}")
+    except (ConfigError, DataError, CheckpointError) as error:
+        print(f"eval_scface.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_arguments(parser)
+    parser.add_argument("--against", metavar="MODEL", help="a second model, to say what the first one gains over it")
+    parser.add_argument("--against-network", metavar="NAME", help="its network (default: recognised, as --network)")
+    parser.add_argument("--against-color", choices=("rgb", "bgr"), default="rgb", help="its channels (default: rgb)")
+    parser.add_argument("--data", metavar="DIR", required=True, help="folder with aligned/ and all.txt")
+    parser.add_argument("--subjects", metavar="FILE", help="these subjects only, one number a line (default: all)")
+    parser.add_argument("--figure", metavar="FILE", help="the PNG (default: beside the results)")
+    add_file_arguments(parser, "scface")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Evaluate on TinyFace: rank-1, 5, 20 and mAP of low-resolution probes among gallery matches and distractors.
+
+python tools/eval_tinyface.py --model work_dirs/qgface_r34/model.pt --data /data/tinyface
+python tools/eval_tinyface.py --model model.onnx --data /data/tinyface --aligned aligned_by_me --on-corrupt skip
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from qgface_plugin.errors import CheckpointError, ConfigError, DataError
+from qgface_plugin.evaluation.color_sample import check_color_of_files
+from qgface_plugin.evaluation.file_arguments import add_file_arguments, file_options
+from qgface_plugin.evaluation.models import add_model_arguments, model_from_arguments
+from qgface_plugin.evaluation.protocols.identification_tables import tinyface_table
+from qgface_plugin.evaluation.protocols.tinyface import evaluate_tinyface
+from qgface_plugin.evaluation.protocols.tinyface_files import ALIGNED, read_tinyface
+from qgface_plugin.evaluation.results import write_result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0: evaluated; 2: the model, the data or an argument does not fit."""
+    given = _parser().parse_args(arguments)
+    try:
+        images = read_tinyface(given.data, given.aligned)
+        for warning in images.inventory.warnings:  # before the hours that the distractors may take
+            print(f"warning: {warning}")
+        model = model_from_arguments(given)
+        both = images.probes, images.probe_ids, images.matches, images.match_ids
+        order = check_color_of_files(model, *both, given.sample, given.batch_size)
+        results, late = evaluate_tinyface(model, images, **file_options(given, model.name))
+        late += [order.warning] if order and order.warning else []
+        print(f"TinyFace, {given.model}")
+        print(tinyface_table(results))
+        for warning in late:
+            print(f"warning: {warning}")
+        settings = {"name": model.name, "dim": model.dim, "color": given.color, "aligned": given.aligned or ALIGNED}
+        settings |= {"flip_fusion": not given.no_flip, "on_corrupt": given.on_corrupt}
+        saved = write_result(
+            "tinyface",
+            data=given.data,
+            model=given.model,
+            settings=settings,
+            results=results,
+            warnings=[*images.inventory.warnings, *late],
+            path=given.json,
+        )
+        print(f"saved: {saved}")
+    except (ConfigError, DataError, CheckpointError) as error:
+        print(f"eval_tinyface.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--data", metavar="DIR", required=True, help="folder with tinyface/Testing_Set/*.mat and the aligned images"
+    )
+    parser.add_argument(
+        "--aligned",
+        metavar="DIR",
+        help=f"folder of Probe/, Gallery_Match/ and Gallery_Distractor/, in --data or anywhere (default: {ALIGNED})",
+    )
+    add_file_arguments(parser, "tinyface")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
