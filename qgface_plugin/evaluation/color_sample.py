@@ -11,6 +11,8 @@ from ..errors import DataError
 from .image_files import read_face
 from .models import ColorOrder, FaceModel, check_color_order
 
+FEWEST = 10
+
 
 def check_color_of_files(
     model: FaceModel,
@@ -23,11 +25,12 @@ def check_color_of_files(
 ) -> ColorOrder | None:
     """`check_color_order` on probes spread over the set, each with its mate and with somebody else's gallery image.
 
-    Files that cannot be decoded are not taken. None when two people with a probe and a gallery image cannot be found.
+    Files that cannot be decoded are not taken. None when the gallery has fewer than FEWEST people, or nearly none of
+    them a probe: pairs of few people tell little of a model.
     """
     owner = {int(identity): place for place, identity in reversed(list(enumerate(gallery_ids)))}  # its first image
     mated = [place for place, identity in enumerate(probe_ids) if int(identity) in owner]
-    if pairs < 1 or len(owner) < 2 or not mated:
+    if pairs < 1 or len(owner) < FEWEST or not mated:
         return None
     people = list(owner)
     stranger = dict(zip(people, people[1:] + people[:1], strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 
 COLOURS = {"same": "#1b6ca8", "other": "#c8553d"}
 LABELS = {"same": "same person", "other": "others"}
@@ -16,7 +16,7 @@ def draw_similarities(path: str | Path, models: Mapping[str, Mapping[str, Any]])
     """Write a PNG with a panel a distance: densities of both kinds of similarity, a line at each mean.
 
     models: name -> what `protocols.scface.score_scface` returns; the first one is filled, a second one dashed.
-    Raises ConfigError when matplotlib is not installed.
+    Raises ConfigError when matplotlib is not installed, DataError when the file cannot be written.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -42,8 +42,11 @@ def draw_similarities(path: str | Path, models: Mapping[str, Mapping[str, Any]])
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120, format="png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120, format="png")
+    except OSError as error:
+        raise DataError(f"{path}: the figure cannot be written ({error.strerror})") from error
     return path
 
 

@@ -82,9 +82,9 @@ def _note_differences(
 ) -> None:
     missing = [name for name in expected if name not in files]
     inventory.name(f"{part} missing", missing, f"{{}} images of {source} have no aligned image in {part}/")
-    if part in MAT_FILES:  # the .mat file says who an image shows; a distractor needs no one
-        surplus = [name for name in files if name not in expected]
-        inventory.name(f"{part} surplus", surplus, f"{{}} images of {part}/ are not in {source} and are left out")
+    surplus = [name for name in files if name not in expected]
+    then = "are left out" if part in MAT_FILES else "are searched all the same"  # nobody needs to know a distractor
+    inventory.name(f"{part} surplus", surplus, f"{{}} images of {part}/ are not in {source} and {then}")
 
 
 def _testing_set(root: Path) -> Path:

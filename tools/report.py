@@ -1,0 +1,54 @@
+"""One table of many runs, in the shape of the paper's Table I, from what the evaluation tools saved in their folders.
+
+python tools/report.py work_dirs/adaface_r34 work_dirs/qgface_r34
+python tools/report.py AdaFace=work_dirs/a1 AdaFace=work_dirs/a2 QGFace=work_dirs/q1 QGFace=work_dirs/q2
+python tools/report.py work_dirs/* --format latex --output table.tex
+
+A run is a folder with results/<protocol>.json. Runs of one name, or without a name whose recipes differ in the seed
+only, are one row: mean and sample standard deviation. A dash: nothing is saved. Bold: the best of a column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from qgface_plugin.errors import DataError
+from qgface_plugin.evaluation.report_formats import FORMATS
+from qgface_plugin.evaluation.report_table import report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0: written; 2: a run or its results do not fit."""
+    given = _parser().parse_args(arguments)
+    try:
+        table = report(given.runs)
+        text = FORMATS[given.format](table)
+        if given.output is None:
+            print(text, end="")
+        else:
+            Path(given.output).write_text(text, encoding="utf-8")
+            print(f"saved: {given.output}")
+    except DataError as error:
+        print(f"report.py: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"report.py: {given.output}: it cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
+    if given.format == "csv":
+        for note in table.notes:
+            print(f"note: {note}", file=sys.stderr)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", metavar="[NAME=]RUN", nargs="+", help="folder of a run, and its row's name")
+    parser.add_argument("--format", choices=FORMATS, default="markdown", help="(default: markdown)")
+    parser.add_argument("--output", metavar="FILE", help="write there instead of printing")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
