@@ -65,11 +65,16 @@ def write_tinyface(root: Path, people: int = 5, distractors: int = 7) -> Path:
             (testing / part / name).write_bytes(b"")
             write_face(aligned / part / name, who, number)
     for part, key, stem in (("Gallery_Match", "gallery", "gallery_match"), ("Probe", "probe", "probe")):
-        cells = np.empty((len(parts[part]), 1), dtype=object)
-        cells[:, 0] = [name for name, _, _ in parts[part]]
-        ids = np.array([[who] for _, who, _ in parts[part]])
-        savemat(testing / f"{stem}_img_ID_pairs.mat", {f"{key}_set": cells, f"{key}_ids": ids})
+        names, ids = cells([name for name, _, _ in parts[part]]), np.array([[who] for _, who, _ in parts[part]])
+        savemat(testing / f"{stem}_img_ID_pairs.mat", {f"{key}_set": names, f"{key}_ids": ids})
     return root
+
+
+def cells(entries: list) -> np.ndarray:
+    """A column of a MATLAB cell array, (N, 1)."""
+    column = np.empty((len(entries), 1), dtype=object)
+    column[:, 0] = entries
+    return column
 
 
 def write_model(path: Path, seed: int = 0) -> Path:

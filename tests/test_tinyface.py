@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
-from identification_sets import BlockModel, write_tinyface
+from identification_sets import BlockModel, cells, write_face, write_tinyface
+from scipy.io import savemat
 from tiny import TinyBackbone
 
 from qgface_plugin.errors import DataError
-from qgface_plugin.evaluation.features import embed
+from qgface_plugin.evaluation.features import Embeddings, embed
 from qgface_plugin.evaluation.image_files import FileFeatures, embed_files
 from qgface_plugin.evaluation.protocols.tinyface import evaluate_tinyface, score_tinyface
 from qgface_plugin.evaluation.protocols.tinyface_files import read_tinyface
@@ -97,3 +100,42 @@ def test_unreadable_files_are_counted(tmp_path):
     results, warnings = evaluate_tinyface(BlockModel(), images, on_corrupt="skip")
     assert results["counts"]["distractors"] == 4 and len(results["inventory"]["names"]["unreadable"]) == 1
     assert warnings[0].startswith("1 images cannot be decoded and are left out: ") and "d_2.jpg" in warnings[0]
+
+
+@pytest.mark.long
+def test_a_set_of_the_real_size(tmp_path):
+    """3,728 probes, 4,443 matches and 153,428 distractors, all links to a few images: nothing to warn of."""
+    faces = [tmp_path / f"{who}.jpg" for who in range(50)]
+    for who, path in enumerate(faces):
+        write_face(path, who, 0)
+    aligned = tmp_path / "aligned_pad_0.1_pad_high"
+    names = {
+        "Probe": [f"{n % 2569}_p{n}.jpg" for n in range(3728)],
+        "Gallery_Match": [f"{n % 2569}_g{n}.jpg" for n in range(4443)],
+        "Gallery_Distractor": [f"{n}.jpg" for n in range(153428)],
+    }
+    for part, files in names.items():
+        (aligned / part).mkdir(parents=True)
+        for number, name in enumerate(files):
+            os.link(faces[number % 2569 % 50], aligned / part / name)
+    for part, key, stem in (("Gallery_Match", "gallery", "gallery_match"), ("Probe", "probe", "probe")):
+        ids = np.arange(len(names[part]))[:, None] % 2569
+        savemat(tmp_path / f"{stem}_img_ID_pairs.mat", {f"{key}_set": cells(names[part]), f"{key}_ids": ids})
+    images = read_tinyface(tmp_path)
+    assert images.inventory.warnings == []
+
+    class Corners:
+        """Cheap: 20 pixels of each image."""
+
+        name, dim = "corners", 60
+
+        def embed(self, images, batch_size=64, progress=None):
+            seen = images[:, 8:80:16, 8:72:16].reshape(len(images), -1).astype(np.float32) - 127.5
+            return Embeddings(seen, seen)
+
+    results, warnings = evaluate_tinyface(Corners(), images, workers=2, batch_size=256)
+    assert warnings == [] and results["counts"] == {
+        "probes": 3728, "mated_probes": 3728, "matches": 4443, "distractors": 153428,
+    }  # fmt: skip
+    assert results["rank"]["20"] == 0  # 50 faces for everybody: some 3,000 distractors are the same image
+    assert results["without_distractors"]["map"] < 0.05

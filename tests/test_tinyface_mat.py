@@ -6,17 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from identification_sets import cells
 from scipy.io import savemat
 
 from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.protocols.counts import Inventory
 from qgface_plugin.evaluation.protocols.tinyface_mat import read_identities
-
-
-def cells(names) -> np.ndarray:
-    column = np.empty((len(names), 1), dtype=object)
-    column[:, 0] = names
-    return column
 
 
 def read(path: Path, **variables) -> tuple[dict[str, int], Inventory]:
