@@ -84,12 +84,13 @@ def similarity_blocks(
     if not len(probes) or not len(gallery):
         raise DataError(f"{len(probes)} probes and {len(gallery)} gallery entries: at least one of each is needed")
     probe_scale, gallery_scale = _inverse_norms(probes, "probes"), _inverse_norms(gallery, "gallery")
+    columns = gallery.T.astype(np.float32, copy=False)
     rows = max(1, block_bytes // (4 * len(gallery)))
     for start in tqdm(range(0, len(probes), rows), desc=progress, unit="block", disable=progress is None):
         block = slice(start, start + rows)
         unit = (probes[block] * probe_scale[block, None]).astype(np.float32)
         # The gallery is scaled after the product: a normalised copy of it may be hundreds of megabytes.
-        similarities = unit @ gallery.T.astype(np.float32, copy=False)
+        similarities = unit @ columns
         similarities *= gallery_scale
         yield similarities
 
