@@ -137,5 +137,7 @@ def test_a_set_of_the_real_size(tmp_path):
     assert warnings == [] and results["counts"] == {
         "probes": 3728, "mated_probes": 3728, "matches": 4443, "distractors": 153428,
     }  # fmt: skip
-    assert results["rank"]["20"] == 0  # 50 faces for everybody: some 3,000 distractors are the same image
+    # 50 faces for everybody: some 3,000 distractors are the same image, and ties count against the network. A few
+    # escape: of equal features, those at the end of the matrix product may be a rounding more similar.
+    assert results["rank"]["20"] < 0.01
     assert results["without_distractors"]["map"] < 0.05

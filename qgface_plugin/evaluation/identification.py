@@ -5,6 +5,7 @@ and a probe with it has no mate in any gallery. Similarity is the cosine. Rates 
 
 Ties are decided against the network: a gallery entry of another identity that is exactly as similar as a mate (an
 entry of the probe's identity) ranks before it, so an encoder that gives everybody the same feature identifies nobody.
+Similarities are compared as they are: computed in float32, those of two equal features may differ by a rounding.
 """
 
 from __future__ import annotations
