@@ -28,9 +28,14 @@ def pairs(**accuracies: float) -> dict:
     return {"sets": {name: {"accuracy": accuracy} for name, accuracy in accuracies.items()}}
 
 
-def ijb(value: float, mode: str = "N1D1F1") -> dict:
-    points = [{"far": 1e-5, "nearest": 0.1, "strict": 0.1}, {"far": 0.0001, "nearest": value, "strict": value - 0.01}]
-    return {"mode": mode, "tar_at_far": points}
+def ijb(value: float, *modes: str) -> dict:
+    """As tools/eval_ijb.py saves it; `value` in the last of the modes, others elsewhere."""
+
+    def points(tar):
+        return [{"far": 1e-5, "nearest": 0.1, "strict": 0.1}, {"far": 0.0001, "nearest": tar, "strict": tar - 0.01}]
+
+    modes = modes or ("N0D1F1",)
+    return {"one_to_one": [{"mode": m, "tar_at_far": points(value if m == modes[-1] else 0.01)} for m in modes]}
 
 
 def whole_run(run: Path, shift: float = 0.0) -> Path:
@@ -54,7 +59,7 @@ def test_one_run_with_everything(tmp_path):
     means = [cell.mean for cell in row.cells]
     assert means[:6] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.62]) and means[6] == pytest.approx(sum(means[:6]) / 6)
     assert all(cell.std is None and cell.runs == 1 for cell in row.cells)
-    assert table.notes == ["IJB-B: TAR at FAR 0.0001 (nearest point of the curve), mode N1D1F1"]
+    assert table.notes == ["IJB-B: TAR at FAR 0.0001 (nearest point of the curve), mode N0D1F1"]
 
 
 def test_runs_of_one_name_are_mean_and_deviation(tmp_path):
@@ -116,7 +121,7 @@ def test_names_of_rows(tmp_path, monkeypatch):
 def test_notes_name_what_is_not_comparable(tmp_path):
     save(tmp_path / "a", "pairs", pairs(lfw_dev=0.7))
     save(tmp_path / "b", "pairs", pairs(lfw=0.9, cfp_fp=0.8))
-    save(tmp_path / "a", "ijbb", ijb(0.5, "N1D1F1"))
+    save(tmp_path / "a", "ijbb", ijb(0.5))
     save(tmp_path / "b", "ijbb", ijb(0.5, "N0D0F0"))
     save(tmp_path / "a", "scface", scface(0.1, 0.2, 0.3), ["subjects: 130 in the protocol, 4 here"])
     save(tmp_path / "b", "scface", scface(0.1, 0.2, 0.3), data="/data/scface80/", model=tmp_path / "b" / "model.onnx")
@@ -124,7 +129,7 @@ def test_notes_name_what_is_not_comparable(tmp_path):
     five = "lfw, cfp_fp, agedb_30, calfw, cplfw"
     assert table.notes == [
         "scface: the rows are not of the same data: /data/scface, /data/scface80",
-        "IJB-B: TAR at FAR 0.0001 (nearest point of the curve), mode N1D1F1, N0D0F0",
+        "IJB-B: TAR at FAR 0.0001 (nearest point of the curve), mode N0D1F1, N0D0F0",
         f"HQ Avg. is over lfw_dev, not over {five}",
         f"HQ Avg. is over cfp_fp, lfw, not over {five}",
         f"{tmp_path / 'b'}: its results are of different models: ijbb of {tmp_path / 'b' / 'model.pt'}, pairs of "
@@ -133,8 +138,16 @@ def test_notes_name_what_is_not_comparable(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("modes", [("N1D1F1", "N0D0F1", "N0D1F1"), ("N1D1F1",)])
+def test_the_mode_of_the_table(tmp_path, modes):
+    """N0D1F1 where it is saved, else the first one; the note says which."""
+    save(tmp_path / "a", "ijbb", ijb(0.5, *modes))
+    table = report([tmp_path / "a"])
+    assert table.rows[0].cells[4].mean == 0.5 and table.notes[0].endswith(f"mode {modes[-1]}")
+
+
 def test_a_far_that_was_not_evaluated(tmp_path):
-    save(tmp_path / "a", "ijbb", {"mode": "x", "tar_at_far": [{"far": 1e-3, "nearest": 0.5, "strict": 0.5}]})
+    save(tmp_path / "a", "ijbb", {"one_to_one": [{"mode": "x", "tar_at_far": [{"far": 1e-3, "nearest": 0.5}]}]})
     assert report([tmp_path / "a"]).rows[0].cells == (None,) * 7
 
 
@@ -144,6 +157,7 @@ def test_a_far_that_was_not_evaluated(tmp_path):
         ("scface", {"rank1": {"d1": 0.5}}, "SCface d2"),
         ("tinyface", {"rank": 0.5}, "TinyFace"),
         ("ijbb", {}, "IJB-B"),
+        ("ijbb", {"one_to_one": []}, "IJB-B"),
         ("pairs", {"sets": {"lfw": {"accuracy": "high"}}}, "HQ Avg."),
     ],
 )

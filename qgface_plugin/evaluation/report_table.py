@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import DataError
 from .results import Result, read_results
 
-FAR = 1e-4  # of the IJB-B column
+FAR, IJB_MODE = 1e-4, "N0D1F1"  # of the IJB-B column; where that mode is not saved, the first one that is
 PAIR_SETS = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")  # the paper's HQ average
 # What two runs of one recipe may differ in.
 NOT_THE_RECIPE = (
@@ -61,7 +61,14 @@ class Column:
 
 
 def _ijb(results: Mapping[str, Any]) -> float | None:
-    return next((point["nearest"] for point in results["tar_at_far"] if np.isclose(point["far"], FAR)), None)
+    points = _ijb_mode(results)["tar_at_far"]
+    return next((point["nearest"] for point in points if np.isclose(point["far"], FAR, atol=0)), None)
+
+
+def _ijb_mode(results: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of the modes that are saved, the one that the table is of."""
+    modes = results["one_to_one"]
+    return next((found for found in modes if found["mode"] == IJB_MODE), modes[0])
 
 
 def _average(results: Mapping[str, Any]) -> float | None:
@@ -147,7 +154,7 @@ def _values(results: Mapping[str, Result], run: Path) -> list[float]:
             try:
                 value = column.pick(results[column.protocol].results)
                 value = None if value is None else float(value)
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
+            except (LookupError, TypeError, AttributeError, ValueError) as error:
                 raise DataError(
                     f"{run}: the saved result of {column.protocol} has no number for {column.title} "
                     f"({type(error).__name__}: {error}); run that evaluation again"
@@ -171,7 +178,7 @@ def _notes(saved: Mapping[Path, Mapping[str, Result]]) -> list[str]:
         if len(data := dict.fromkeys(os.path.normpath(result.data) for _, result in found)) > 1:
             notes.append(f"{protocol}: the rows are not of the same data: {', '.join(data)}")
         if protocol == "ijbb" and found:
-            modes = ", ".join(dict.fromkeys(str(result.results.get("mode", "not said")) for _, result in found))
+            modes = ", ".join(dict.fromkeys(_ijb_mode(result.results)["mode"] for _, result in found))
             notes.append(f"IJB-B: TAR at FAR {FAR:g} (nearest point of the curve), mode {modes}")
         if protocol == "pairs":
             for sets in dict.fromkeys(tuple(sorted(result.results["sets"])) for _, result in found):
