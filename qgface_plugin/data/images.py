@@ -10,7 +10,7 @@ from qgface_plugin.errors import DataError
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_SIDE = 8192  # pixels; a header that claims more is damaged, and would cost gigabytes
+MAX_SIDE = 2048  # pixels; a header of a few bytes that claims more would cost hundreds of megabytes
 EXIF_REACH = 65536  # an Exif block is one JPEG segment near the beginning
 
 

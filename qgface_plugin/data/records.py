@@ -69,7 +69,8 @@ class FaceRecords:
         """The label of every image, int64 (len,); reads only headers. With "skip", -1 where a record is unreadable.
 
         Raises:
-            DataError: a label that is not a whole number >= 0, or an unreadable record; names file, key and offset.
+            DataError: a label that is not a whole number >= 0, an unreadable record, or, with "skip", no readable one;
+                names file, key and offset.
         """
         return self._all_labels().copy()
 
@@ -111,6 +112,8 @@ class FaceRecords:
             labels = np.concatenate([scan_labels(shard.reader, shard.keys, skip) for shard in self._shards])
             unreadable = int(np.count_nonzero(labels == UNREADABLE))
             if unreadable:
+                if unreadable == len(self):
+                    raise DataError(f"{self.where(0)}: not one of the {unreadable} records can be read")
                 logger.warning("%d of %d records cannot be read and will be skipped", unreadable, len(self))
             self._labels = labels
         return self._labels

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
+from .archive import check_outline
 from .seal import DamagedError, check_whole, seal
 
 LOGGER = logging.getLogger(__name__)
@@ -54,7 +55,12 @@ def load(path: str | Path) -> Any:
         raise CheckpointError(f"{path} does not exist")
     check_whole(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:
+            check_outline(file, path)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         name = re.search(r"GLOBAL (\S+)", str(error))
         what = f"it asks for {name[1]}" if name else "it holds more than tensors and plain values"
@@ -62,8 +68,9 @@ def load(path: str | Path) -> Any:
             f"{path} is refused: {what}, and such a file can run any code when it is loaded. A checkpoint holds "
             "tensors, numbers, strings and dicts or lists of them"
         ) from error
-    except (RuntimeError, ValueError, EOFError) as error:
-        raise DamagedError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a damaged pickle can fail in almost any way
+        reason = (str(error).splitlines() or [""])[0]
+        raise DamagedError(f"{path} is damaged: {reason or type(error).__name__}") from error
 
 
 class CheckpointStore:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import CheckpointError
+from .archive import check_entries
 
 _ZIP_END, _ZIP_END_LENGTH = b"PK\x05\x06", 22  # the archive's last record; its last two bytes: length of the comment
 _SEAL, _SEAL_LENGTH = b"qgface-sha256:", 14 + 64
@@ -54,6 +55,7 @@ def check_whole(path: Path) -> None:
 def _check_crcs(path: Path, file: BinaryIO) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
+            check_entries(archive, file.seek(0, os.SEEK_END))
             entry = archive.testzip()
     except Exception as error:  # zipfile meets garbage with half a dozen types
         raise DamagedError(f"{path} is damaged: {error}") from error

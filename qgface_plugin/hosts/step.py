@@ -13,6 +13,7 @@ from ..data.pairs import PairBatch, concatenate, normalise
 from ..momentum_encoder import MomentumEncoder
 from ..partial_fc import QGPartialFC
 from .device import autocast
+from .undo import Undo
 
 
 @dataclass
@@ -34,23 +35,37 @@ class TrainStep:
     channels_last: bool = False
     accumulate: int = 1
     clip: float = 5.0
+    memory: Undo | None = None
 
     def __call__(self, batch: PairBatch, global_step: int) -> bool:
-        """Train on this rank's batch as step `global_step` (from 1). False when loss or gradient was not finite:
-        then weights and optimiser are as before, and the gradients collected so far are dropped."""
+        """Train on this rank's batch as step `global_step` (from 1). False when loss or gradient was not finite on any
+        rank: then weights, optimiser, running statistics and queue are as before, and the gradients collected so far
+        are dropped."""
         images, labels = concatenate(batch.to(self.device, non_blocking=True))
         images = normalise(images)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+        undo = self._undo()
+        undo.remember(len(labels) * distributed.world_size())
         with autocast(self.device, self.dtype):
             embeddings = self.model(images)
             keys = self.key_encoder(images) if self.key_encoder is not None else None
         loss: Tensor = self.criterion(embeddings, labels, keys)
         if not bool(loss.isfinite()):  # the loss is global: every rank decides alike
             self.optimizer.zero_grad()
+            undo.back()
             return False
         self.scaler.scale(loss).backward()
-        return self._update() if global_step % self.accumulate == 0 else True
+        if global_step % self.accumulate != 0 or self._update():
+            return True
+        undo.back()
+        return False
+
+    def _undo(self) -> Undo:
+        """Made at the first step: modules are on their device and a saved state is loaded into them by then."""
+        if self.memory is None:
+            self.memory = Undo((self.backbone, self.key_encoder), self.criterion)
+        return self.memory
 
     def _update(self) -> bool:
         self.scaler.unscale_(self.optimizer)
@@ -62,7 +77,8 @@ class TrainStep:
             self.scaler.step(self.optimizer)
             if self.key_encoder is not None:
                 self.key_encoder.update(self.backbone)
-        self.scaler.update(None if finite else self.scaler.get_scale() * self.scaler.get_backoff_factor())
+        if self.scaler.is_enabled():  # one that is not has no factor
+            self.scaler.update(None if finite else self.scaler.get_scale() * self.scaler.get_backoff_factor())
         self.optimizer.zero_grad()
         return finite
 
