@@ -1,8 +1,9 @@
-"""Steps that are not finite: skipped on every rank, and nothing of them is left."""
+"""Steps that are not finite, in both hosts: skipped on every rank, and nothing of them is left."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from tiny import TinyBackbone
 from torch import nn
 
 from qgface_plugin import distributed
-from qgface_plugin.data.pairs import PairBatch
+from qgface_plugin.data.pairs import PairBatch, concatenate, normalise
+from qgface_plugin.errors import TrainingError
+from qgface_plugin.hosts.guest_criterion import GuestPartialFC
 from qgface_plugin.hosts.step import TrainStep
 from qgface_plugin.margins import QGFaceMargin
 from qgface_plugin.momentum_encoder import MomentumEncoder
@@ -83,15 +86,16 @@ def bad_step(step: TrainStep, trouble: str, number: int) -> bool:
     hook = spoilt.register_hook(lambda gradient: gradient * torch.inf) if here and spoilt is not None else None
     if trouble == "centres" and here:
         step.criterion.weight.data[0, 0] = torch.nan
-    good = step(batch(number, white=here and trouble == "images"), number)
-    if hook is not None:
-        hook.remove()
-    return good
+    try:
+        return step(batch(number, white=here and trouble == "images"), number)
+    finally:
+        if hook is not None:
+            hook.remove()
 
 
-def history(queue: str, trouble: str) -> dict:
+def history(queue: str, trouble: str, make: Callable = make_step) -> dict:
     """Three good steps, a bad one, a good one; against a run without the bad one."""
-    step, plain = make_step(queue), make_step(queue)
+    step, plain = make(queue), make(queue)
     good = [each(batch(number), number) for number in (1, 2, 3) for each in (step, plain)]
     before = state(step)
     bad = bad_step(step, trouble, 4)
@@ -136,10 +140,53 @@ def test_gradients_collected_before_a_bad_step_are_dropped():
     assert step(batch(3), 3) and same(before["optimizer"], state(step)["optimizer"])
 
 
+class GuestStep:
+    """The loop of a checkout around GuestPartialFC, float32."""
+
+    def __init__(self, queue: str) -> None:
+        plain = make_step(queue)
+        self.model, self.backbone, self.optimizer, self.key_encoder = plain.model, plain.backbone, plain.optimizer, None
+        self.criterion = GuestPartialFC(plain.criterion.margin_softmax, DIM, CLASSES, queue_size=QUEUES[queue])
+        self.criterion.load_state_dict(plain.criterion.state_dict())
+        self.criterion.max_bad_steps = 2
+        self.optimizer.param_groups[1]["params"] = [self.criterion.weight]
+        self.criterion.watch(self.backbone, self.optimizer, scaled=False)
+
+    def __call__(self, batch: PairBatch, global_step: int) -> bool:
+        images, labels = concatenate(batch)
+        loss = self.criterion(self.model(normalise(images)), labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), 5)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return self.criterion._bad_in_a_row == 0
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+@pytest.mark.parametrize("queue", ["proxy", "small"])
+def test_a_checkouts_loop_skips_alike(queue, trouble, caplog):
+    check(history(queue, trouble, GuestStep))
+    assert f"the {'gradient' if 'grad' in trouble else 'loss'} is not finite; the step is skipped (1 in a row)" in (
+        caplog.text
+    )
+
+
+@pytest.mark.parametrize("trouble", ["images", "embedding gradient"])
+def test_a_checkouts_loop_stops_with_the_checkpoint_named(trouble, tmp_path):
+    step = GuestStep("proxy")
+    step.criterion.checkpoint, step.criterion.advice = tmp_path / "checkpoint_gpu_0.pt", "Lower config.lr"
+    for name in ("none was saved yet", str(step.criterion.checkpoint)):
+        assert step(batch(1), 1) and not bad_step(step, trouble, 2)  # a good step starts the count anew
+        with pytest.raises(TrainingError, match=f"2 steps in a row .* checkpoint: {name}. Lower config.lr"):
+            bad_step(step, trouble, 3)
+        step.criterion.checkpoint.touch()
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
     results = {(queue, trouble): history(queue, trouble) for queue in ("proxy", "small") for trouble in TROUBLE}
+    results |= {("guest", trouble): history("small", trouble, GuestStep) for trouble in TROUBLE}
     torch.save(results | {("momentum", "images"): history("momentum", "images")}, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 

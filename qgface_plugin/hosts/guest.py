@@ -50,6 +50,7 @@ class Guest:
         self.criterion: GuestPartialFC | None = None
         self._source: Any = None
         self._keys: KeySource | None = None
+        self._backbone: nn.Module | None = None
         self._fp16 = False
         self._log: GuestLog | None = None
 
@@ -131,6 +132,7 @@ class Guest:
             )
         if run.train.channels_last:
             backbone = backbone.to(memory_format=torch.channels_last)
+        self._backbone = backbone
         if run.qgface.queue == "momentum":
             self._keys = KeySource(backbone, run.qgface.key_momentum, run.gradient_acc)
         return backbone
@@ -148,15 +150,16 @@ class Guest:
         kind = GuestPartialFC if self._keys is None else MomentumPartialFC
         criterion = kind(margin, embedding_size, num_classes, sample_rate, fp16, paired=run.degradation is not None)
         criterion.key_source = self._keys
-        criterion.max_bad_steps = run.train.max_bad_steps if self._fp16 else 1
-        criterion.advice = (
-            f"Lower config.lr, or lengthen config.warmup_epoch, and resume from the last checkpoint in {run.output}"
-        )
+        criterion.max_bad_steps = run.train.max_bad_steps
+        criterion.checkpoint = Path(run.output) / f"checkpoint_gpu_{distributed.rank()}.pt"
+        criterion.advice = "Lower config.lr, or lengthen config.warmup_epoch, and resume from it"
         self.criterion = criterion
         return criterion
 
     def make_schedule(self, optimizer: torch.optim.Optimizer, warmup: int, total: int) -> Any:
-        """The recipe's learning rate; warmup, total in steps. Milestones become steps."""
+        """The recipe's learning rate; warmup, total in steps. Milestones become steps. The optimiser is watched."""
+        if self.criterion is not None and self._backbone is not None:
+            self.criterion.watch(self._backbone, optimizer, scaled=self._fp16)
         train, steps = self.run.train, total // self.run.num_epoch
         milestones = [epoch * steps for epoch in train.milestones]
         return build_schedule(optimizer, train.schedule, round(warmup), total, milestones, train.gamma)

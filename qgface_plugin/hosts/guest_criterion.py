@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
+from .. import distributed
 from ..errors import TrainingError
 from ..momentum_encoder import MomentumEncoder
 from ..partial_fc import QGPartialFC
+from .undo import Undo
+
+LOGGER = logging.getLogger(__name__)
 
 
 class KeySource:
@@ -55,24 +63,69 @@ class KeySource:
 
 
 class GuestPartialFC(QGPartialFC):
-    """QGPartialFC that stops the run when losses are not finite: the host's loop would train on them.
+    """QGPartialFC that skips the host's steps that are not finite and stops the run after too many: the host's loop
+    would train on them.
 
-    max_bad_steps: losses in a row that are not finite before TrainingError; the loop's float16 scaler can get over
-    some, without it the first one has spoilt every weight.
+    max_bad_steps: such steps in a row before TrainingError; checkpoint: the file that the host saves this rank's
+    checkpoints in; advice: what the error says to do.
     """
 
     key_source: KeySource | None = None
     max_bad_steps = 1
+    checkpoint: Path | None = None
     advice = ""
+    undo: Undo | None = None
+    _bad_in_a_row, _bad_loss, _judged_later = 0, False, False
 
     def forward(self, local_embeddings: Tensor, local_labels: Tensor) -> Tensor:
         """The scalar loss of the global batch, as QGPartialFC has it."""
         keys = self.key_source.take() if self.key_source is not None and self.training else None
         loss = super().forward(local_embeddings, local_labels, keys)
-        self._bad_in_a_row = 0 if bool(loss.isfinite()) else getattr(self, "_bad_in_a_row", 0) + 1
-        if self._bad_in_a_row >= self.max_bad_steps:
-            raise TrainingError(f"{self._bad_in_a_row} loss(es) in a row are not finite. {self.advice}")
+        self._bad_loss = not bool(loss.isfinite())  # the loss is global: every rank decides alike
+        if self._bad_loss:
+            self._skip("loss")
+        elif not self._judged_later:
+            self._bad_in_a_row = 0
         return loss
+
+    def watch(self, backbone: nn.Module, optimizer: torch.optim.Optimizer, *, scaled: bool) -> None:
+        """Remember what a forward pass in training changes, and let no gradient that is not finite into the weights.
+
+        scaled: the host's float16 scaler looks at the gradients, so only losses are looked at here. Else every rank
+        must call `optimizer.step` alike; one all-reduce of one number a step.
+        """
+
+        def before_forward(called: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if called is backbone and called.training:
+                self.undo = self.undo or Undo((backbone,), self)
+                self.undo.remember(len(inputs[0]) * distributed.world_size())
+
+        def before_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            norm = get_total_norm([p.grad for p in parameters])
+            if distributed.everywhere(bool(norm.isfinite()) and not self._bad_loss, self.weight.device):
+                self._bad_in_a_row = 0
+                return
+            optimizer.zero_grad(set_to_none=True)  # a parameter without gradient is left as it is
+            if not self._bad_loss:
+                self._skip("gradient")
+
+        backbone.register_forward_pre_hook(before_forward)
+        self._judged_later = not scaled
+        if not scaled:
+            optimizer.register_step_pre_hook(before_step)
+
+    def _skip(self, what: str) -> None:
+        self._bad_in_a_row += 1
+        if self.undo is not None:
+            self.undo.back()
+        LOGGER.warning("the %s is not finite; the step is skipped (%d in a row)", what, self._bad_in_a_row)
+        if self._bad_in_a_row >= self.max_bad_steps:
+            saved = self.checkpoint is not None and self.checkpoint.exists()
+            raise TrainingError(
+                f"{self._bad_in_a_row} steps in a row without a finite loss and gradient. Last good checkpoint: "
+                f"{self.checkpoint if saved else 'none was saved yet'}. {self.advice}"
+            )
 
 
 class MomentumPartialFC(GuestPartialFC):

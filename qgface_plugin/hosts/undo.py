@@ -28,6 +28,7 @@ class Undo:
         ring = () if self._queue is None else {f"queue.{name}" for name in RING}
         buffers = [b for module in modules if module is not None for b in module.buffers()]
         buffers += [buffer for name, buffer in criterion.named_buffers() if name not in ring]
+        buffers = [b.data for b in buffers]  # autograd may still hold them, for a backward pass that does not matter
         self._buffers = [[b for b in buffers if b.dtype == dtype] for dtype in {b.dtype for b in buffers}]
         self._copies = [[b.clone() for b in group] for group in self._buffers]
 
@@ -52,6 +53,6 @@ class Undo:
         queue = self._queue
         if queue is not None:
             for name, buffer in self._ring.items():
-                buffer[self._slots] = self._rows[name]
+                buffer.data[self._slots] = self._rows[name]
                 queue.register_buffer(name, buffer)
             queue.last_rows = self._last_rows
