@@ -12,6 +12,7 @@ from qgface_plugin.errors import DataError
 UNREADABLE = -1
 JPEG_WORD = int.from_bytes(JPEG_SIGNATURE, "little")
 PNG_WORD = int.from_bytes(PNG_SIGNATURE[:4], "little")
+BLOCK = 1 << 15  # records at a time: every one of them brings a page of the file into memory
 LABEL_LIMIT = 1 << 24  # labels are float32: from here on two identities could share one
 
 
@@ -49,6 +50,14 @@ def scan_labels(reader: RecordReader, keys: np.ndarray, skip_unreadable: bool) -
         DataError: a label that is not a whole number in [0, 2**24); a record that is damaged or holds nothing but
             its header, which becomes `UNREADABLE` instead when `skip_unreadable`.
     """
+    labels = np.empty(len(keys), dtype=np.int64)
+    for start in range(0, len(keys), BLOCK):
+        labels[start : start + BLOCK] = _scan_block(reader, keys[start : start + BLOCK], skip_unreadable)
+        reader.release()
+    return labels
+
+
+def _scan_block(reader: RecordReader, keys: np.ndarray, skip_unreadable: bool) -> np.ndarray:
     offsets = reader.offsets[np.searchsorted(reader.keys, keys)]
     words, at = reader.words, offsets // 4
     # Words of a record: magic, kind and length, flag, label, four of ids, the labels if any, the image. What is not

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qgface_plugin.data.index_cache import open_index
 from qgface_plugin.data.record_format import (
     FIRST,
     LAST,
@@ -24,10 +25,12 @@ from qgface_plugin.data.record_format import (
     pack,
     unpack,
 )
-from qgface_plugin.data.record_index import index_line, read_index
+from qgface_plugin.data.record_index import index_line
 from qgface_plugin.errors import DataError
 
 __all__ = ["Header", "RecordReader", "RecordWriter", "pack", "unpack"]
+
+LARGE = 1 << 30  # bytes; a smaller file may as well stay in memory
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +39,8 @@ class RecordReader:
     """Random access to the records of one file.
 
     Holds no position, so threads and forked processes may share it; pickling it reopens the file. Payloads are read
-    straight from the map, which stays open as long as a payload is in use.
+    straight from the map, which stays open as long as a payload is in use. A long index is opened from its copy, see
+    `index_cache`.
 
     Args:
         path: the `.rec` file.
@@ -56,7 +60,8 @@ class RecordReader:
         self._map_file()
         sibling = self.path.with_suffix(".idx")
         if idx_path is not None or sibling.exists():
-            self.keys, self.offsets = read_index(sibling if idx_path is None else Path(idx_path))
+            self.idx_path = sibling if idx_path is None else Path(idx_path)
+            self.keys, self.offsets = open_index(self.idx_path, self.path)
         else:
             self.offsets = self._scan()
             self.keys = np.arange(len(self.offsets), dtype=np.int64)
@@ -68,10 +73,18 @@ class RecordReader:
 
     def offset(self, key: int) -> int:
         """The byte at which a key's record begins; DataError for a key that is not in the index."""
-        row = key if self._dense else int(np.searchsorted(self.keys, key))
-        if not 0 <= row < len(self.keys) or self.keys[row] != key:
+        row = self._row(key)
+        if row is None:
             raise DataError(f"{self.path}: no key {key}; its {len(self)} keys are {self.keys[0]} to {self.keys[-1]}")
         return int(self.offsets[row])
+
+    def _row(self, key: int) -> int | None:
+        row = key if self._dense else int(np.searchsorted(self.keys, key))
+        return row if 0 <= row < len(self.keys) and self.keys[row] == key else None
+
+    def has(self, key: int) -> bool:
+        """Whether a key is in the index."""
+        return self._row(key) is not None
 
     def where(self, key: int) -> str:
         """How messages name a record: file, key and offset."""
@@ -106,14 +119,22 @@ class RecordReader:
         except OSError as error:
             raise DataError(f"{self.path}: the record file cannot be read ({error.strerror})") from error
 
+    def release(self) -> None:
+        """Let the pages of a large file that have been looked at go from this process; they stay in the system's."""
+        if self.size > LARGE and hasattr(mmap, "MADV_DONTNEED"):
+            self._view.obj.madvise(mmap.MADV_DONTNEED)
+
     def __getstate__(self) -> dict:
-        return {name: value for name, value in self.__dict__.items() if name != "_view"}
+        left = {"_view"} | (set() if self.keys.flags.writeable else {"keys", "offsets"})  # a map is opened again
+        return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._map_file()
         if self.size != state["size"]:
             raise DataError(f"{self.path}: the file had {state['size']} bytes when opened and now has {self.size}")
+        if "keys" not in state:
+            self.keys, self.offsets = open_index(self.idx_path, self.path)
 
     def _part(self, offset: int) -> tuple[int, int, int]:
         """Kind of the part at an offset, end of its payload, end of its padding."""

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from qgface_plugin.data.label_ranges import ranges_hold
 from qgface_plugin.data.record_labels import UNREADABLE, read_face, scan_labels
-from qgface_plugin.data.recordio import RecordReader, unpack
+from qgface_plugin.data.recordio import LARGE, RecordReader, unpack
 from qgface_plugin.errors import ConfigError, DataError
 
 EXACT_FLOAT32 = 1 << 24  # whole numbers above this may be rounded in a float32 label
@@ -53,6 +54,7 @@ class FaceRecords:
         self._shards = [_Shard(path, on_missing_idx) for path in paths]
         self._starts = np.cumsum([0] + [len(shard.keys) for shard in self._shards]).tolist()
         self._labels: np.ndarray | None = None
+        self._limit: int | None = None  # of labels that nobody has looked at yet
         self._num_classes = _announced_classes(self._shards)
 
     def __len__(self) -> int:
@@ -74,8 +76,15 @@ class FaceRecords:
         """
         return self._all_labels().copy()
 
-    def check(self) -> None:
-        """Refuse, before training, labels outside [0, num_classes); DataError names file, key and offset."""
+    def check(self, every: bool = False) -> None:
+        """Refuse, before training, labels outside [0, num_classes); DataError names file, key and offset.
+
+        A large file in InsightFace's layout whose identity records announce exactly these labels is believed: then
+        `read` refuses a label outside. every: read the label of every image all the same.
+        """
+        if not every and self._labels is None and self._announced():
+            self._limit = self.num_classes
+            return
         labels = self._all_labels()
         outside = np.flatnonzero(labels >= self.num_classes)
         if len(outside):
@@ -94,10 +103,21 @@ class FaceRecords:
         """Encoded image, without a copy, and label.
 
         Raises:
-            DataError: a damaged record, a label that is not a whole number >= 0, or no JPEG or PNG inside.
+            DataError: a damaged record, a label that is not a whole number >= 0 or, after `check`, not below
+                num_classes, or no JPEG or PNG inside.
         """
         shard, key = self._locate(index)
-        return read_face(shard.reader, key)
+        encoded, label = read_face(shard.reader, key)
+        if self._limit is not None and label >= self._limit:
+            raise DataError(f"{self.where(index)}: label {label} is outside [0, {self._limit})")
+        return encoded, label
+
+    def _announced(self) -> bool:
+        """Whether this is one large file and its identity records announce the labels [0, num_classes)."""
+        shard = self._shards[0]
+        if len(self._shards) > 1 or shard.header_classes is None or shard.reader.size < LARGE:
+            return False
+        return ranges_hold(shard.reader, len(shard.keys), shard.header_classes)
 
     def _locate(self, index: int) -> tuple[_Shard, int]:
         if not 0 <= index < len(self):
@@ -136,7 +156,7 @@ class _Shard:
                     raise DataError(f"{where}: header label [{first}, {last}] is not [N + 1, N + 1 + identities]")
                 self.keys = image_keys(self.keys, int(first), self._holds_image, where)
                 beyond = int(self.keys[-1]) + 1
-                if beyond in self.reader.keys and self._holds_image(beyond):
+                if self.reader.has(beyond) and self._holds_image(beyond):
                     raise DataError(
                         f"{where}: by the header, images end at key {beyond - 1}, but key {beyond} holds one"
                     )

@@ -20,7 +20,7 @@ def data_found(folder: Path) -> dict[str, str]:
         raise DataError(f"{folder}: no such folder")
     records = sorted(path.name for path in folder.glob("*.rec"))
     source = FaceRecords(folder) if records else FaceFolder(folder)
-    source.check()
+    source.check(every=True) if records else source.check()
     source.read(0)
     facts = {
         "folder": str(folder.resolve()),

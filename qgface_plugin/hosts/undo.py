@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..feature_queue import FeatureQueue
 from ..partial_fc import QGPartialFC
