@@ -130,6 +130,31 @@ def test_undecodable(encoded: bytes, message: str) -> None:
         decode(encoded, "train.rec key 3 at offset 9")
 
 
+def test_a_png_chunk_that_claims_more_than_the_file_costs_nothing() -> None:
+    whole = png(draw(0, 0))
+    damaged = whole[:33] + struct.pack(">I", 60 << 20) + whole[37:]
+    before = peak_bytes()
+    with pytest.raises(DataError, match="undecodable image of .* bytes \\(PNG cut short, or a chunk's size is damaged"):
+        decode(damaged, "here")
+    assert peak_bytes() - before < 8 << 20
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held since the last call; pages that were touched."""
+    with open("/proc/self/status") as file:
+        peak = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak
+
+
+@pytest.mark.parametrize("side", [2049, 8192])
+def test_images_of_a_few_bytes_and_many_pixels_are_refused(side: int) -> None:
+    frame = encode_jpeg(draw(0, 0), 90)
+    at = frame.index(b"\xff\xc0") + 5
+    with pytest.raises(DataError, match=f"{side} x {side} pixels is no face crop \\(side 1 to 2048\\)"):
+        decode(frame[:at] + struct.pack(">HH", side, side) + frame[at + 4 :], "here")
+
+
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.7, 0.95, 0.999])
 def test_cut_short(kept: float, noisy: np.ndarray) -> None:
     for encoded in (encode_jpeg(noisy, 90), encode_png(noisy)):

@@ -74,6 +74,13 @@ def _decode_jpeg(encoded: memoryview | bytes, where: str) -> np.ndarray:
 
 def _decode_png(encoded: memoryview | bytes, where: str) -> np.ndarray:
     _check_sides(int.from_bytes(encoded[20:24], "big"), int.from_bytes(encoded[16:20], "big"), where)
+    at = len(PNG_SIGNATURE)
+    while at < len(encoded) and encoded[at + 4 : at + 8] != b"IEND":  # OpenCV allocates what a chunk claims
+        at += 12 + int.from_bytes(encoded[at : at + 4], "big")
+    if at + 12 > len(encoded):
+        raise DataError(
+            f"{where}: undecodable image of {len(encoded)} bytes (PNG cut short, or a chunk's size is damaged)"
+        )
     return _decode_opencv(encoded, where)
 
 

@@ -1,7 +1,7 @@
 """What InsightFace's identity records say about labels, so that a large file can be checked without reading it all.
 
-An identity's record has no image; its two labels are the first key of that identity and the one after its last. In the
-usual file the ranges follow each other from key 1 to the last image and the label of an image is the number of its range.
+An identity's record has no image; its two labels are the first key of that identity and the one after its last. In
+the usual file the ranges follow each other from key 1 to the last image, and an image's label is its range's number.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a file of torch.save claims to hold, checked before torch.load believes it.
 
-torch.load allocates what the file asks for: a compressed entry expands, a pickled call makes as many bytes as it is told
-to, and a tensor is as long as the pickle says, whatever its entry holds, which reads memory that is not the file's. So
-the archive's entries and the outline of the pickle are looked at first, with no tensor made and nothing called.
+torch.load allocates what the file asks for: a compressed entry expands, a pickled call makes as many bytes as it is
+told to, and a tensor is as long as the pickle says, whatever its entry holds, which reads memory that is not the
+file's. So the archive's entries and the outline of the pickle are looked at first, with no tensor made, nothing called.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ ITEM_BYTES = {
     "ComplexFloatStorage": 8, "ComplexDoubleStorage": 16,
 }  # fmt: skip
 REBUILDING = {"_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter"}
+PLAIN_FLAGS = 0x0808  # name in UTF-8, CRC after the content
+FOLDER = 0x10  # of an entry's attributes
 KEY_TYPES = (str, bytes, int, float, type(None))  # of dicts; hashing a tuple nested deeply enough ends the process
 
 
@@ -35,12 +37,17 @@ class RefusedError(ValueError):
 
 
 def check_entries(archive: zipfile.ZipFile, size: int) -> None:
-    """ValueError unless every entry is stored as it is, under a name of its own, and all fit into the file's size."""
+    """ValueError unless every entry is a file stored as it is, under a name of its own, and all fit into the size.
+
+    torch.load takes an entry that is marked as a folder for read, and gives whatever was in memory before.
+    """
     entries, total = archive.infolist(), 0
     for entry in entries:
         total += entry.file_size
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
             raise ValueError(f"its entry {entry.filename!r} is compressed, which torch.save never does")
+        if entry.flag_bits & ~PLAIN_FLAGS or entry.external_attr & FOLDER or entry.filename.endswith("/"):
+            raise ValueError(f"its entry {entry.filename!r} is no plain file")
     if total > size:
         raise ValueError(f"its entries claim {total} bytes in a file of {size}")
     if len({entry.filename.lower() for entry in entries}) != len(entries):

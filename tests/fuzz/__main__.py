@@ -14,9 +14,8 @@ from pathlib import Path
 
 sys.path[:1] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
-from tqdm import tqdm  # noqa: E402
-
 from fuzz.engine import TARGETS, run_target  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
 SHARES = {"recordio": 0.4, "bin": 0.2, "image": 0.2, "checkpoint": 0.2}  # of the cases of a run over all targets
 
@@ -62,15 +61,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if findings else 0
 
 
+COLUMNS = {
+    "cases": "cases", "refused": "refused", "read": "accepted", "items": "served", "slowest s": "cpu_seconds_of_slowest",
+    "seconds": "seconds",
+}  # fmt: skip
+
+
 def report(results: dict) -> None:
-    print(
-        f"{'target':12} {'cases':>8} {'refused':>8} {'read':>8} {'items':>9} {'findings':>8} {'slowest s':>9} {'peak MB':>8} {'seconds':>8}"
-    )
+    """A row a target; "peak MB" is what one case touched at most."""
+    print("".join(f"{name:>11}" for name in ("target", *COLUMNS, "peak MB", "findings")))
     for target, result in results.items():
-        print(
-            f"{target:12} {result['cases']:8} {result['refused']:8} {result['accepted']:8} {result['served']:9} "
-            f"{len(result['findings']):8} {result['cpu_seconds_of_slowest']:9.2f} {result['peak_bytes'] / 1e6:8.1f} {result['seconds']:8.1f}"
-        )
+        numbers = [result[key] for key in COLUMNS.values()]
+        numbers += [round(result["peak_bytes"] / 1e6, 1), len(result["findings"])]
+        print(f"{target:>11}" + "".join(f"{number:>11}" for number in numbers))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from fuzz.case import Case
 from fuzz.guard import Finding, Guard
 

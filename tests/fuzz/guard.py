@@ -29,36 +29,35 @@ class Finding(Exception):  # noqa: N818 - it is what a fuzz is for, and no error
 
 
 class Guard:
-    """Runs cases one after another; made when everything is imported and warm, because that is what it compares to."""
+    """Runs cases one after another, and keeps the largest figures: bytes touched beyond the start of the case, seconds
+    of CPU time."""
 
     def __init__(self) -> None:
-        self._resident = _peak_resident()
-        self.peak, self.slowest = 0, 0.0  # over all cases so far: bytes touched beyond the start, CPU seconds
+        self.peak, self.slowest = 0, 0.0
 
     def run(self, size: int, check: Callable[[], Any]) -> tuple[Any, Exception | None]:
         """What `check` returns, or the project's own error that it raised. Raises Finding for anything else."""
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        began = time.process_time()
-        resource.setrlimit(resource.RLIMIT_DATA, (_private() + size + ALLOWANCE, hard))
         result: Any = None
         error: Exception | None = None
+        resident, began = _start_peak(), time.process_time()
+        resource.setrlimit(resource.RLIMIT_DATA, (_statm(5) + size + ALLOWANCE, hard))
         try:
             result = check()
         except Exception as raised:  # every kind is looked at below
             error = raised
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-        spent, self.peak = time.process_time() - began, max(self.peak, _peak_resident() - self._resident)
-        self.slowest = max(self.slowest, spent)
+        spent, touched = time.process_time() - began, _peak() - resident
+        self.slowest, self.peak = max(self.slowest, spent), max(self.peak, touched)
         if isinstance(error, Finding):
             raise error
         if error is not None and out_of_memory(error):
             raise Finding("memory", f"asked for more than {size} + {ALLOWANCE} bytes: {error!r}") from error
         if error is not None and not isinstance(error, OWN_ERRORS):
             raise Finding("exception", repr(error)[:400]) from error
-        if self.peak > size + ALLOWANCE:
-            self._resident += self.peak
-            raise Finding("memory", f"touched {self.peak} bytes for an input of {size}")
+        if touched > size + ALLOWANCE:
+            raise Finding("memory", f"touched {touched} bytes for an input of {size}")
         if spent > CPU_SECONDS:
             raise Finding("time", f"took {spent:.1f} s of CPU time for an input of {size} bytes")
         return result, error
@@ -76,11 +75,19 @@ def out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _private() -> int:
-    """Bytes of private writable memory that this process has reserved, as RLIMIT_DATA counts them."""
+def _statm(field: int) -> int:
+    """Bytes of this process: resident (1), or private memory that it has reserved, as RLIMIT_DATA counts it (5)."""
     with open("/proc/self/statm") as file:
-        return int(file.read().split()[5]) * PAGE
+        return int(file.read().split()[field]) * PAGE
 
 
-def _peak_resident() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _start_peak() -> int:
+    """Let the peak of the resident size start anew from the size now, which is returned."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    return _statm(1)
+
+
+def _peak() -> int:
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))

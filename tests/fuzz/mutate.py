@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 INSERTED = -1  # the origin of a byte that no seed file had
-WORDS = (0, 1, 2, 3, 4, 7, 8, 27, 28, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x1FFFFFFF, 0x20000000, 0x40000000,
-         0x60000000, 0xCED7230A, 0x3F800000, 0x7FC00000)  # fmt: skip
+WORDS = (0, 1, 2, 3, 4, 7, 8, 27, 28, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x1FFFFFFF, 0x20000000,
+         0x40000000, 0x60000000, 0xCED7230A, 0x3F800000, 0x7FC00000)  # fmt: skip
 
 
 @dataclass

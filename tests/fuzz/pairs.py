@@ -13,24 +13,26 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from golden.make_golden import draw, png
-
 from fuzz.case import Case, pick
 from fuzz.guard import Finding
 from fuzz.mutate import Damaged, damage, fresh
+from golden.make_golden import draw, png
+
 from qgface_plugin.data.bins import read_bin
 from qgface_plugin.data.images import encode_jpeg
 
 SAME = [True, False, True, False]
 HUGE = (0x7FFFFFFF, 0xFFFFFFFF, 0x10000000, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
 WRAPPED = (b"T", b"X", b"B", b"\x8d", b"\x8e", b"\x96", b"\x8b", b"\x95", b"r", b"j", b"U", b"C", b"\x8c", b"\x8a")
-CALLS = (b"cos\nsystem\n", b"cbuiltins\nbytearray\n", b"c__builtin__\nrange\n", b"cnumpy\nzeros\n", b"cnumpy\nndarray\n",
-         b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\ndtype\n", b"c_codecs\nencode\n", b"cnumpy.core.multiarray\nscalar\n",
-         b"cnumpy.core.numeric\n_frombuffer\n")  # fmt: skip
-ARGUMENTS = (b"\x8a\x06" + (1 << 44).to_bytes(6, "little") + b"\x85", b"(I999999999999\ntR", b"L9" + b"9" * 4000 + b"L\n",
+CALLS = (b"cos\nsystem\n", b"cbuiltins\nbytearray\n", b"c__builtin__\nrange\n", b"cnumpy\nzeros\n",
+         b"cnumpy\nndarray\n", b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\ndtype\n", b"c_codecs\nencode\n",
+         b"cnumpy.core.multiarray\nscalar\n", b"cnumpy.core.numeric\n_frombuffer\n")  # fmt: skip
+ARGUMENTS = (b"\x8a\x06" + (1 << 44).to_bytes(6, "little") + b"\x85", b"(I999999999999\ntR",
+             b"L9" + b"9" * 4000 + b"L\n",
              b"](]](]]e\x85", b")", b"K\x01\x85", b"N\x85", b"]\x85", b"K\x01b", b"2" * 50, b"\x94h\x00" * 30)  # fmt: skip
-OPCODES = bytes(sorted({opcode[0] for name, opcode in vars(pickle).items() if name.isupper() and isinstance(opcode, bytes)
-                        and len(opcode) == 1}))  # fmt: skip
+OPCODES = b"".join(
+    opcode for name, opcode in sorted(vars(pickle).items()) if name.isupper() and type(opcode) is bytes and len(opcode) == 1
+)  # fmt: skip
 
 
 def images() -> list[bytes]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from golden.make_golden import draw, png
-
 from fuzz.case import Case, pick
 from fuzz.guard import Finding
 from fuzz.mutate import Damaged, damage
+from golden.make_golden import draw, png
+
 from qgface_plugin.data.images import MAX_SIDE, decode, encode_jpeg, encode_png
 
 SIDES = (0, 1, 2, 16, 17, 112, 2047, MAX_SIDE, MAX_SIDE + 1, 8192, 65500, 65535, 1 << 20, 0x7FFFFFFF, 0xFFFFFFFF)

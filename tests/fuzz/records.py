@@ -15,11 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from golden.make_golden import FOLDER, MAGIC, draw, png
-
 from fuzz.case import Case, pick
 from fuzz.guard import Finding
 from fuzz.mutate import INSERTED, Damaged, damage
+from golden.make_golden import FOLDER, MAGIC, draw, png
+
 from qgface_plugin.data.images import decode, encode_jpeg
 from qgface_plugin.data.recordio import Header, RecordReader, RecordWriter, pack
 from qgface_plugin.data.records import FaceRecords
@@ -29,8 +29,8 @@ SPACING = 1 << 24  # between the origins of two seed files
 PART = struct.Struct("<II")
 INDEX_PIECES = (b"\t", b"\n", b"-", b"+1", b"0", b"9" * 18, b"9" * 19, b"9" * 400, b" ", b"\r\n", b"\0", b"e9", b".5",
                 b"0x10", b"\xff", "٣".encode(), b"4", b"8", b"\n\n", b"1\t4\n", b"_", b"nan")  # fmt: skip
-PROPERTIES = (b"3,112,112", b"3,112", b"", b"\n", b"3.5,112,112", b"9" * 300, "٣,112,112".encode(), "²,112,112".encode(),
-              b"-3,1,1", b"0,0,0", b"3,\xff,112", b"3,112,112\n" * 100, b"16777217,112,112", b"\0,\0,\0",
+PROPERTIES = (b"3,112,112", b"3,112", b"", b"\n", b"3.5,112,112", b"9" * 300, "٣,112,112".encode(),
+              "²,112,112".encode(), b"-3,1,1", b"0,0,0", b"3,\xff,112", b"3,112,112\n" * 100, b"16777217,112,112", b"\0,\0,\0",
               b"9" * 100 + b",112,112")  # fmt: skip
 
 
