@@ -65,8 +65,13 @@ def test_a_tensor_longer_than_its_storage(size, tmp_path):
 
 @pytest.mark.parametrize(
     "call",
-    [b"cbuiltins\nbytearray\n", b"ctorch\nTensor\n", b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n", b"c_codecs\nencode\n"],
-)  # fmt: skip
+    [
+        b"cbuiltins\nbytearray\n",
+        b"ctorch\nTensor\n",
+        b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n",
+        b"c_codecs\nencode\n",
+    ],
+)
 def test_calls_that_torch_load_allows_and_that_allocate(call, tmp_path):
     name = call[1:-1].decode().replace("\n", r"\.")
     refused(archive(tmp_path / "a.pt", b"\x80\x02" + call + HUGE + b"\x85R."), f"it asks for {name}", CheckpointError)

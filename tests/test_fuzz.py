@@ -78,7 +78,7 @@ def test_the_guard_tells_what_a_case_does(monkeypatch: pytest.MonkeyPatch) -> No
 def test_workers_that_hang_or_die_are_findings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def case(target: str, seed: int, number: int) -> Case:
         acts = {
-            50: lambda _: os.kill(os.getpid(), 11),
+            50: lambda _: os.kill(os.getpid(), 9),
             51: lambda _: time.sleep(60),
             52: lambda _: refuse(KeyError("x")),
         }

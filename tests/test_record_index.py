@@ -86,3 +86,23 @@ def test_unaligned_offset_is_named(tmp_path: Path) -> None:
 def test_empty_index(text: bytes, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train\.idx: the index is empty"):
         read(tmp_path, text)
+
+
+def test_blocks_are_read_as_one_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"".join(index_line(key, 4 * key) for key in range(200)) + b" 200   800 \n\n201\t804"
+    for size in (16, 17, 64, 1000, 1 << 20):
+        monkeypatch.setattr("qgface_plugin.data.record_index.BLOCK", size)
+        assert read(tmp_path, text) == (list(range(202)), list(range(0, 808, 4)))
+        with pytest.raises(DataError, match="train.idx line 151: b'150.*x600' is not"):
+            read(tmp_path, text.replace(b"150\t", b"150\tx"))
+        with pytest.raises(DataError, match="train.idx line 204: key 7 is already on line 8"):
+            read(tmp_path, text + b"\n7\t28")
+        with pytest.raises(DataError, match="train.idx line 101: key 100 has offset 402"):
+            read(tmp_path, text.replace(b"\t400\n", b"\t402\n"))
+
+
+def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qgface_plugin.data.record_index.BLOCK", 64)
+    for line in (b"1\t4" + b" " * 200, b"5" * 200, b" " * 200):
+        with pytest.raises(DataError, match="train.idx: a line of more than 64 bytes"):
+            read(tmp_path, b"0\t0\n" + line + b"\n2\t8\n")

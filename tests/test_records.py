@@ -191,6 +191,13 @@ def test_corrupt_records_can_be_counted(tmp_path: Path, caplog: pytest.LogCaptur
         source.read(2)
 
 
+def test_not_one_readable_record_is_an_error_even_where_some_may_be_skipped(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.rec", [(key, 0.0, key, b"no image") for key in range(3)])
+    for refuse in (lambda source: source.check(), lambda source: source.labels(), lambda source: source.num_classes):
+        with pytest.raises(DataError, match="a.rec key 0 at offset 0: not one of the 3 records can be read"):
+            refuse(FaceRecords(path, on_corrupt="skip"))
+
+
 def test_labels_of_records_of_several_parts(tmp_path: Path) -> None:
     magic = struct.unpack("<I", MAGIC)[0]
     path = tmp_path / "a.rec"

@@ -79,7 +79,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
         while text := file.read(BLOCK):
             if not text.endswith(b"\n"):
                 rest = file.readline(BLOCK)
-                if len(rest) == BLOCK:
+                if len(rest) == BLOCK and not rest.endswith(b"\n"):
                     raise DataError(f"{path}: a line of more than {BLOCK} bytes; delete the index to have it rebuilt")
                 text += rest
             yield text

@@ -62,8 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 COLUMNS = {
-    "cases": "cases", "refused": "refused", "read": "accepted", "items": "served", "slowest s": "cpu_seconds_of_slowest",
-    "seconds": "seconds",
+    "cases": "cases", "refused": "refused", "read": "accepted", "items": "served",
+    "slowest s": "cpu_seconds_of_slowest", "seconds": "seconds",
 }  # fmt: skip
 
 

@@ -30,8 +30,9 @@ CALLS = """os system, builtins bytearray, torch Tensor, collections Counter, col
 torch._utils _rebuild_tensor_v2, torch._utils _rebuild_parameter, torch.nn.parameter Parameter, torch FloatStorage,
 torch.storage UntypedStorage, torch._utils _rebuild_meta_tensor_no_storage, _codecs encode, builtins set, torch device,
 torch._tensor _rebuild_from_type_v2, torch float32, torch._utils _rebuild_sparse_tensor""".split(",")
-ARGUMENTS = (b"J\xff\xff\xff\x7f\x85", b"\x8a\x06" + (1 << 44).to_bytes(6, "little") + b"\x85", b")", b"(ttttR", b"}\x85",
-             b"]\x85", b"X\x01\x00\x00\x00a\x85", b"X\x05\x00\x00\x00cuda:\x85", b"N\x85", b"(K\x01K\x02K\x03t\x85")  # fmt: skip
+ARGUMENTS = (b"J\xff\xff\xff\x7f\x85", b"\x8a\x06" + (1 << 44).to_bytes(6, "little") + b"\x85", b")",
+             b"(ttttR", b"}\x85", b"]\x85", b"X\x01\x00\x00\x00a\x85", b"X\x05\x00\x00\x00cuda:\x85", b"N\x85",
+             b"(K\x01K\x02K\x03t\x85")  # fmt: skip
 OPCODES = b"\x80.(tcRb]ae)\x85\x86\x87}su\x8fN\x88\x89JKMG\x8aXUQhjqr0102\x93\x94\x95\x96BT"
 
 

@@ -27,12 +27,13 @@ WRAPPED = (b"T", b"X", b"B", b"\x8d", b"\x8e", b"\x96", b"\x8b", b"\x95", b"r", 
 CALLS = (b"cos\nsystem\n", b"cbuiltins\nbytearray\n", b"c__builtin__\nrange\n", b"cnumpy\nzeros\n",
          b"cnumpy\nndarray\n", b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\ndtype\n", b"c_codecs\nencode\n",
          b"cnumpy.core.multiarray\nscalar\n", b"cnumpy.core.numeric\n_frombuffer\n")  # fmt: skip
-ARGUMENTS = (b"\x8a\x06" + (1 << 44).to_bytes(6, "little") + b"\x85", b"(I999999999999\ntR",
-             b"L9" + b"9" * 4000 + b"L\n",
-             b"](]](]]e\x85", b")", b"K\x01\x85", b"N\x85", b"]\x85", b"K\x01b", b"2" * 50, b"\x94h\x00" * 30)  # fmt: skip
-OPCODES = b"".join(
-    opcode for name, opcode in sorted(vars(pickle).items()) if name.isupper() and type(opcode) is bytes and len(opcode) == 1
+ARGUMENTS = (
+    b"\x8a\x06" + (1 << 44).to_bytes(6, "little") + b"\x85", b"(I999999999999\ntR", b"L" + b"9" * 4000 + b"L\n",
+    b"](]](]]e\x85", b")", b"K\x01\x85", b"N\x85", b"]\x85", b"K\x01b", b"2" * 50, b"\x94h\x00" * 30,
 )  # fmt: skip
+OPCODES = b"".join(
+    code for name, code in sorted(vars(pickle).items()) if name.isupper() and isinstance(code, bytes) and len(code) == 1
+)
 
 
 def images() -> list[bytes]:

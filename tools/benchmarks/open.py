@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_set(folder: Path, images: int, identities: int, size: int) -> None:
-    """`train.rec`, `train.idx` and `property`; of the images only the first two of each identity are more than holes."""
+    """`train.rec`, `train.idx` and `property`; of the images only the first two of each identity are no holes."""
     begins = np.linspace(1, images + 1, identities + 1).astype(np.int64)
     header = pack(Header(0, [images + 1, images + 1 + identities], 0, 0), b"")
     first_image = PART.size + len(header)
