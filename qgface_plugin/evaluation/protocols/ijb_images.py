@@ -1,0 +1,83 @@
+"""The loose crops of IJB: read, and aligned by their five landmarks exactly as insightface's IJB tools do it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import Executor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ...data.alignment import align
+from ...data.images import JPEG_SIGNATURE
+from ...errors import DataError
+from .ijb_metadata import IjbImages
+
+JPEG_END = b"\xff\xd9"
+TRAILER = 4096  # bytes behind a JPEG's end that some programs leave there
+
+
+def load_faces(images: IjbImages, start: int, end: int, pool: Executor) -> tuple[np.ndarray, dict[int, str]]:
+    """Images start to end, aligned -> uint8 (end - start, 112, 112, 3) RGB, and for each bad one what is wrong.
+
+    A bad image is black here. pool: threads that read and decode.
+    """
+    faces = np.zeros((end - start, 112, 112, 3), dtype=np.uint8)
+
+    def load(index: int) -> str | None:
+        try:
+            faces[index - start] = align(read_crop(_path(images, index)), images.landmarks[index])
+        except DataError as error:
+            return str(error)
+        return None
+
+    problems = dict(zip(range(start, end), pool.map(load, range(start, end))))
+    return faces, {index: problem for index, problem in problems.items() if problem is not None}
+
+
+def read_crop(path: Path) -> np.ndarray:
+    """A loose crop of any size, uint8 (h, w, 3) RGB, decoded by OpenCV as insightface's tools do. Raises DataError."""
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    # OpenCV fills the rest of a JPEG that was cut short with grey and says nothing.
+    if encoded[:3] == JPEG_SIGNATURE and JPEG_END not in encoded[-TRAILER:]:
+        raise DataError(f"{path}: the JPEG is cut short after {len(encoded)} bytes")
+    try:
+        image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_COLOR) if encoded else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise DataError(f"{path}: undecodable image of {len(encoded)} bytes")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def check_present(images: IjbImages) -> dict[int, str]:
+    """The images whose file is missing, without opening any."""
+    folder = images.folder / "loose_crop"
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; it holds the images of {images.subset}")
+    there = {entry.name for entry in os.scandir(folder)}
+    return {
+        index: f"{folder / name}: no such file"
+        for index, name in enumerate(images.names)
+        if name not in there and not (folder / name).is_file()
+    }
+
+
+def fingerprint(images: IjbImages) -> str:
+    """Changes when an image's name, landmarks, size or time of change does: what its feature depends on."""
+    folder = images.folder / "loose_crop"
+    digest = hashlib.sha256(images.landmarks.tobytes())
+    stats = {entry.name: entry.stat() for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else {}
+    for name in images.names:
+        stat = stats.get(name)
+        digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode() if stat else f"{name} absent\n".encode())
+    return digest.hexdigest()
+
+
+def _path(images: IjbImages, index: int) -> Path:
+    return images.folder / "loose_crop" / images.names[index]
