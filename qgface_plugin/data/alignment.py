@@ -31,18 +31,20 @@ def template(size: int = 112) -> np.ndarray:
     raise ConfigError(f"size is {size}: aligned images have sides of 112 or 128 pixels, or a multiple of these")
 
 
-def similarity(landmarks: np.ndarray, size: int = 112) -> np.ndarray:
+def similarity(landmarks: np.ndarray, size: int = 112, target: np.ndarray | None = None) -> np.ndarray:
     """The rotation, scale and shift that bring landmarks nearest to the template, float64 (2, 3) (Umeyama 1991).
 
     Args:
         landmarks: (5, 2), x and y in pixels, in the template's order.
         size: side of the aligned image in pixels.
+        target: float32 (5, 2), where the landmarks go instead of `template(size)`.
 
     Raises:
         ConfigError: an impossible size; scikit-image is not installed.
         DataError: not five points, not finite, or all in one place.
     """
     transform_class = _similarity_transform()
+    target = template(size) if target is None else target
     points = np.asarray(landmarks)
     if points.shape != (5, 2) or points.dtype.kind not in "fiu":
         raise DataError(f"landmarks of shape {points.shape} are not five points x, y")
@@ -51,10 +53,10 @@ def similarity(landmarks: np.ndarray, size: int = 112) -> np.ndarray:
     if np.ptp(points, axis=0).max() == 0:
         raise DataError(f"landmarks all lie at {points[0].tolist()}: no face can be aligned by them")
     if hasattr(transform_class, "from_estimate"):  # scikit-image 0.26; `estimate` is on its way out
-        transform = transform_class.from_estimate(points, template(size))
+        transform = transform_class.from_estimate(points, target)
     else:
         transform = transform_class()
-        transform.estimate(points, template(size))
+        transform.estimate(points, target)
     matrix = np.asarray(transform.params[:2]) if transform else np.full((2, 3), np.nan)
     if not np.isfinite(matrix).all():
         raise DataError(f"landmarks {points.ravel().tolist()} determine no similarity transform")

@@ -64,10 +64,10 @@ class SortedScores:
         # The points that stay in any case: none accepted, the highest score accepted, all accepted.
         highest = max(impostor[-1], genuine[-1])
         first = _accepted(impostor, highest, "left"), _accepted(genuine, highest, "left")
-        false_accepts = [0, first[0], *start[0][from_start], *end[0][from_end], len(impostor)]
-        true_accepts = [0, first[1], *start[1][from_start], *end[1][from_end], len(genuine)]
-        points = np.unique(np.stack([false_accepts, true_accepts]).astype(np.int64), axis=1)
-        return Roc(points[0], points[1])
+        false_accepts = np.r_[0, first[0], start[0][from_start], end[0][from_end], len(impostor)]
+        true_accepts = np.r_[0, first[1], start[1][from_start], end[1][from_end], len(genuine)]
+        _, places = np.unique(false_accepts + true_accepts, return_index=True)  # the curve goes on at every point
+        return Roc(false_accepts[places], true_accepts[places])
 
     def tar_at_far(self, fars: Sequence[float]) -> list[TarAtFar]:
         """TAR at each of `fars` (in [0, 1]), at the nearest corner of the curve and strictly; as `metrics.tar_at_far`.

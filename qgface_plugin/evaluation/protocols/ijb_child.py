@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import resource
 import sys
+import time
 import types
 
 import numpy as np
@@ -87,6 +89,7 @@ def main() -> None:
     own = not given.embeddings.endswith(".npz")
     model, restored = (given.embeddings, None) if own else (None, given.embeddings)
     test = tool.IJB_test(model, given.data, given.subset, force_reload=True, restore_embs=restored)
+    started = time.perf_counter()
     if given.all_modes:
         scores, names = test.run_model_test_bunch()
     else:
@@ -98,7 +101,8 @@ def main() -> None:
         values = [float(table[column][at]) for column in table.data] if isinstance(table, Table) else None
         values = values or [float(value) for value in table.loc[name].tolist()]
         modes[name] = {"fars": fars, "tar": values[:-1], "auc": values[-1]}
-    result = {"one_to_one": modes}
+    result = {"one_to_one": modes, "seconds": time.perf_counter() - started}  # from features to tables, 1:1
+    result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if given.one_to_n:
         result["one_to_n"] = identification(tool, test)
     with open(given.result, "w") as file:

@@ -18,6 +18,7 @@ from .ijb_images import check_present, fingerprint, load_faces
 from .ijb_metadata import IjbImages
 
 ON_BAD = ("error", "skip")
+MAKING = "1"  # changes when faces are decoded or aligned in another way, so that older features are not taken
 
 
 def feature_cache(folder: Path, images: IjbImages, model: str, network: str | None, color: str) -> FeatureCache:
@@ -27,6 +28,7 @@ def feature_cache(folder: Path, images: IjbImages, model: str, network: str | No
         "network": network or "",
         "color": color,
         "data": fingerprint(images),
+        "making": MAKING,
     }
     return FeatureCache(folder, images.subset.lower(), key, len(images))
 

@@ -12,7 +12,6 @@ from itertools import product
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...errors import ConfigError, DataError
 from ..features import Embeddings
@@ -98,14 +97,16 @@ class TemplatePlan:
         taking_part = np.arange(len(images)) if usable is None else np.flatnonzero(usable)
         if len(taking_part) == 0:
             raise DataError(f"{images.folder}: none of its {len(images)} images takes part: there is no template")
-        # By template, media, and then as in the files: sums in float32 depend on their order.
-        order = taking_part[np.lexsort((images.medias[taking_part], images.templates[taking_part]))]
-        templates, medias = images.templates[order], images.medias[order]
+        order = taking_part[np.argsort(images.templates[taking_part], kind="stable")]
+        self.order = order  # by template, then as in the files
+        self.in_a_row = bool((np.diff(order) == 1).all())
+        by_media = np.lexsort((images.medias[order], images.templates[order]))  # places in `order`
+        templates, medias = images.templates[order][by_media], images.medias[order][by_media]
         new_template = np.append(True, templates[1:] != templates[:-1])
         media_starts = np.flatnonzero(new_template | np.append(True, medias[1:] != medias[:-1]))
-        self.order = order
+        self.by_media = by_media
         self.ids = templates[new_template]
-        self.media_starts = np.append(media_starts, len(order))  # (medias + 1,) places in `order`
+        self.media_starts = np.append(media_starts, len(order))  # (medias + 1,) places in `by_media`
         self.template_starts = np.append(np.flatnonzero(new_template[media_starts]), len(media_starts))  # of medias
         self.detector = images.detector[order]
         self.names = images.names
@@ -120,10 +121,10 @@ class TemplatePlan:
         for part in parts:
             if part.ndim != 2 or len(part) != len(self.names) or part.dtype != np.float32:
                 raise DataError(f"features are {part.dtype} {part.shape}: give float32 ({len(self.names)}, d)")
-        tables = [torch.from_numpy(part if part.flags.writeable else part.copy()) for part in parts]
         sums = np.empty((len(self.ids), parts[0].shape[1]))
-        for begin, end in self._blocks():
-            sums[begin:end] = self._sums(tables, mode, begin, end)
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below, with the images' names
+            for begin, end in self._blocks():
+                sums[begin:end] = self._sums(parts, mode, begin, end)
         if not np.isfinite(sums).all():
             raise DataError(_not_finite(parts, self.order, self.names))
         norms = np.sqrt(np.einsum("td,td->t", sums, sums))
@@ -141,31 +142,36 @@ class TemplatePlan:
             yield begin, end
             begin = end
 
-    def _sums(self, tables: list[Tensor], mode: Mode, begin: int, end: int) -> np.ndarray:
-        """The sums of the templates begin to end: means of their medias, float32."""
+    def _sums(self, parts: list[np.ndarray], mode: Mode, begin: int, end: int) -> np.ndarray:
+        """The sums of the templates begin to end over the means of their medias, float32."""
         starts = self.media_starts[self.template_starts[begin] : self.template_starts[end] + 1]
         rows = slice(int(starts[0]), int(starts[-1]))
-        where = torch.from_numpy(self.order[rows])
-        features = tables[0].index_select(0, where)  # (images, d)
-        for table in tables[1:]:
-            features += table.index_select(0, where)
+        features = self._gather(parts, rows)  # (images, d)
         if mode.normalise:
-            values = features.numpy()
-            norms = np.sqrt(np.einsum("nd,nd->n", values, values))
+            norms = np.sqrt(np.einsum("nd,nd->n", features, features))
             norms[norms == 0] = 1
-            features /= torch.from_numpy(norms)[:, None]
+            features /= norms[:, None]
         if mode.detector:
-            features *= torch.from_numpy(self.detector[rows])[:, None]
-        medias = _segment_sums(features, starts[:-1] - starts[0])
-        medias /= torch.from_numpy(np.diff(starts).astype(np.float32))[:, None]
+            features *= self.detector[rows, None]
+        medias = _segment_sums(features, self.by_media[rows] - rows.start, starts[:-1] - rows.start)
+        medias /= np.diff(starts).astype(np.float32)[:, None]
         offsets = self.template_starts[begin:end]
-        return _segment_sums(medias, offsets - offsets[0]).numpy()
+        return _segment_sums(medias, np.arange(len(medias)), offsets - offsets[0])
+
+    def _gather(self, parts: list[np.ndarray], rows: slice) -> np.ndarray:
+        """The sum of the parts at some places in `order`, as a new array."""
+        if self.in_a_row:
+            first = int(self.order[0])
+            taken = [part[first + rows.start : first + rows.stop] for part in parts]
+        else:
+            taken = [part[self.order[rows]] for part in parts]
+        return np.add(*taken) if len(taken) == 2 else taken[0].copy()
 
 
-def _segment_sums(rows: Tensor, starts: np.ndarray) -> Tensor:
-    """Sums of the rows from each start to the next, added one after the other."""
-    everything = torch.arange(len(rows))
-    return torch.nn.functional.embedding_bag(everything, rows, torch.from_numpy(starts), mode="sum")
+def _segment_sums(rows: np.ndarray, order: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Sums of rows[order] from each start to the next, added one after the other."""
+    rows, order, starts = (torch.from_numpy(array) for array in (rows, order, starts))
+    return torch.nn.functional.embedding_bag(order, rows, starts, mode="sum").numpy()
 
 
 def _not_finite(parts: list[np.ndarray], order: np.ndarray, names: list[str]) -> str:

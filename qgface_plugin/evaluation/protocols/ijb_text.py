@@ -14,9 +14,9 @@ def integers(path: Path, columns: int) -> np.ndarray:
     """A file of `columns` integers a line, separated by blanks -> int64 (lines, columns). Raises DataError."""
     text = _read(path)
     values = _numbers(text, np.int64)
-    # Blanks and line ends look the same to the parser: the count of lines vouches for their form, as far as it can.
-    if values is None or values.size != columns * _lines(text):
-        raise DataError(_first_misfit(path, text, columns, names=False))
+    # Blanks and line ends are one to the parser, so what it read says nothing about lines.
+    if values is None or values.size != columns * _lines(text) or not _single_blanks(text, columns - 1):
+        _check_lines(path, text, columns, names=False)
     return values.reshape(-1, columns)
 
 
@@ -27,14 +27,15 @@ def named_numbers(path: Path, columns: int) -> tuple[list[str], np.ndarray]:
     """
     text = _read(path)
     lines = text.splitlines()
-    names, rest = [], []
+    names, rest, well = [], [], True
     for line in lines:
         name, _, numbers = line.strip().partition(b" ")
         names.append(name)
         rest.append(numbers)
+        well &= numbers.count(b" ") == columns - 1
     values = _numbers(b"\n".join(rest), np.float64)
-    if values is None or values.size != columns * len(lines) or not all(names):
-        raise DataError(_first_misfit(path, text, columns, names=True))
+    if values is None or not well:
+        _check_lines(path, text, columns, names=True)
     return [name.decode("utf-8", "surrogateescape") for name in names], values.reshape(-1, columns)
 
 
@@ -62,12 +63,22 @@ def _numbers(text: bytes, dtype: type) -> np.ndarray | None:
             return None
 
 
-def _first_misfit(path: Path, text: bytes, columns: int, names: bool) -> str:
+def _single_blanks(text: bytes, blanks: int) -> bool:
+    """Whether each line has that many blanks."""
+    characters = np.frombuffer(text, dtype=np.uint8)
+    ends, places = np.flatnonzero(characters == ord("\n")), np.flatnonzero(characters == ord(" "))
+    if len(places) != blanks * (len(ends) + 1):
+        return False
+    places = places.reshape(-1, blanks)
+    return bool((places[:-1, -1] < ends).all() and (places[1:, 0] > ends).all())
+
+
+def _check_lines(path: Path, text: bytes, columns: int, names: bool) -> None:
+    """DataError for the first line that has not what it should have; nothing when only its blanks are unusual."""
     kind = f"a name and {columns} numbers" if names else f"{columns} integers"
     for number, line in enumerate(text.splitlines(), start=1):
         parts = line.split()
         values = _numbers(b" ".join(parts[names:]), np.float64 if names else np.int64) if len(parts) > names else None
         if len(parts) != columns + names or values is None or values.size != columns:
             shown = line[:80].decode("utf-8", "replace")
-            return f"{path}: line {number} is {shown!r}: it should be {kind}, separated by blanks"
-    return f"{path}: its lines should be {kind}, separated by single blanks"
+            raise DataError(f"{path}: line {number} is {shown!r}: it should be {kind}, separated by blanks")
