@@ -60,7 +60,7 @@ def test_damaged(tmp_path: Path) -> None:
     cache = cache_of(tmp_path)
     for chunk in range(2):
         cache.write(chunk, part(cache, chunk), {})
-    with pytest.raises(DataError, match="chunk_000002.npz: absent; all ranks must see the same folder"):
+    with pytest.raises(DataError, match="chunk_000002.npz: absent; all ranks must share the folder"):
         cache.finish()
     cache.write(2, part(cache, 1), {})
     with pytest.raises(DataError, match="chunk_000002.npz: not of 2 images; remove it"):

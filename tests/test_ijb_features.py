@@ -56,7 +56,9 @@ def test_missing_images(folder: Path) -> None:
     for name in ("3.jpg", "8.jpg"):
         (folder / "loose_crop" / name).unlink()
     images, model = read_images(folder, "IJBB"), FlatModel()
-    with pytest.raises(DataError, match=r"2 of 12 images cannot be used: .*3.jpg: no such file; .*8.jpg.*--on-bad skip"):
+    with pytest.raises(
+        DataError, match=r"2 of 12 images cannot be used: .*3.jpg: no such file; .*8.jpg.*--on-bad skip"
+    ):
         extract(model, images, cache_in(folder))
     assert model.seen == 0
     features, bad = extract(model, images, cache_in(folder), on_bad="skip")

@@ -36,10 +36,12 @@ def test_like_loops() -> None:
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     templates = Templates(np.arange(count) + 5, features)
     halves = np.arange(30), np.arange(30, 60)
-    galleries = tuple(Enrolment(name, half + 5, subjects[half]) for name, half in zip(("S1", "S2"), halves))
+    galleries = tuple(
+        Enrolment(name, half + 5, subjects[half]) for name, half in zip(("S1", "S2"), halves, strict=True)
+    )
     probes = Enrolment("probes", np.arange(60, count) + 5, subjects[60:])
     result = identify(templates, galleries, probes, DEFAULT_MODE)
-    for gallery, half in zip(result.galleries, halves):
+    for gallery, half in zip(result.galleries, halves, strict=True):
         expected = loops(features[60:] @ features[half].T, subjects[60:].tolist(), subjects[half].tolist())
         assert gallery.top == pytest.approx({k: expected[f"top{k}"] for k in (1, 5, 10)})
         for point in gallery.tpir:
@@ -47,7 +49,7 @@ def test_like_loops() -> None:
             assert point.insightface == pytest.approx(expected[f"insightface{point.fpir}"])
     mated = [gallery.mated for gallery in result.galleries]
     assert sum(mated) == result.probes == 200
-    assert result.top[1] == pytest.approx(sum(m * g.top[1] for m, g in zip(mated, result.galleries)) / 200)
+    assert result.top[1] == pytest.approx(sum(m * g.top[1] for m, g in zip(mated, result.galleries, strict=True)) / 200)
     assert result.tpir[1]["tpir"] == pytest.approx(np.mean([g.tpir[1].tpir for g in result.galleries]))
     saved = result.as_dict()
     assert saved["mean"]["top"]["5"] == result.top[5] and saved["galleries"][1]["name"] == "S2"
@@ -72,7 +74,7 @@ def test_read_protocol(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("1,10\n1,11\n", "gallery_S1.csv: template 1 is of subject 10 and of subject 11"),
-        ("1,10\n2\n", "line 3 is '2': TEMPLATE_ID,SUBJECT_ID come first, two integers"),
+        ("1,10\n2\n", "line 3 is '2': TEMPLATE_ID,SUBJECT_ID must be two integers"),
         ("1,x\n", "line 2 is '1,x'"),
         ("", "no template is listed"),
     ],

@@ -23,8 +23,8 @@ def test_scores_like_loops(monkeypatch: pytest.MonkeyPatch, block_bytes: int, de
     features = random.standard_normal((30, 8))
     first, second = random.choice([0, 3, 5, 6, 7, 11, 29, 20], 70), random.choice(np.arange(5, 25), 70)
     scores = pair_scores(features, first.astype(np.int32), second.astype(np.int32))
-    for score, a, b in zip(scores, first, second):
-        assert score == pytest.approx(sum(x * y for x, y in zip(features[a], features[b])), abs=1e-12)
+    for score, a, b in zip(scores, first, second, strict=True):
+        assert score == pytest.approx(sum(x * y for x, y in zip(features[a], features[b], strict=True)), abs=1e-12)
 
 
 def test_verify() -> None:
@@ -39,7 +39,7 @@ def test_verify() -> None:
     far, tar, _ = roc_curve(pairs.same, scores)
     assert result.auc == pytest.approx(roc_auc_score(pairs.same, scores), abs=1e-12)
     assert (result.pairs, result.genuine) == (900, pairs.same.sum())
-    for at, point in zip(FARS, result.tar_at_far):
+    for at, point in zip(FARS, result.tar_at_far, strict=True):
         assert point.far == at
         assert point.nearest == tar[::-1][np.argmin(np.abs(far[::-1] - at))]
         assert point.strict == tar[far <= at].max()

@@ -34,5 +34,7 @@ def test_plot(tmp_path: Path) -> None:
 
 def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ConfigError, match=r"needs matplotlib, which is not installed: pip install 'qgface-plugin\[eval\]'"):
+    with pytest.raises(
+        ConfigError, match=r"needs matplotlib, which is not installed: pip install 'qgface-plugin\[eval\]'"
+    ):
         plot_roc({"one": curve(0.5)}, tmp_path / "roc.png", "IJBB")

@@ -23,8 +23,9 @@ from qgface_plugin.errors import ConfigError
 from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.models import add_model_arguments, model_from_arguments
 from qgface_plugin.evaluation.plots import plot_roc
-from qgface_plugin.evaluation.protocols import ijb_features, ijb_insightface, ijb_tables
-from qgface_plugin.evaluation.protocols.ijb_evaluation import evaluate, modes_of, read_embeddings
+from qgface_plugin.evaluation.protocols import ijb_features, ijb_tables
+from qgface_plugin.evaluation.protocols.ijb_evaluation import IjbResult, evaluate, modes_of, read_embeddings
+from qgface_plugin.evaluation.protocols.ijb_insightface import AGREE, ToolResult, find_tool, run_tool
 from qgface_plugin.evaluation.protocols.ijb_metadata import SUBSETS, IjbImages, find_folder, read_images
 from qgface_plugin.evaluation.protocols.ijb_templates import ALL_MODES, DEFAULT_MODE
 from qgface_plugin.evaluation.results import default_path, write_result
@@ -41,40 +42,73 @@ def _run(given: argparse.Namespace) -> int:
     modes = modes_of(given.mode, given.all_modes, ALL_MODES)
     if given.tool and not given.ijb_tools:
         raise ConfigError("--tool insightface needs --ijb-tools DIR, the folder of ijb_evals.py or a checkout of it")
+    if given.tool and given.mode:
+        raise ConfigError(f"--tool insightface measures {DEFAULT_MODE.name}, or --all-modes: leave --mode out")
     if given.tool:
-        ijb_insightface.find_tool(given.ijb_tools)
-    subset = given.subset
-    images = read_images(find_folder(given.data, subset), subset)
-    json_path = given.json or default_path(given.model, subset.lower())
+        find_tool(given.ijb_tools)
+    images = read_images(find_folder(given.data, given.subset), given.subset)
+    json_path = given.json or default_path(given.model, given.subset.lower())
     embeddings, bad = _features(given, images, json_path.parent)
     if distributed.rank() != 0:
         return 0
     usable = ~np.isin(np.arange(len(images)), list(bad)) if bad else None
-    result = evaluate(images, embeddings, modes, given.one_to_n, usable, progress=True)
-    warnings = [f"{len(bad)} of {len(images)} images left out: {'; '.join(list(bad.values())[:20])}"] if bad else []
-    print(ijb_tables.verification_table(subset, result.verification))
+    result = evaluate(images, embeddings, modes, given.one_to_n, usable, progress=not given.quiet)
+    print(ijb_tables.verification_table(given.subset, result.verification))
     if result.identification:
-        print(f"\n{ijb_tables.identification_table(subset, result.identification)}")
+        print(f"\n{ijb_tables.identification_table(given.subset, result.identification)}")
     print(f"\n{ijb_tables.LEGEND}")
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    agrees, theirs = _insightface(given, images, embeddings, result) if given.tool else (True, {})
-    settings = {"network": given.network, "color": given.color, "modes": [mode.name for mode in modes]}
-    write_result(
-        subset.lower(),
-        data=given.data,
-        model=given.model,
-        settings=settings,
-        results={**result.as_dict(), **theirs},
-        warnings=warnings,
-        path=json_path,
-    )
+    if bad:
+        print(f"warning: {_left_out(bad, len(images))}", file=sys.stderr)
+    _save(given, result, bad, json_path, {})
     ijb_tables.write_csv(result, json_path.with_suffix(".csv"))
     curves = {f"{one.mode.name}, AUC {100 * one.auc:.3f} %": one.corners for one in result.verification}
     picture = json_path.with_name(f"{json_path.stem}_roc.png")
-    plot_roc(curves, picture, f"{subset} 1:1, {Path(given.model).name}")
-    print(f"\nwritten: {json_path}, {json_path.with_suffix('.csv').name}, {picture.name}")
-    return 0 if agrees else 1
+    plot_roc(curves, picture, f"{given.subset} 1:1, {given.model}")
+    print(f"saved: {json_path}, {json_path.with_suffix('.csv').name}, {picture.name}")
+    if not given.tool:
+        return 0
+    theirs = run_tool(
+        given.ijb_tools,
+        images.folder,
+        given.subset,
+        given.tool_model or embeddings,
+        given.all_modes,
+        given.one_to_n,
+        progress=not given.quiet,
+    )
+    differences = theirs.differences(result)
+    _save(given, result, bad, json_path, {"insightface": theirs.numbers, "differences": differences})
+    return _compare(theirs, differences, own_features=given.tool_model is not None)
+
+
+def _compare(theirs: ToolResult, differences: dict[str, float], own_features: bool) -> int:
+    """Print the tool's tables and how far ours are from them. 1 when they should agree and do not."""
+    print(f"\ninsightface's ijb_evals.py on {'its own' if own_features else 'the same'} features; fractions:")
+    print(theirs.tables)
+    largest = max(differences, key=lambda name: abs(differences[name]))
+    agree = abs(differences[largest]) <= AGREE
+    print(
+        f"{len(differences)} numbers {'agree' if agree else 'differ'}; "
+        f"largest difference {abs(differences[largest]):.1e} ({largest})"
+    )
+    return 0 if agree or own_features else 1
+
+
+def _left_out(bad: dict[int, str], count: int) -> str:
+    return f"{len(bad)} of {count} images are left out: {'; '.join(list(bad.values())[:20])}"
+
+
+def _save(given: argparse.Namespace, result: IjbResult, bad: dict[int, str], path: Path, further: dict) -> None:
+    modes = [one.mode.name for one in result.verification]
+    write_result(
+        given.subset.lower(),
+        data=given.data,
+        model=given.model,
+        settings={"network": given.network, "color": given.color, "modes": modes, "embeddings": given.embeddings},
+        results={**result.as_dict(), **further},
+        warnings=[_left_out(bad, result.images)] if bad else [],
+        path=path,
+    )
 
 
 def _features(given: argparse.Namespace, images: IjbImages, folder: Path) -> tuple[Embeddings, dict[int, str]]:
@@ -83,32 +117,16 @@ def _features(given: argparse.Namespace, images: IjbImages, folder: Path) -> tup
     where = given.features or folder / "features"
     cache = ijb_features.feature_cache(where, images, given.model, given.network, given.color)
     if cache.complete:
-        if distributed.rank() == 0:
+        if distributed.rank() == 0 and not given.quiet:
             print(f"features: {cache.folder}", file=sys.stderr)
         embeddings, bad = cache.load()
         if given.on_bad == "error":
             ijb_features.refuse(bad, len(images))
         return embeddings, bad
     model = model_from_arguments(given)
-    return ijb_features.extract(model, images, cache, given.batch_size, given.on_bad, given.workers, progress=True)
-
-
-def _insightface(given: argparse.Namespace, images: IjbImages, embeddings: Embeddings, result) -> tuple[bool, dict]:
-    """Print the tool's tables and how far ours are from them -> whether they agree, and both for the JSON."""
-    if not any(one.mode == DEFAULT_MODE for one in result.verification):
-        raise ConfigError(f"--tool insightface measures {DEFAULT_MODE.name} or --all-modes: leave --mode out")
-    features = given.tool_model or embeddings
-    theirs = ijb_insightface.run_tool(
-        given.ijb_tools, images.folder, given.subset, features, given.all_modes, given.one_to_n, progress=True
+    return ijb_features.extract(
+        model, images, cache, given.batch_size, given.on_bad, given.workers, progress=not given.quiet
     )
-    differences = theirs.differences(result)
-    largest = max(differences, key=lambda name: abs(differences[name]))
-    print(f"\ninsightface's ijb_evals.py, {'its own features' if given.tool_model else 'the same features'}; fractions:")
-    print(theirs.tables)
-    agrees = abs(differences[largest]) <= ijb_insightface.AGREE
-    verdict = "agree" if agrees else "differ"
-    print(f"{len(differences)} numbers {verdict}; largest difference {abs(differences[largest]):.1e} ({largest})")
-    return agrees or bool(given.tool_model), {"insightface": theirs.numbers, "differences": differences}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,8 +159,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     files.add_argument("--features", metavar="DIR", type=Path, help="where features are kept [features/ by the JSON]")
     files.add_argument(
-        "--embeddings", metavar="FILE", type=Path, help="features from an .npz of embs and embs_f, in place of a model's"
+        "--embeddings",
+        metavar="FILE",
+        type=Path,
+        help="an .npz of embs and embs_f instead of the model's features",
     )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
 
 

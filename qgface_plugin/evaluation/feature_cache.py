@@ -113,7 +113,7 @@ class FeatureCache:
             with np.load(path) as parts:
                 read = {name: parts[name] for name in ("original", "mirrored", "bad")}
         except FileNotFoundError as error:
-            raise DataError(f"{path}: absent; all ranks must see the same folder, so name one that they share") from error
+            raise DataError(f"{path}: absent; all ranks must share the folder") from error
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise DataError(f"{path}: damaged ({error}); remove it and run again") from error
         if len(read["original"]) != end - begin or len(read["mirrored"]) != end - begin:

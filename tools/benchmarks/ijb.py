@@ -129,4 +129,4 @@ def plain_scores(ids: np.ndarray, features: np.ndarray, first: np.ndarray, secon
 
 
 def _difference(ours: dict[str, Any], tar: list[float], auc: float) -> float:
-    return float(max(abs(ours["auc"] - auc), *(abs(a - b) for a, b in zip(ours["tar"], tar))))
+    return float(max(abs(ours["auc"] - auc), *(abs(a - b) for a, b in zip(ours["tar"], tar, strict=True))))

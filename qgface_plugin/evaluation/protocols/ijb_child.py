@@ -48,8 +48,10 @@ class Table:
     def to_markdown(self) -> str:
         rows = [[str(self.columns.name), *map(str, self.data)]]
         rows += [[str(row), *(f"{self.data[name][at]:g}" for name in self.data)] for at, row in enumerate(self.index)]
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+        ]
         return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
@@ -117,7 +119,7 @@ def identification(tool: types.ModuleType, test: object) -> dict:
     def evaluation(query_feats, gallery_feats, query_ids, reg_ids, fars):
         result = original(query_feats, gallery_feats, query_ids, reg_ids, fars)
         mated = int(np.isin(query_ids, reg_ids).sum())
-        top = {str(k): int(count) / mated for k, count in zip((1, 5, 10), result[:3])}
+        top = {str(k): int(count) / mated for k, count in zip((1, 5, 10), result[:3], strict=True)}
         tpir = {str(fpir): float(result[4][int(np.argmin(np.abs(np.array(fars) - fpir)))]) for fpir in (0.01, 0.1)}
         counted.append({"top": top, "tpir": tpir, "mated": mated})
         return result

@@ -45,7 +45,7 @@ def model_digest(model: str) -> str:
     try:
         return " ".join(file_digest(file) for file in files)
     except OSError as error:
-        raise DataError(f"{error.filename}: {error.strerror}; the cache of features needs the model's content") from error
+        raise DataError(f"{error.filename}: {error.strerror}; the features' cache needs its content") from error
 
 
 def extract(

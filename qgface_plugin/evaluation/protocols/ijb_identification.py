@@ -86,7 +86,9 @@ def read_protocol(folder: Path, subset: str) -> tuple[tuple[Enrolment, ...], Enr
     return galleries, _enrolment(Path(f"{prefix}_probe_mixed.csv"), "probes")
 
 
-def identify(templates: Templates, galleries: tuple[Enrolment, ...], probes: Enrolment, mode: Mode) -> IjbIdentification:
+def identify(
+    templates: Templates, galleries: tuple[Enrolment, ...], probes: Enrolment, mode: Mode
+) -> IjbIdentification:
     """Search the probes in each gallery.
 
     Raises DataError: a template without images, a gallery that has all of the probes' subjects or none of them.
@@ -120,7 +122,7 @@ def _people(enrolment: Enrolment) -> np.ndarray:
 
 
 def _enrolment(path: Path, name: str) -> Enrolment:
-    """Columns TEMPLATE_ID and SUBJECT_ID, the first two of a file with a header. A template listed again counts once."""
+    """Columns TEMPLATE_ID and SUBJECT_ID, the first two of a file with a header. Repeated lines count once."""
     pairs = []
     try:
         with path.open(newline="") as file:
@@ -131,7 +133,7 @@ def _enrolment(path: Path, name: str) -> Enrolment:
                     pairs.append((int(row[0]), int(row[1])))
                 except (ValueError, IndexError):
                     raise DataError(
-                        f"{path}: line {line} is {','.join(row)[:80]!r}: TEMPLATE_ID,SUBJECT_ID come first, two integers"
+                        f"{path}: line {line} is {','.join(row)[:80]!r}: TEMPLATE_ID,SUBJECT_ID must be two integers"
                     ) from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; the 1:N protocol needs this file") from error

@@ -35,7 +35,7 @@ def load_faces(images: IjbImages, start: int, end: int, pool: Executor) -> tuple
             return str(error)
         return None
 
-    problems = dict(zip(range(start, end), pool.map(load, range(start, end))))
+    problems = dict(zip(range(start, end), pool.map(load, range(start, end)), strict=True))
     return faces, {index: problem for index, problem in problems.items() if problem is not None}
 
 

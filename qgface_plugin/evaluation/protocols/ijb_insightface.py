@@ -38,13 +38,13 @@ class ToolResult:
             theirs = self.numbers["one_to_one"].get(ours.mode.name)
             if theirs is None:
                 continue
-            for point, tar in zip(ours.tar_at_far, theirs["tar"]):
+            for point, tar in zip(ours.tar_at_far, theirs["tar"], strict=True):
                 differences[f"{ours.mode.name} TAR@FAR={point.far:.0e}"] = point.nearest - tar
             differences[f"{ours.mode.name} AUC"] = ours.auc - theirs["auc"]
         for ours in result.identification:
             if ours.mode != DEFAULT_MODE or "one_to_n" not in self.numbers:
                 continue
-            for gallery, theirs in zip(ours.galleries, self.numbers["one_to_n"]["galleries"]):
+            for gallery, theirs in zip(ours.galleries, self.numbers["one_to_n"]["galleries"], strict=True):
                 for k in RANKS:
                     differences[f"{gallery.name} top-{k}"] = gallery.top[k] - theirs["top"][str(k)]
                 for point in gallery.tpir:

@@ -1,4 +1,4 @@
-"""What IJB-B and IJB-C say about their images and pairs: the text files of `meta/`, as insightface's tools read them."""
+"""Images and pairs of IJB-B and IJB-C: the text files of `meta/`, as insightface's tools read them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_images(folder: Path, subset: str) -> IjbImages:
     names, numbers = named_numbers(points_file, 11)
     if len(members) != len(names):
         raise DataError(f"{members_file} has {len(members)} lines and {points_file} {len(names)}: one a line each")
-    for line, (member, name) in enumerate(zip(members, names), start=1):
+    for line, (member, name) in enumerate(zip(members, names, strict=True), start=1):
         if member != name:
             raise DataError(f"line {line} is {member!r} in {members_file} and {name!r} in {points_file}")
     for path, values in ((members_file, ids), (points_file, numbers)):

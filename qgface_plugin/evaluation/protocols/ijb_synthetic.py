@@ -34,9 +34,7 @@ def make_set(folder: Path, scale: float = 1.0, dim: int = 512, seed: int = 0) ->
     detector = random.integers(300, 1000, images) / 1000
     _write_lines(meta / "ijbb_face_tid_mid.txt", [f"{i}.jpg {t} {m}" for i, t, m in _rows(templates, medias)])
     points = "38.3 51.7 73.5 51.5 56.0 71.7 41.5 92.4 70.7 92.2"
-    _write_lines(
-        meta / "ijbb_name_5pts_score.txt", [f"{i}.jpg {points} {score:.3f}" for i, score in _rows(detector)]
-    )
+    _write_lines(meta / "ijbb_name_5pts_score.txt", [f"{i}.jpg {points} {score:.3f}" for i, score in _rows(detector)])
     first, second = _pairs(random, subjects, gallery, probes, pairs)
     _write_pairs(meta / "ijbb_template_pair_label.txt", first + 1, second + 1, subjects[first] == subjects[second])
     half = gallery // 2
@@ -63,7 +61,7 @@ def _pairs(random: np.random.Generator, subjects, gallery: int, probes: int, pai
 
 
 def _rows(*columns: np.ndarray) -> zip:
-    return zip(range(1, len(columns[0]) + 1), *(column.tolist() for column in columns))
+    return zip(range(1, len(columns[0]) + 1), *(column.tolist() for column in columns), strict=True)
 
 
 def _enrolment(templates: range, subjects: np.ndarray) -> list[str]:
@@ -80,5 +78,5 @@ def _write_pairs(path: Path, first: np.ndarray, second: np.ndarray, same: np.nda
     with path.open("w", encoding="ascii") as file:
         for start in range(0, len(first), 1 << 18):
             part = slice(start, start + (1 << 18))
-            columns = zip(first[part].tolist(), second[part].tolist(), same[part].tolist())
+            columns = zip(first[part].tolist(), second[part].tolist(), same[part].tolist(), strict=True)
             file.write("".join([words[a] + words[b] + ends[s] for a, b, s in columns]))

@@ -90,7 +90,7 @@ def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
     block_of = (left_row[first] // height).astype(np.int32)
     order = np.argsort(block_of, kind="stable")
     bounds = np.searchsorted(block_of[order], np.arange(-(-len(left) // height) + 1))
-    for block, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:])):
+    for block, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
         chosen = order[begin:end]
         base = block * height
         if (end - begin) * DENSE < min(height, len(left) - base) * len(right):
