@@ -114,8 +114,6 @@ def test_refused() -> None:
 def test_rows(step: int) -> None:
     templates = Templates(np.array([2, 3, 9]) * step, np.zeros((3, 4)))
     assert templates.rows(np.array([9, 2, 9]) * step, "pairs").tolist() == [2, 0, 2]
-    for wanted in ([2, 5, 3], [1, 2], [2, 10]):
-        with pytest.raises(
-            DataError, match=f"^pairs: 1 templates have no images: (5|1|10|{5 * step}|{step}|{10 * step})$"
-        ):
+    for wanted, absent in (([2, 5, 3], 5), ([1, 2], 1), ([2, 10], 10)):
+        with pytest.raises(DataError, match=f"^pairs: 1 templates have no images: {absent * step}$"):
             templates.rows(np.array(wanted) * step, "pairs")

@@ -18,6 +18,7 @@ from .ijb_images import check_present, fingerprint, load_faces
 from .ijb_metadata import IjbImages
 
 ON_BAD = ("error", "skip")
+CHUNK = 2048  # images that an interruption can cost a rank; of small sets less, so that every rank gets some
 MAKING = "1"  # changes when faces are decoded or aligned in another way, so that older features are not taken
 
 
@@ -30,7 +31,7 @@ def feature_cache(folder: Path, images: IjbImages, model: str, network: str | No
         "data": fingerprint(images),
         "making": MAKING,
     }
-    return FeatureCache(folder, images.subset.lower(), key, len(images))
+    return FeatureCache(folder, images.subset.lower(), key, len(images), min(CHUNK, max(64, len(images) // 64)))
 
 
 def model_digest(model: str) -> str:
