@@ -72,6 +72,9 @@ def test_bad_images(main, given: list[str], tmp_path: Path, capsys: pytest.Captu
     assert "warning: 1 of 12 images are left out: " in capsys.readouterr().err
     saved = json.loads((tmp_path / "run" / "results" / "ijbb.json").read_text())
     assert "4.jpg: undecodable image of 1 bytes" in saved["warnings"][0]
+    (tmp_path / "ijb_evals.py").write_text("")
+    assert main([*given, "--on-bad", "skip", "--tool", "insightface", "--ijb-tools", str(tmp_path)]) == 2
+    assert "--tool insightface leaves no image out, and 1 of 12 cannot be used" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

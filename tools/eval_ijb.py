@@ -51,6 +51,8 @@ def _run(given: argparse.Namespace) -> int:
     embeddings, bad = _features(given, images, json_path.parent)
     if distributed.rank() != 0:
         return 0
+    if bad and given.tool:
+        raise ConfigError(f"--tool insightface leaves no image out, and {len(bad)} of {len(images)} cannot be used")
     usable = ~np.isin(np.arange(len(images)), list(bad)) if bad else None
     result = evaluate(images, embeddings, modes, given.one_to_n, usable, progress=not given.quiet)
     print(ijb_tables.verification_table(given.subset, result.verification))
