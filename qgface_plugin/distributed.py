@@ -52,18 +52,17 @@ class _GatherViews(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.contiguous().clone()
-        distributed.all_reduce(gradient)
         views, ranks = ctx.views, world_size()
-        per_view = gradient.shape[0] // (views * ranks)
-        own = gradient.reshape(views, ranks, per_view, *gradient.shape[1:])[:, rank()]
-        return own.reshape(views * per_view, *gradient.shape[1:]) * ranks, None
+        by_rank = gradient.reshape(views, ranks, -1, *gradient.shape[1:]).transpose(0, 1).flatten(1, 2).contiguous()
+        own = torch.empty_like(by_rank[0])
+        distributed.reduce_scatter(own, list(by_rank.unbind(0)))
+        return own * ranks, None
 
 
 def gather_views(local: Tensor, views: int = 2) -> Tensor:
     """Rows of all ranks, [originals of rank 0, 1, ...; degraded of rank 0, 1, ...], differentiable.
 
-    local (views * B, ...) with the same B on every rank. One all-gather, one all-reduce in the backward pass.
+    local (views * B, ...) with the same B on every rank. One all-gather; one reduce-scatter in the backward pass.
     """
     return _GatherViews.apply(local, views) if world_size() > 1 else local
 

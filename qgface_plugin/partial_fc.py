@@ -15,6 +15,7 @@ from torch.nn.functional import linear, normalize
 from . import distributed, terms
 from . import functional as F
 from .batch_check import check_batch
+from .class_sampling import sampled_classes
 from .config import QGFaceConfig
 from .contrast import Contrast, contrast, pair_gate
 from .errors import ConfigError
@@ -29,10 +30,13 @@ class QGPartialFC(nn.Module):
     sample_rate in (0, 1]: share of the centres that compete in a step; fp16: cosines in float16 on CUDA;
     queue: "proxy" (default), "momentum", "batch", "none"; options: further fields of QGFaceConfig that QGFaceMargin
     does not read itself;
-    paired=False: rows are single views (only with queue="none").
+    paired=False: rows are single views (only with queue="none"); sample_seed: of the draws with sample_rate < 1, the
+    same on every rank.
 
-    Collectives of a training step on more than one rank: 1 all-gather of embeddings (2B, d), 1 of labels, 2 all-reduces
-    of one and two scalars a row; backward: 1 all-reduce of the gathered gradient.
+    Collectives of a training step on more than one rank, B pairs on each, R <= 4 B ranks rows that the gates let
+    through: all-gathers of embeddings (2B, d) and labels (2B,); all-reduces of (R,) maxima and (2, R) sums; backward:
+    a reduce-scatter of the gathered gradient, (2B, d) for each rank. queue="momentum" adds an all-gather of keys
+    (2B, d), stats_scope="rank" one of qualities (2B,). Nothing grows with the classes or the queue.
     Raises ConfigError on settings that contradict each other.
     """
 
@@ -46,6 +50,7 @@ class QGPartialFC(nn.Module):
         queue: str | None = None,
         *,
         paired: bool = True,
+        sample_seed: int = 0,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -66,10 +71,12 @@ class QGPartialFC(nn.Module):
             raise ConfigError(f"queue={self.config.queue!r} contrasts pairs, but paired=False: use queue='none'")
         self.margin_softmax = margin_loss
         self.embedding_size, self.num_classes = embedding_size, num_classes
-        self.sample_rate, self.fp16, self.views = sample_rate, fp16, 2 if paired else 1
+        self.sample_rate, self.sample_seed = sample_rate, sample_seed
+        self.fp16, self.views = fp16, 2 if paired else 1
         self.class_start, self.num_local = distributed.shard(num_classes)
-        self.num_sample = max(1, int(sample_rate * self.num_local))
         self.weight = nn.Parameter(torch.normal(0, 0.01, (self.num_local, embedding_size)))
+        if sample_rate < 1.0:
+            self.register_buffer("draws", torch.zeros((), dtype=torch.long))
         self.queue = self._make_queue()
         self.terms: dict[str, Tensor] = {}
         self.u_views: Tensor | None = None
@@ -115,7 +122,8 @@ class QGPartialFC(nn.Module):
         column = self._own_column(labels)
 
         rows = self.margin_softmax.gate(zhat).nonzero().squeeze(1)
-        lse, target, candidates = self._classify(embeddings[rows], column, rows, zhat[rows])
+        centres, position, candidates = self._sample(labels, column)
+        lse, target = self._classify(embeddings[rows], centres, position[rows], zhat[rows])
         part = self._contrast(embeddings, embeddings if keys is None else normalize(keys), column, u, candidates)
         classification, contrastive = self._finish(lse, target, part, len(labels))
 
@@ -136,35 +144,33 @@ class QGPartialFC(nn.Module):
         column = labels - self.class_start
         return torch.where((column >= 0) & (column < self.num_local), column, -1)
 
-    def _classify(
-        self, embeddings: Tensor, column: Tensor, rows: Tensor, zhat: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """This rank's log-sum-exp and target logit (R,) of the rows that take part, and the sampled classes."""
-        centres, position, candidates = self._sample(column)
+    def _classify(self, embeddings: Tensor, centres: Tensor, own: Tensor, zhat: Tensor) -> tuple[Tensor, Tensor]:
+        """This rank's log-sum-exp and target logit (R,) of the rows that take part; own: their places in `centres`."""
         with torch.autocast(embeddings.device.type, enabled=False):
             unit = normalize(centres)
             if self.fp16 and embeddings.is_cuda:
                 cosine = linear(embeddings.half(), unit.half()).float()
             else:
                 cosine = linear(embeddings, unit)
-        own = position[rows]
+        if not len(centres):  # none was drawn here; still a part of the graph, as on the other ranks
+            return F.logsumexp(cosine), cosine.sum(1)
         logits = self.margin_softmax.scaled_logits(cosine, own, zhat)
         target = logits.gather(1, own.clamp_min(0).unsqueeze(1)).squeeze(1)
-        return F.logsumexp(logits), torch.where(own >= 0, target, 0.0), candidates
+        return F.logsumexp(logits), torch.where(own >= 0, target, 0.0)
 
-    def _sample(self, column: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Centres that compete in this step, each row's position among them (-1: elsewhere), and their mask.
-
-        Every class of the batch is among them; the others are drawn at random (An et al., Partial FC).
-        """
+    def _sample(self, labels: Tensor, column: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Centres that compete in this step, each row's position among them (-1: elsewhere), and their mask."""
         if self.sample_rate >= 1.0:
             return self.weight, column, None
         with torch.no_grad():
-            present = column[column >= 0].unique()
-            order = torch.rand(self.num_local, device=column.device).index_fill(0, present, 2.0)
-            index = order.topk(max(self.num_sample, len(present))).indices.sort().values
-            candidates = torch.zeros(self.num_local, dtype=torch.bool, device=column.device).index_fill(0, index, True)
+            candidates = sampled_classes(
+                labels, self.draws, seed=self.sample_seed, rate=self.sample_rate, num_classes=self.num_classes,
+                start=self.class_start, length=self.num_local,
+            )  # fmt: skip
+            index = candidates.nonzero().squeeze(1)
             position = torch.where(column >= 0, torch.searchsorted(index, column.clamp_min(0)), -1)
+            if self.training:
+                self.draws += 1
         return self.weight[index], position, candidates
 
     def _contrast(

@@ -148,7 +148,8 @@ class Guest:
         run = self.run
         torch.manual_seed(run.seed + distributed.rank())  # not the same numbers on every rank, as the host has it
         kind = GuestPartialFC if self._keys is None else MomentumPartialFC
-        criterion = kind(margin, embedding_size, num_classes, sample_rate, fp16, paired=run.degradation is not None)
+        options = {"paired": run.degradation is not None, "sample_seed": run.seed}
+        criterion = kind(margin, embedding_size, num_classes, sample_rate, fp16, **options)
         criterion.key_source = self._keys
         criterion.max_bad_steps = run.train.max_bad_steps
         criterion.checkpoint = Path(run.output) / f"checkpoint_gpu_{distributed.rank()}.pt"

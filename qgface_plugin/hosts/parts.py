@@ -106,6 +106,7 @@ def make_criterion(run: Run, device: torch.device, fp16: bool) -> QGPartialFC:
         sample_rate=run.sample_rate,
         fp16=fp16,
         paired=run.degradation is not None,
+        sample_seed=run.seed,
     )
     return criterion.to(device)
 
