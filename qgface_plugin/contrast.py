@@ -11,6 +11,7 @@ from torch import Tensor
 from . import functional as F
 from .config import QGFaceConfig
 from .feature_queue import FeatureQueue
+from .queue_softmax import queue_logsumexp
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,11 @@ def contrast(
     query, own = embeddings[query_rows], column[query_rows]
     key = keys[key_rows].detach() if config.detach_key else keys[key_rows]
 
-    alive = queue.alive()
     positive = (query * key).sum(1)
-    if not len(query_rows):
-        negatives = positive
-    else:
-        competes = alive if candidates is None else alive & candidates[queue.labels.clamp_min(0)]
-        cosine = query @ queue.refreshed(centres, renormalise=config.renormalise).T
-        if not config.renormalise:
-            cosine, positive = cosine.clamp(-1.0, 1.0), positive.clamp(-1.0, 1.0)
-        same = own.unsqueeze(1) == queue.labels.unsqueeze(0)
-        if config.same_identity == "zero":
-            cosine, same = cosine.masked_fill(same, 0.0), torch.zeros_like(same)
-        logits = (cosine * config.s).masked_fill(same | ~competes, -math.inf)
-        negatives = F.logsumexp(logits)
+    if not config.renormalise:
+        positive = positive.clamp(-1.0, 1.0)
+    blocks = queue.blocks(centres, candidates, renormalise=config.renormalise)
+    negatives = queue_logsumexp(query, own, blocks, config) if len(query_rows) else positive
     return Contrast(
         negatives=negatives,
         positive=torch.where(own >= 0, positive * config.s, 0.0),

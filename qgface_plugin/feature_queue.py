@@ -6,6 +6,8 @@ refreshed feature is r + a W_now[y]; a = 0 is an entry that is not refreshed (qu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -13,6 +15,8 @@ from torch.nn.functional import normalize
 from .functional import split_refresh
 
 NEVER = -(2**62)  # serial number of a slot that holds nothing
+EMPTY = {"residual": 0.0, "scale": 0.0, "labels": -1, "serial": NEVER}  # what such a slot holds, by buffer
+BLOCK = 8192  # entries that are refreshed and scored at a time
 
 
 class FeatureQueue(nn.Module):
@@ -38,12 +42,11 @@ class FeatureQueue(nn.Module):
         self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
         self.last_rows = 0
 
-    def _allocate(self, slots: int, like: Tensor | None = None) -> None:
-        device, dtype = (like.device, like.dtype) if like is not None else (None, None)
-        self.register_buffer("residual", torch.zeros(slots, self.dim, device=device, dtype=dtype))
-        self.register_buffer("scale", torch.zeros(slots, device=device, dtype=dtype))
-        self.register_buffer("labels", torch.full((slots,), -1, device=device))
-        self.register_buffer("serial", torch.full((slots,), NEVER, device=device))
+    def _allocate(self, slots: int) -> None:
+        self.register_buffer("residual", torch.zeros(slots, self.dim))
+        self.register_buffer("scale", torch.zeros(slots))
+        self.register_buffer("labels", torch.full((slots,), EMPTY["labels"]))
+        self.register_buffer("serial", torch.full((slots,), EMPTY["serial"]))
 
     @property
     def limit(self) -> int:
@@ -97,32 +100,53 @@ class FeatureQueue(nn.Module):
         """Re-lay the living entries, oldest first, into a ring with room for `count` more (at most Q in all)."""
         alive = self.alive().nonzero().squeeze(1)
         alive = alive[self.serial[alive].argsort()]
-        kept = {name: getattr(self, name)[alive] for name in ("residual", "scale", "labels", "serial")}
         needed = len(alive) + count
         roomy = max(needed, len(self.serial) + len(self.serial) // 2)
-        self._allocate(roomy if self.size is None else max(needed, min(roomy, self.size)), like=self.residual)
-        for name, value in kept.items():
-            getattr(self, name)[: len(alive)] = value
+        slots = roomy if self.size is None else max(needed, min(roomy, self.size))
+        for name, fill in EMPTY.items():  # one at a time, so that only one of them exists twice
+            old = getattr(self, name)
+            new = old.new_full((slots, *old.shape[1:]), fill)
+            torch.index_select(old, 0, alive, out=new[: len(alive)])
+            self.register_buffer(name, new)
+            del old, new
         self.cursor.fill_(len(alive))
 
     @torch.no_grad()
-    def refreshed(self, centres: Tensor, *, renormalise: bool = True) -> Tensor:
-        """Section III-C for every slot: r + a W_now[y] (slots, d), unit vectors if `renormalise`; no gradient.
+    def refreshed(self, centres: Tensor, slots: Tensor | None = None, *, renormalise: bool = True) -> Tensor:
+        """Section III-C for these or all slots: r + a W_now[y] (slots, d), unit vectors if `renormalise`; no gradient.
 
         centres (n_local, d): this rank's class centres now. Dead slots hold garbage; see `alive`.
         """
-        now = torch.addcmul(self.residual, self.scale.unsqueeze(1), centres[self.labels.clamp_min(0)])
+        r, a, y = (x if slots is None else x[slots] for x in (self.residual, self.scale, self.labels))
+        now = torch.addcmul(r, a.unsqueeze(1), centres[y.clamp_min(0)])
         return normalize(now) if renormalise else now
+
+    @torch.no_grad()
+    def blocks(
+        self, centres: Tensor, candidates: Tensor | None = None, *, renormalise: bool = True
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Living entries, at most BLOCK at a time: (refreshed features (c, d), labels (c,)).
+
+        candidates (n_local,) bool: classes whose entries are wanted, None for all.
+        """
+        wanted = self.alive()
+        if candidates is not None:
+            wanted &= candidates[self.labels.clamp_min(0)]
+        for slots in wanted.nonzero().squeeze(1).split(BLOCK):
+            if len(slots):
+                yield self.refreshed(centres, slots, renormalise=renormalise), self.labels[slots]
 
     @torch.no_grad()
     def drift(self, centres: Tensor) -> Tensor:
         """How far refreshing has moved the living entries: mean | ||r + a W_now|| - 1 |, () and 0 when none moved."""
-        alive = self.alive()
-        moved = (self.refreshed(centres, renormalise=False).norm(dim=1) - 1.0).abs()
-        return (moved * alive).sum() / alive.sum().clamp_min(1)
+        blocks = self.blocks(centres, renormalise=False)
+        moved = sum(((now.norm(dim=1) - 1.0).abs().sum() for now, _ in blocks), self.scale.new_zeros(()))
+        return moved / self.alive().sum().clamp_min(1)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         saved = state_dict.get(prefix + "serial")
         if saved is not None and saved.shape != self.serial.shape:
-            self._allocate(len(saved), like=self.residual)
+            for name, fill in EMPTY.items():
+                old = getattr(self, name)
+                self.register_buffer(name, old.new_full((len(saved), *old.shape[1:]), fill))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

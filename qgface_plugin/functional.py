@@ -106,7 +106,7 @@ def gradient_scale(probability: Tensor, cosine: Tensor, zhat: Tensor, m: float) 
 def with_target(cosine: Tensor, column: Tensor, target: Tensor, s: float) -> Tensor:
     """s * cosine (N, n) with `target` (N,) in place of each row's entry at `column` (N,); column -1 leaves the row."""
     rows = (column >= 0).nonzero().squeeze(1)
-    return (cosine * s).index_put((rows, column[rows]), target[rows] * s)
+    return (cosine * s).index_put_((rows, column[rows]), target[rows] * s)
 
 
 class _LogSumExp(torch.autograd.Function):

@@ -146,17 +146,20 @@ class QGPartialFC(nn.Module):
 
     def _classify(self, embeddings: Tensor, centres: Tensor, own: Tensor, zhat: Tensor) -> tuple[Tensor, Tensor]:
         """This rank's log-sum-exp and target logit (R,) of the rows that take part; own: their places in `centres`."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            unit = normalize(centres)
-            if self.fp16 and embeddings.is_cuda:
-                cosine = linear(embeddings.half(), unit.half()).float()
-            else:
-                cosine = linear(embeddings, unit)
+        cosine = self._cosine(embeddings, centres)
         if not len(centres):  # none was drawn here; still a part of the graph, as on the other ranks
             return F.logsumexp(cosine), cosine.sum(1)
         logits = self.margin_softmax.scaled_logits(cosine, own, zhat)
+        del cosine  # as large as the logits
         target = logits.gather(1, own.clamp_min(0).unsqueeze(1)).squeeze(1)
         return F.logsumexp(logits), torch.where(own >= 0, target, 0.0)
+
+    def _cosine(self, embeddings: Tensor, centres: Tensor) -> Tensor:
+        with torch.autocast(embeddings.device.type, enabled=False):
+            unit = normalize(centres)
+            if self.fp16 and embeddings.is_cuda:
+                return linear(embeddings.half(), unit.half()).float()
+            return linear(embeddings, unit)
 
     def _sample(self, labels: Tensor, column: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Centres that compete in this step, each row's position among them (-1: elsewhere), and their mask."""

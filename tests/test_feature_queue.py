@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from qgface_plugin import feature_queue
 from qgface_plugin import functional as F
 from qgface_plugin.feature_queue import FeatureQueue
 
@@ -172,3 +173,37 @@ def test_nothing_is_left_out_of_the_state():
     queue = FeatureQueue(4, DIM, slots=4)
     names = {"residual", "scale", "labels", "serial", "enqueued", "cursor"}
     assert set(queue.state_dict()) == names == {name for name, _ in queue.named_buffers()}
+
+
+def test_blocks_are_the_living_entries_of_the_wanted_classes(monkeypatch):
+    stream, queue = Stream(4), FeatureQueue(9, DIM, slots=12).double()
+    monkeypatch.setattr(feature_queue, "BLOCK", 2)
+    assert list(queue.blocks(stream.centres)) == []
+    for _ in range(4):
+        features, labels = stream.batch(3)
+        queue.enqueue(features, labels, stream.centres[labels])
+        stream.move()
+    wanted = torch.tensor([True, False, True, True, False])
+    for candidates in (None, wanted):
+        blocks = list(queue.blocks(stream.centres, candidates))
+        assert all(1 <= len(features) == len(labels) <= 2 for features, labels in blocks)
+        found = sorted((int(y), tuple(f.tolist())) for fs, ys in blocks for f, y in zip(fs, ys, strict=True))
+        kept = [(y, f) for y, f in living(queue, stream.centres, True) if candidates is None or wanted[y]]
+        expected = sorted((y, tuple(f.tolist())) for y, f in kept)
+        assert [y for y, _ in found] == [y for y, _ in expected] and len(found) > 2
+        np.testing.assert_allclose([f for _, f in found], [f for _, f in expected], rtol=0, atol=1e-12)
+
+
+def test_growing_keeps_type_and_what_is_alive():
+    """All entries fall to one rank, which was given room for a quarter of them."""
+    stream, queue = Stream(5), FeatureQueue(16, DIM, slots=5).double()
+    whole = FeatureQueue(16, DIM, slots=16).double()
+    for step in range(9):
+        features, labels = stream.batch(3)
+        for each in (queue, whole):
+            each.enqueue(features, labels, stream.centres[labels])
+        stream.move()
+        assert_same(living(queue, stream.centres), living(whole, stream.centres))
+        assert len(queue.serial) <= 16, step
+    assert len(queue.serial) > 5 and queue.residual.dtype == queue.scale.dtype == torch.float64
+    assert queue.labels.dtype == queue.serial.dtype == torch.int64

@@ -106,9 +106,10 @@ def test_evaluation_before_any_training():
     assert out(*batch(np.random.default_rng(0))).isfinite()
 
 
-def test_a_saved_criterion_goes_on_as_before():
-    out, rng = warmed_up()
-    other = criterion(seed=9)
+@pytest.mark.parametrize("sample_rate", [1.0, 0.5])
+def test_a_saved_criterion_goes_on_as_before(sample_rate):
+    out, rng = warmed_up(sample_rate=sample_rate)
+    other = criterion(seed=9, sample_rate=sample_rate)
     other.load_state_dict(out.state_dict())
     for _ in range(4):
         features, labels = batch(rng)

@@ -10,10 +10,10 @@ from rank_runs import BASE, INPUTS, PAIRS, Case, run
 CASES = {
     "accumulated": Case(accumulate=2),
     "sampled": Case(sample_rate=0.4, accumulate=2),
+    "float32": Case(dtype=torch.float32),
 }
 LONG = CASES | {
     "plain": Case(),
-    "float32": Case(dtype=torch.float32),
     "sampled_float32": Case(sample_rate=0.4, dtype=torch.float32),
     "sampled_all": Case({"queue_policy": "all"}, sample_rate=0.1),
     "both": Case({"coupling": "both", "detach_key": False, "positive_in_denominator": False}, accumulate=3),
