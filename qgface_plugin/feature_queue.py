@@ -19,6 +19,11 @@ EMPTY = {"residual": 0.0, "scale": 0.0, "labels": -1, "serial": NEVER}  # what s
 BLOCK = 8192  # entries that are refreshed and scored at a time
 
 
+def slots_of_rank(size: int, ranks: int) -> int:
+    """Slots that a rank starts with: Q on one rank, else its even share and a quarter more, as classes are uneven."""
+    return size if ranks == 1 else min(size, -(-size * 5 // (4 * ranks)))
+
+
 class FeatureQueue(nn.Module):
     """First-in-first-out store of unit embeddings with labels, refreshed by the movement of their class centres.
 

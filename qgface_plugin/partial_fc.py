@@ -19,7 +19,7 @@ from .class_sampling import sampled_classes
 from .config import QGFaceConfig
 from .contrast import Contrast, contrast, pair_gate
 from .errors import ConfigError
-from .feature_queue import FeatureQueue
+from .feature_queue import FeatureQueue, slots_of_rank
 from .margins import READ_HERE, QGFaceMargin
 
 
@@ -87,8 +87,7 @@ class QGPartialFC(nn.Module):
         if self.config.queue == "batch":
             return FeatureQueue(None, self.embedding_size)
         size = self.config.queue_size or self.num_classes
-        ranks = distributed.world_size()
-        return FeatureQueue(size, self.embedding_size, slots=size if ranks == 1 else -(-size * 5 // (4 * ranks)))
+        return FeatureQueue(size, self.embedding_size, slots=slots_of_rank(size, distributed.world_size()))
 
     def forward(self, local_embeddings: Tensor, local_labels: Tensor, local_keys: Tensor | None = None) -> Tensor:
         """The scalar loss of the GLOBAL batch, the same on every rank.

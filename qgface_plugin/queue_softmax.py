@@ -42,6 +42,7 @@ class _QueueLogSumExp(torch.autograd.Function):
             if ctx.needs_input_grad[0]:
                 weights = weights if flat is None else weights.masked_fill_(flat, 0.0)
                 slope = slope.mul_(shrink).addmm_(weights, features)
+            del features, logits, weights, same, flat  # before the next block is made
         ctx.save_for_backward((slope * config.s / total).where(total > 0, 0.0))
         return (total.log() + top).squeeze(1)
 

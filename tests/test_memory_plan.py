@@ -1,0 +1,104 @@
+"""The plan against real buffers, real optimiser state and what the allocator saw; the table in the documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from qgface_plugin import QGFaceMargin, QGPartialFC, distributed
+from qgface_plugin.errors import ConfigError
+from qgface_plugin.memory_plan import memory_table, plan_memory
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def size(*tensors: torch.Tensor) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("queue_size", [None, 40])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_kept_is_what_the_plan_says(ranks, queue_size, optimizer, dtype, monkeypatch):
+    """Built as the rank 0 of `ranks` has it; the step is then made on one rank."""
+    monkeypatch.setattr(distributed, "world_size", lambda: ranks)
+    criterion = QGPartialFC(QGFaceMargin(), 16, 100, 0.5, queue_size=queue_size).to(dtype)
+    monkeypatch.undo()
+    update = torch.optim.SGD(criterion.parameters(), 0.1, 0.9) if optimizer == "sgd" else None
+    update = update or torch.optim.AdamW(criterion.parameters())
+    criterion(torch.randn(8, 16, dtype=dtype), torch.arange(4).repeat(2)).backward()
+    update.step()
+    plan = plan_memory(100, ranks, 16, queue_size=queue_size, sample_rate=0.5, optimizer=optimizer, dtype=dtype, rows=8)
+    assert plan.centres == size(criterion.weight) and plan.gradient == size(criterion.weight.grad)
+    moments = [value for value in update.state[criterion.weight].values() if value.ndim]
+    assert plan.optimizer == size(*moments)
+    queue = criterion.queue
+    assert plan.queue == size(queue.residual, queue.scale, queue.labels, queue.serial)
+    left = size(*criterion.state_dict().values()) - plan.centres - plan.queue
+    assert 0 < left <= 6 * 8  # nothing of any size is forgotten: counters and statistics only
+    assert plan.state + plan.step == plan.total
+
+
+@pytest.mark.parametrize(
+    "classes, dim, pairs, sample_rate, queue_size",
+    [
+        (6000, 16, 64, 1.0, None),  # the logits are largest
+        (6000, 128, 16, 1.0, None),  # the normalisation of the centres
+        (6000, 128, 16, 0.1, None),  # the gradient of all centres
+        (6000, 64, 96, 0.4, None),
+        (50, 32, 128, 1.0, 20_000),  # a block of the queue: its logits
+        (50, 256, 32, 0.4, 40_000),  # and its features
+    ],
+)
+def test_a_steps_peak_is_what_the_plan_says(classes, dim, pairs, sample_rate, queue_size):
+    """With every row classified and every pair contrasted, from the allocator's own record."""
+    torch.manual_seed(0)
+    margin = QGFaceMargin(b=0.0, contrastive_gate="none")
+    criterion = QGPartialFC(margin, dim, classes, sample_rate, queue_size=queue_size)
+    features, labels = torch.randn(2 * pairs, dim), torch.randint(0, classes, (pairs,)).repeat(2)
+    entries = torch.randint(0, classes, (criterion.queue.size,))
+    criterion.queue.enqueue(torch.randn(len(entries), dim), entries, criterion.weight[entries])
+    features.requires_grad_()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        criterion(features, labels).backward()
+    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        highest = max(highest, now)
+    plan = plan_memory(classes, 1, dim, queue_size=queue_size, sample_rate=sample_rate, rows=2 * pairs)
+    found = highest - plan.gradient
+    assert found <= plan.step * 1.05 and plan.step <= 1.25 * found, (found, plan.step)
+
+
+def test_state_is_about_twice_the_centres_without_optimiser():
+    """Section 2.1 of the design: centres and queue; with 5/4 of the share on many ranks."""
+    for ranks, factor in ((1, 2.0), (8, 2.25)):
+        plan = plan_memory(360_232, ranks)
+        assert (plan.centres + plan.queue) / plan.centres == pytest.approx(factor, rel=0.01)
+
+
+def test_other_queues():
+    assert plan_memory(100, queue="none").queue == 0
+    assert plan_memory(100, 1, 8, queue="batch", rows=12).queue == 12 * (8 * 4 + 4 + 16)
+
+
+def test_the_documentation_has_this_table():
+    assert memory_table() in (ROOT / "docs" / "ranks.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"classes": 3, "ranks": 4}, "classes=3, ranks=4.*1 <= ranks <= classes"),
+        ({"classes": 3, "sample_rate": 0.0}, r"sample_rate in \(0, 1\]"),
+        ({"classes": 3, "optimizer": "lion"}, "optimizer is 'lion': it must be one of sgd, adamw"),
+    ],
+)
+def test_numbers_that_make_no_sense(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        plan_memory(**arguments)
