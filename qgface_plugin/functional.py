@@ -110,26 +110,37 @@ def with_target(cosine: Tensor, column: Tensor, target: Tensor, s: float) -> Ten
 
 
 class _LogSumExp(torch.autograd.Function):
-    """Row-wise log-sum-exp that owns its exponentials, and gives -inf and gradient 0 for a row of -inf."""
+    """Row-wise log-sum-exp and target logit whose gradients come in one matrix, not in one for each."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor) -> Tensor:
+    def forward(ctx, logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
         highest = logits.amax(1, keepdim=True) if logits.shape[1] else logits.new_full((len(logits), 1), -math.inf)
         highest = highest.nan_to_num(nan=math.nan, posinf=math.inf, neginf=0.0)
         weights = (logits - highest).exp_()
         total = weights.sum(1, keepdim=True)
-        ctx.save_for_backward(weights, total)
-        return (highest + total.log()).squeeze(1)
+        rows = (column >= 0).nonzero().squeeze(1)
+        target = logits.new_zeros(len(logits)).index_copy_(0, rows, logits[rows, column[rows]])
+        ctx.save_for_backward(weights, total, rows, column)
+        return (highest + total.log()).squeeze(1), target
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        weights, total = ctx.saved_tensors
-        return weights * (gradient.unsqueeze(1) / total).where(total > 0, 0.0)
+    def backward(ctx, grad_logsumexp: Tensor, grad_target: Tensor) -> tuple[Tensor, None]:
+        weights, total, rows, column = ctx.saved_tensors
+        gradient = weights * (grad_logsumexp.unsqueeze(1) / total).where(total > 0, 0.0)
+        return gradient.index_put_((rows, column[rows]), grad_target[rows], accumulate=True), None
+
+
+def logsumexp_and_target(logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """log sum exp over each row of (N, n) and its entry at `column` (N,), 0 where column is -1: (N,), (N,).
+
+    A row without finite entries gives -inf and no gradient.
+    """
+    return _LogSumExp.apply(logits, column)
 
 
 def logsumexp(logits: Tensor) -> Tensor:
     """log sum exp over each row of (N, n) -> (N,). A row without finite entries gives -inf and no gradient."""
-    return _LogSumExp.apply(logits)
+    return logsumexp_and_target(logits, torch.full((len(logits),), -1, device=logits.device))[0]
 
 
 # --- contrast: eqs. 13-14 and section III-C ----------------------------------------------------------------------

@@ -89,14 +89,15 @@ def _step(local: int, dim: int, size: int, rows: int, block: int, sample_rate: f
     competing = round(sample_rate * local) * dim * size
     copy = competing if sample_rate < 1.0 else 0
     logits = rows * round(sample_rate * local) * size
+    batch = rows * dim * size  # embeddings as they are, normalised, gathered by the gate, and gradients of these
     scoring = block * max(4 * dim, dim + 3 * rows // 4) * size  # refreshing a block; its logits and masks
     phases = (
-        copy + competing + logits + scoring,
-        copy + competing + 4 * logits,  # the softmax's backward pass
-        copy + 5 * competing,  # that of the centres' normalisation
-        local * dim * size + copy,  # the gradient of the sampled centres becomes that of all
+        copy + competing + logits + scoring + 8 * batch,
+        copy + competing + 3 * logits + 8 * batch,  # the softmax's backward pass
+        copy + 5 * competing + 4 * batch,  # that of the centres' normalisation
+        local * dim * size + copy + 4 * batch,  # the gradient of the sampled centres becomes that of all
     )
-    return max(0, max(phases) - local * dim * size) + 4 * rows * dim * size  # gathered embeddings and their gradients
+    return max(phases) - local * dim * size
 
 
 def memory_table() -> str:

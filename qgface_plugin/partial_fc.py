@@ -145,13 +145,10 @@ class QGPartialFC(nn.Module):
 
     def _classify(self, embeddings: Tensor, centres: Tensor, own: Tensor, zhat: Tensor) -> tuple[Tensor, Tensor]:
         """This rank's log-sum-exp and target logit (R,) of the rows that take part; own: their places in `centres`."""
-        cosine = self._cosine(embeddings, centres)
-        if not len(centres):  # none was drawn here; still a part of the graph, as on the other ranks
-            return F.logsumexp(cosine), cosine.sum(1)
-        logits = self.margin_softmax.scaled_logits(cosine, own, zhat)
-        del cosine  # as large as the logits
-        target = logits.gather(1, own.clamp_min(0).unsqueeze(1)).squeeze(1)
-        return F.logsumexp(logits), torch.where(own >= 0, target, 0.0)
+        logits = self._cosine(embeddings, centres)
+        if len(centres):  # else none was drawn here
+            logits = self.margin_softmax.scaled_logits(logits, own, zhat)
+        return F.logsumexp_and_target(logits, own)
 
     def _cosine(self, embeddings: Tensor, centres: Tensor) -> Tensor:
         with torch.autocast(embeddings.device.type, enabled=False):
