@@ -159,6 +159,17 @@ def test_logsumexp():
     assert gradcheck(F.logsumexp, (normal(4, 6, grad=True),))
 
 
+def test_logsumexp_and_target():
+    """Rows whose class is elsewhere (-1) have target 0; both gradients, alone and together."""
+    logits, column = normal(4, 6, grad=True), torch.tensor([2, -1, 0, 5])
+    value, target = F.logsumexp_and_target(logits, column)
+    torch.testing.assert_close(value, torch.logsumexp(logits, 1))
+    rows = [0, 2, 3]
+    assert torch.equal(target[rows], logits[rows, column[rows]]) and target[1] == 0
+    assert gradcheck(lambda x: F.logsumexp_and_target(x, column), (logits,))
+    assert gradcheck(lambda x: F.logsumexp_and_target(x, column)[1], (logits,))
+
+
 def test_logsumexp_of_nothing():
     logits = torch.full((3, 4), -math.inf, dtype=torch.float64)
     logits[1, 2] = 5.0
