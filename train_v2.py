@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qgface_plugin.errors import CheckpointError, ConfigError, DataError, TrainingError
+from qgface_plugin.errors import CheckpointError, ConfigError, DataError, Stopped, TrainingError
 from qgface_plugin.hosts import run_recipe
+from qgface_plugin.hosts.stop import EXIT_STATUS
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0: trained; 1: training could not go on; 2: the recipe, data or checkpoint does not fit."""
+    """Exit status 0: trained; 1: training could not go on; 2: the recipe, data or checkpoint does not fit; 143: SIGTERM
+    asked it to leave, and it has saved."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", metavar="RECIPE", help="Python file with an EasyDict `config`")
     recipe = parser.parse_args(arguments).config
@@ -26,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     except TrainingError as error:
         print(f"train_v2.py: {error}", file=sys.stderr)
         return 1
+    except Stopped as error:
+        print(f"train_v2.py: {error}", file=sys.stderr)
+        return EXIT_STATUS
     return 0
 
 

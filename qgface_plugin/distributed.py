@@ -9,11 +9,14 @@ by the world size, which DistributedDataParallel's averaging divides by again. S
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
+
+from .rendezvous import attempt_store
 
 
 def world_size() -> int:
@@ -28,8 +31,13 @@ def rank() -> int:
 
 def shard(count: int) -> tuple[int, int]:
     """(start, length) of this rank's share of `count` classes: contiguous, the first ranks take the remainder."""
-    base, extra = divmod(count, world_size())
-    return base * rank() + min(rank(), extra), base + (rank() < extra)
+    return shard_of(count, rank(), world_size())
+
+
+def shard_of(count: int, rank: int, ranks: int) -> tuple[int, int]:
+    """`shard` as rank `rank` of `ranks` has it."""
+    base, extra = divmod(count, ranks)
+    return base * rank + min(rank, extra), base + (rank < extra)
 
 
 def _all_gather(local: Tensor) -> Tensor:
@@ -106,11 +114,25 @@ def finish_softmax(logsumexp: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
 
 def everywhere(condition: bool, device: torch.device | str = "cpu") -> bool:
     """True when `condition` holds on every rank. One all-reduce of one number."""
+    return all_hold([condition], device)[0]
+
+
+def all_hold(conditions: Sequence[bool], device: torch.device | str = "cpu") -> list[bool]:
+    """Which of the conditions hold on every rank. One all-reduce of as many numbers."""
     if world_size() == 1:
-        return condition
-    flag = torch.tensor(float(condition), device=device)
-    distributed.all_reduce(flag, distributed.ReduceOp.MIN)
-    return bool(flag)
+        return list(conditions)
+    flags = torch.tensor([float(condition) for condition in conditions], device=device)
+    distributed.all_reduce(flags, distributed.ReduceOp.MIN)
+    return [bool(flag) for flag in flags.tolist()]
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Every rank's small plain value, by rank; for what is said once a run, never in a step."""
+    if world_size() == 1:
+        return [value]
+    values = [None] * world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def barrier() -> None:
@@ -125,17 +147,13 @@ def process_group(device: torch.device) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend, store = "nccl" if device.type == "cuda" else "gloo", attempt_store()
+    if store is None:
+        distributed.init_process_group(backend)
+    else:
+        rank, ranks = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=ranks)
     try:
         yield
     finally:
         distributed.destroy_process_group()
-
-
-def lowest(value: int, device: torch.device | str = "cpu") -> int:
-    """The smallest of the ranks' values. One all-reduce of one number."""
-    if world_size() == 1:
-        return value
-    number = torch.tensor(value, device=device)
-    distributed.all_reduce(number, distributed.ReduceOp.MIN)
-    return int(number)

@@ -17,3 +17,7 @@ class CheckpointError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on (too many non-finite steps in a row); the message names the last good checkpoint."""
+
+
+class Stopped(RuntimeError):
+    """A run was asked to leave (SIGTERM) and has saved; the message says after which step, and how it goes on."""

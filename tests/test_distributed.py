@@ -110,7 +110,8 @@ def collectives() -> dict:
         "gradient": local.grad,
         "shard": distributed.shard(CLASSES),
         "everywhere": (distributed.everywhere(True), distributed.everywhere(rank > 0)),
-        "lowest": distributed.lowest(7 - rank),
+        "all_hold": distributed.all_hold([True, rank > 0, rank == 0]),
+        "objects": distributed.gather_objects({"rank": rank}),
         "message": message,
     }
 
@@ -198,15 +199,17 @@ def test_each_collective(groups, ranks):
         assert torch.equal(result["back"], result["local"])
         positions = torch.tensor([2 * rank, 2 * rank + 1, 2 * ranks + 2 * rank, 2 * ranks + 2 * rank + 1])
         close(result["gradient"], positions * sum(range(1, ranks + 1)) * ranks)
-        assert result["everywhere"] == (True, False) and result["lowest"] == 8 - ranks
+        assert result["everywhere"] == (True, False) and result["all_hold"] == [True, False, False]
+        assert result["objects"] == [{"rank": other} for other in range(ranks)]
         assert result["message"] == f"num_classes is {ranks - 1}: each of {ranks} ranks needs a class"
 
 
 def test_without_a_group_everything_is_the_identity():
     x = torch.rand(4, 2, requires_grad=True)
     assert distributed.world_size() == 1 and distributed.rank() == 0 and distributed.shard(7) == (0, 7)
+    assert [distributed.shard_of(7, rank, 3) for rank in range(3)] == [(0, 3), (3, 2), (5, 2)]
     assert distributed.gather_views(x) is x and distributed.own_rows(x) is x
     one, other = distributed.finish_softmax(x[:, 0], x[:, 1])
     assert torch.equal(one, x[:, 0]) and torch.equal(other, x[:, 1])
-    assert distributed.everywhere(True) and not distributed.everywhere(False) and distributed.lowest(3) == 3
+    assert distributed.everywhere(True) and not distributed.everywhere(False) and distributed.gather_objects(3) == [3]
     distributed.barrier()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from qgface_plugin.hosts.recording import RunningMeans, RunRecorder
+from qgface_plugin.hosts.recording import RunRecorder
 
 RECIPE = {"network": "mbf", "lr": 0.1, "qgface": {"b": 0.2}}
 
@@ -219,24 +219,17 @@ def test_paused_time_is_not_training_time(tmp_path, monkeypatch):
     assert [line["samples_per_second"] for line in metrics(tmp_path)] == [16.0, 16.0]
 
 
-def test_running_means_wait_for_the_device_only_when_taken(monkeypatch):
-    def wait(*arguments):
-        raise AssertionError("a step in between must not wait for the device")
-
-    means = RunningMeans()
-    with monkeypatch.context() as patch:
-        for name in ("__float__", "item", "tolist", "cpu", "numpy"):
-            patch.setattr(torch.Tensor, name, wait)
-        for step in range(4):
-            means.add({"loss": torch.tensor(float(step)), **({"queue_drift": torch.tensor(5.0)} if step == 3 else {})})
-    assert means.take() == (4, {"loss": 1.5, "queue_drift": 5.0})
-    assert means.take() == (0, {})
-
-
-def test_running_means_do_not_change_the_terms():
-    value = torch.tensor(1.0)
-    means = RunningMeans()
-    means.add({"loss": value})
-    means.add({"loss": value})
-    value += 10  # nor follow them
-    assert means.take() == (2, {"loss": 1.0})
+def test_a_resumed_recorder_writes_the_line_that_an_undisturbed_one_writes(tmp_path):
+    for name, stop in (("whole", None), ("pieces", 4)):
+        with RunRecorder(tmp_path / name, 0, {}, 6, frequent=3, progress=False) as run:
+            for step in range(1, (stop or 6) + 1):
+                run.step(step, 0, 0.1, terms(step), samples=8)
+            pending = run.pending()
+    with RunRecorder(tmp_path / "pieces", 0, {}, 6, frequent=3, progress=False) as run:
+        run.resume(4, pending)
+        for step in (5, 6):
+            run.step(step, 0, 0.1, terms(step), samples=8)
+    found = [[{**line, "samples_per_second": 0} for line in metrics(tmp_path / name)] for name in ("whole", "pieces")]
+    assert found[0] == found[1] and [line["step"] for line in found[0]] == [3, 6]
+    with RunRecorder(tmp_path / "other", 1, {}, 6) as run:
+        assert run.pending() is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qgface_plugin.errors import ConfigError
-from qgface_plugin.hosts.schedule import build_schedule, polynomial_factor, step_factor
+from qgface_plugin.hosts.schedule import build_schedule, move_to, polynomial_factor, step_factor
 
 
 def optimizer(*rates: float) -> torch.optim.SGD:
@@ -101,3 +101,21 @@ def test_a_resumed_schedule_continues_with_the_same_rates(kind):
 def test_values_that_cannot_be_used(arguments, message):
     with pytest.raises(ConfigError, match=message):
         build_schedule(optimizer(0.1), *arguments)
+
+
+@pytest.mark.parametrize("kind", ["polynomial", "step"])
+def test_moved_is_where_its_steps_bring_it(kind):
+    def fresh():
+        groups = [{"params": [torch.nn.Parameter(torch.ones(1))], "lr": lr} for lr in (0.1, 0.03)]
+        optimizer = torch.optim.SGD(groups)
+        return optimizer, build_schedule(optimizer, kind, 3, 11, [5, 8] if kind == "step" else ())
+
+    walked, walking = fresh()
+    for step in range(1, 12):
+        walked.step(), walking.step()
+        moved, moving = fresh()
+        move_to(moving, step)
+        assert [g["lr"] for g in moved.param_groups] == [g["lr"] for g in walked.param_groups]
+        assert moving.state_dict() == walking.state_dict()
+        moved.step(), moving.step(), moving.step()
+        assert moving.last_epoch == step + 2

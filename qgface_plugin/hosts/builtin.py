@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,19 +12,20 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .. import distributed
 from ..data.pairs import PairBatch, PairDataset
-from ..errors import TrainingError
+from ..errors import Stopped, TrainingError
 from ..evaluation.protocols.lfw import DecodedPairs, verify
 from ..momentum_encoder import MomentumEncoder
 from ..recipe import Run
-from . import not_honoured, parts, run_state
-from .checkpoint import CheckpointStore
+from . import not_honoured, parts, resume, run_state
 from .device import pick_device, pick_precision, seed_everything
 from .memory import keep_freed_pages
 from .pair_grid import pair_grid
 from .recording import RunRecorder
 from .schedule import build_schedule
 from .step import TrainStep
-from .weights import export_backbone, load_backbone
+from .stop import StopWatch, watch_for_stop
+from .store import CheckpointStore
+from .weights import load_backbone
 
 LOGGER = logging.getLogger(__name__)
 
@@ -34,26 +34,29 @@ def train(run: Run) -> dict[str, Any]:
     """Train as the recipe says and return the last verification results by name of the set.
 
     Raises ConfigError, DataError or CheckpointError before the first step when something does not fit, TrainingError
-    after `max_bad_steps` steps in a row without a finite loss and gradient.
+    after `max_bad_steps` steps in a row without a finite loss and gradient or when a checkpoint cannot be written, and
+    Stopped when SIGTERM asked it to leave and it has saved.
     """
     if run.train.threads:
         torch.set_num_threads(run.train.threads)
     device = pick_device(run.train.device)
     if device.type == "cpu":
         keep_freed_pages()
-    with distributed.process_group(device):
+    with distributed.process_group(device), watch_for_stop() as stop:
         source, run = parts.open_source(run)
         total = parts.make_sampler(run).steps_per_epoch * run.num_epoch
         total = min(total, run.train.max_steps or total)
         with RunRecorder(run.output, distributed.rank(), run.as_dict(), total, frequent=run.frequent) as recorder:
-            return Trainer(run, source, device, recorder).fit()
+            return Trainer(run, source, device, recorder, stop).fit()
 
 
 class Trainer:
     """A run in progress: the parts, the position in the data, and what is saved of them."""
 
-    def __init__(self, run: Run, source: Any, device: torch.device, recorder: RunRecorder) -> None:
-        self.run, self.device, self.recorder = run, device, recorder
+    def __init__(
+        self, run: Run, source: Any, device: torch.device, recorder: RunRecorder, stop: StopWatch | None = None
+    ) -> None:
+        self.run, self.device, self.recorder, self.stop = run, device, recorder, stop or StopWatch()
         rank, ranks = distributed.rank(), distributed.world_size()
         seed_everything(run.seed, rank)
         for line in not_honoured.by_the_built_in_loop(run):
@@ -88,19 +91,19 @@ class Trainer:
             channels_last=run.train.channels_last,
             accumulate=run.gradient_acc,
             clip=run.train.clip_grad,
+            stop_wanted=self.stop.wanted,
         )
-        self.store = CheckpointStore(run.output, rank, keep=run.train.keep_checkpoints)
+        self.global_batch = run.batch_size * ranks
+        self.store = CheckpointStore(run.output, rank, ranks, keep=run.train.keep_checkpoints)
         self.pair_sets = [DecodedPairs.of(pairs) for pairs in parts.open_pair_sets(run)]
         self.results: dict[str, Any] = {}
+        self.run_id = ""
         self.epoch, self.step_in_epoch, self.global_step, self.bad_in_a_row, self.skipped = 0, 0, 0, 0, 0
         LOGGER.info(
             "%d images of %d identities, %d rank(s) on %s, %d steps an epoch",
             len(source), run.num_classes, ranks, device, self.steps_per_epoch,
         )  # fmt: skip
-        if run.resume:
-            self._resume()
-        elif self.store.newest.exists():
-            LOGGER.warning("config.resume is False: what %s holds of an earlier run is replaced", run.output)
+        resume.begin(self)
 
     def _wrap(self, backbone: nn.Module) -> nn.Module:
         model = torch.compile(backbone) if self.run.train.compile else backbone
@@ -112,19 +115,15 @@ class Trainer:
 
     def fit(self) -> dict[str, Any]:
         """Train to the end of the last epoch, or to `max_steps`."""
+        if self._verification_due():  # of the step that the run has resumed after
+            self._verify()
         while self.epoch < self.run.num_epoch:
             sampler = parts.make_sampler(self.run, self.epoch, self.step_in_epoch)
-            for batch in parts.make_loader(self.run, self.dataset, sampler, self.device):
-                self._train_on(batch)
-                if self.global_step == self.run.train.max_steps:
-                    LOGGER.info("stopped after max_steps = %d", self.global_step)
-                    self._save()
-                    return self.results
-            self.epoch, self.step_in_epoch = self.epoch + 1, 0
-            if self.skipped:
-                LOGGER.warning("%d corrupt images were skipped so far and replaced by others", self.skipped)
-            self._save()
-            self._verify()
+            with parts.batches(parts.make_loader(self.run, self.dataset, sampler, self.device)) as batches:
+                for batch in batches:
+                    self._train_on(batch)
+                    if self._ends_here():
+                        return self.results
         return self.results
 
     def _train_on(self, batch: PairBatch) -> None:
@@ -140,11 +139,26 @@ class Trainer:
             self._record(batch, learning_rate)
         else:
             self._complain()
-        train = self.run.train
-        if train.checkpoint_every and self.global_step % train.checkpoint_every == 0:
-            self._save()
-        if self.global_step % self.run.verbose == 0 and self.step_in_epoch < self.steps_per_epoch:
+        if self.step_in_epoch == self.steps_per_epoch:
+            self.epoch, self.step_in_epoch = self.epoch + 1, 0
+
+    def _ends_here(self) -> bool:
+        """Save and verify where that is due after a step; True after `max_steps`. Raises Stopped after SIGTERM."""
+        train, leaving = self.run.train, self.step.leaving and self.epoch < self.run.num_epoch
+        last, epoch_done = self.global_step == train.max_steps, self.step_in_epoch == 0
+        if epoch_done and self.skipped:
+            LOGGER.warning("%d corrupt images were skipped so far and replaced by others", self.skipped)
+        if epoch_done or last or leaving or (train.checkpoint_every and self.global_step % train.checkpoint_every == 0):
+            run_state.save(self)
+        if leaving:
+            raise Stopped(
+                f"SIGTERM: stopped and saved after step {self.global_step}; config.resume = True goes on from there"
+            )
+        if self._verification_due():
             self._verify()
+        if last:
+            LOGGER.info("stopped after max_steps = %d", self.global_step)
+        return last
 
     def _record(self, batch: PairBatch, learning_rate: float) -> None:
         criterion, recorder = self.step.criterion, self.recorder
@@ -171,29 +185,17 @@ class Trainer:
                 f"Last good checkpoint: {last}. Lower config.lr, or lengthen config.warmup_epoch, and resume from it"
             )
 
+    def _verification_due(self) -> bool:
+        return self.global_step > 0 and (self.step_in_epoch == 0 or self.global_step % self.run.verbose == 0)
+
     def _verify(self) -> None:
+        """On rank 0, the sets that have no result of this step yet; no further one when there is little time left."""
         with self.recorder.paused():
             for pairs in self.pair_sets:
+                done = self.recorder.verified.get(pairs.name)
+                if self.stop.wanted() or (done is not None and done["step"] == self.global_step):
+                    continue
                 result = verify(self.step.backbone, pairs, device=self.device)
                 self.results[pairs.name] = result.as_dict()
                 self.recorder.verification(pairs.name, self.results[pairs.name], self.global_step)
             distributed.barrier()
-
-    def _save(self) -> None:
-        with self.recorder.paused():
-            self.store.save(run_state.collect(self))
-            if distributed.rank() == 0:
-                export_backbone(Path(self.run.output) / "model.pt", self.step.backbone.state_dict())
-            distributed.barrier()
-
-    def _resume(self) -> None:
-        saved = self.store.load_latest()
-        step = distributed.lowest(-1 if saved is None else saved["global_step"], self.device)
-        if saved is not None and saved["global_step"] > step >= 0:  # a rank was stopped before its last save
-            saved = self.store.load_latest(at_most=step)
-        if saved is None or step < 0:
-            LOGGER.info("config.resume is set, but %s holds no checkpoint: this run starts anew", self.run.output)
-            return
-        run_state.restore(self, saved)
-        self.recorder.resume(self.global_step)
-        LOGGER.info("resumed after step %d, in epoch %d", self.global_step, self.epoch)

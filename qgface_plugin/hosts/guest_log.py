@@ -18,7 +18,7 @@ from ..run import Run
 from .metrics_log import MetricsLog
 from .norm_order import NormOrderWatch
 from .pair_grid import pair_grid
-from .recording import RunningMeans
+from .running_means import RunningMeans
 
 LOGGER = logging.getLogger(__name__)
 _NAMED = {

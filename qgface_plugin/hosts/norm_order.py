@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 class NormOrderWatch:
@@ -15,6 +16,14 @@ class NormOrderWatch:
         self.momentum, self.grace_steps = momentum, grace_steps
         self.mean: float | None = None
         self._steps, self._warned_epoch = 0, None
+
+    def state(self) -> list[float | int | None]:
+        """What it has seen so far, as plain values."""
+        return [self.mean, self._steps, self._warned_epoch]
+
+    def load(self, state: Sequence[float | int | None]) -> None:
+        """Continue from `state`."""
+        self.mean, self._steps, self._warned_epoch = state
 
     def update(self, norm_order: float, steps: int, epoch: int) -> str | None:
         """Take the mean `norm_order` over the last `steps` steps; the warning's text when it is due, else None.

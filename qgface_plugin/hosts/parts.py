@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from .. import distributed
 from ..backbones import get_model
 from ..data.bins import PairSet, read_bin
 from ..data.folders import FaceFolder
-from ..data.pairs import PairDataset, collate, worker_init
+from ..data.pairs import PairBatch, PairDataset, collate, worker_init
 from ..data.procedural import write_dataset
 from ..data.records import FaceRecords
 from ..data.sampler import EpochSampler
@@ -23,6 +25,7 @@ from ..errors import ConfigError
 from ..margins import QGFaceMargin
 from ..partial_fc import QGPartialFC
 from ..recipe import Run
+from .stop import leave_sigterm_to_the_parent
 
 LOGGER = logging.getLogger(__name__)
 
@@ -73,7 +76,10 @@ def make_sampler(run: Run, epoch: int = 0, start_step: int = 0) -> EpochSampler:
 
 
 def make_loader(run: Run, dataset: PairDataset, sampler: EpochSampler, device: torch.device) -> DataLoader:
-    """Batches of one epoch from where the sampler starts."""
+    """Batches of one epoch from where the sampler starts.
+
+    Its generator is its own: torch's global one would be a draw further after every start in the middle of an epoch.
+    """
     return DataLoader(
         dataset,
         batch_size=run.batch_size,
@@ -82,8 +88,25 @@ def make_loader(run: Run, dataset: PairDataset, sampler: EpochSampler, device: t
         collate_fn=collate,
         pin_memory=device.type == "cuda",
         drop_last=True,
-        worker_init_fn=worker_init,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator().manual_seed(run.seed),
     )
+
+
+def _start_worker(worker: int) -> None:
+    worker_init(worker)
+    leave_sigterm_to_the_parent()
+
+
+@contextmanager
+def batches(loader: DataLoader) -> Iterator[Iterator[PairBatch]]:
+    """The loader's batches; its workers are gone at the end of the block, also when an error ends it."""
+    found = iter(loader)
+    try:
+        yield found
+    finally:
+        if shut_down := getattr(found, "_shutdown_workers", None):  # else it waits for the garbage collector
+            shut_down()
 
 
 def make_backbone(run: Run, device: torch.device) -> nn.Module:

@@ -25,6 +25,7 @@ from ..data.images import encode_png
 from .logs import logging_to
 from .metrics_log import MetricsLog
 from .norm_order import NormOrderWatch
+from .running_means import RunningMeans
 
 LOGGER = logging.getLogger(__name__)
 _NAMED = {"lq_share_view": "LQ Views", "lq_share_pair": "LQ Pairs", "norm_order": "Norm Order"}
@@ -59,6 +60,7 @@ class RunRecorder:
         self._means = RunningMeans()
         self._metrics: MetricsLog | None = None
         self._highest: dict[str, float] = {}
+        self.verified: dict[str, dict[str, Any]] = {}  # by name of the set: the line of its last verification
         self._clock: float | None = None
         self._steps = self._samples = 0  # since the clock was set
 
@@ -82,14 +84,27 @@ class RunRecorder:
             LOGGER.error("training stopped: %s: %s", type(error).__name__, error)
         self._closing.close()
 
-    def resume(self, global_step: int) -> None:
-        """Continue after `global_step`: what the files hold of later steps is dropped. Before the first `step`, once.
+    def pending(self) -> dict[str, Any] | None:
+        """What the next line's means already hold, for a checkpoint; None on ranks that do not record."""
+        return None if self.rank != 0 else {"means": self._means.state(), "watch": self._watch.state()}
+
+    def resume(self, global_step: int, pending: Mapping[str, Any] | None = None) -> None:
+        """Continue after `global_step`, with what `pending` gave then: what the files hold of later steps is dropped.
+        Before the first `step`, once.
 
         Without this call the run starts at 0 and takes the place of what is in the folder; training.log is only ever
         appended to.
         """
         if self.rank == 0:
             self._begin(global_step)
+            if pending is not None:
+                self._means.load(pending["means"])
+                self._watch.load(pending["watch"])
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """The last result of each verification set, by name; after `resume` also those of before."""
+        added = ("kind", "step", "highest")
+        return {n: {k: v for k, v in line.items() if k not in added} for n, line in self.verified.items()}
 
     def due(self, global_step: int) -> bool:
         """Whether `step` writes at this step: costly terms are needed then only. All ranks get the same answer."""
@@ -103,7 +118,8 @@ class RunRecorder:
         self._closing.callback(self._metrics.close)
         self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=start_step + 1, flush_secs=30)
         self._closing.callback(self._writer.close)
-        self._highest = {line["name"]: line["highest"] for line in self._metrics.kept if line["kind"] == "verification"}
+        self.verified = {line["name"]: line for line in self._metrics.kept if line["kind"] == "verification"}
+        self._highest = {name: line["highest"] for name, line in self.verified.items()}
 
     def step(
         self,
@@ -185,6 +201,7 @@ class RunRecorder:
         self._writer.add_scalar(name, accuracy, global_step)
         line = {"kind": "verification", "step": global_step, **result, "name": name, "highest": self._highest[name]}
         self._metrics.write(line)
+        self.verified[name] = line
 
     def images(self, tag: str, image: np.ndarray, global_step: int) -> None:
         """Show uint8 (height, width, 3) RGB in TensorBoard."""
@@ -196,24 +213,3 @@ class RunRecorder:
         # SummaryWriter.add_image would need PIL for what is one PNG
         shown = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encode_png(image))
         self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=shown)]), global_step)
-
-
-class RunningMeans:
-    """Means of named terms, summed where they live; only `take` waits for the device."""
-
-    def __init__(self) -> None:
-        self._steps, self._sums, self._counts = 0, {}, {}
-
-    def add(self, terms: Mapping[str, float | torch.Tensor]) -> None:
-        """One step's numbers or 0-d tensors; a name may be absent from some steps."""
-        self._steps += 1
-        for name, value in terms.items():
-            value = value.detach().float() if isinstance(value, torch.Tensor) else value
-            self._sums[name] = self._sums.get(name, 0.0) + value
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def take(self) -> tuple[int, dict[str, float]]:
-        """The number of steps and each name's mean over the steps that had it; then start again."""
-        steps, means = self._steps, {name: float(total) / self._counts[name] for name, total in self._sums.items()}
-        self._steps, self._sums, self._counts = 0, {}, {}
-        return steps, means

@@ -74,3 +74,15 @@ def build_schedule(
         return step_factor(step, warmup_steps, milestones, gamma)
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def move_to(scheduler: torch.optim.lr_scheduler.LambdaLR, step: int) -> None:
+    """Set a scheduler of `build_schedule` to where `step` calls of its `step` bring it, to the last bit.
+
+    The rates are those of the scheduler's own base rates, so a recipe with another lr goes on with that.
+    """
+    scheduler.last_epoch, scheduler._step_count = step, step + 1
+    groups = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    for group, base, factor in groups:
+        group["lr"] = base * factor(step)
+    scheduler._last_lr = [group["lr"] for group in scheduler.optimizer.param_groups]

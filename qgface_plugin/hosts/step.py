@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,9 @@ class TrainStep:
     """Everything that a step changes. `model` is what is called: the backbone, wrapped by DDP or torch.compile.
 
     accumulate: steps whose gradients are summed before an update (arcface_torch's gradient_acc);
-    clip: largest norm of the backbone's gradient, 0 for no limit.
+    clip: largest norm of the backbone's gradient, 0 for no limit;
+    stop_wanted: has this rank been asked to leave? `leaving` is what all ranks agree on at each update, by the
+    all-reduce that tells them whether the gradients are finite, so asking costs nothing.
     """
 
     model: nn.Module
@@ -36,6 +39,8 @@ class TrainStep:
     accumulate: int = 1
     clip: float = 5.0
     memory: Undo | None = None
+    stop_wanted: Callable[[], bool] = lambda: False
+    leaving: bool = False
 
     def __call__(self, batch: PairBatch, global_step: int) -> bool:
         """Train on this rank's batch as step `global_step` (from 1). False when loss or gradient was not finite on any
@@ -67,10 +72,21 @@ class TrainStep:
             self.memory = Undo((self.backbone, self.key_encoder), self.criterion)
         return self.memory
 
+    def settle(self, images: Tensor) -> None:
+        """Let DistributedDataParallel lay out its buckets by a backward pass on any images (2B, 3, h, w), before a
+        resumed state is loaded. It lays them out anew after its first pass, and where a number lies in a bucket
+        decides in which order the ranks' shares are added: a resumed run has to start with the later layout."""
+        with autocast(self.device, self.dtype):
+            embeddings = self.model(images)
+        embeddings.float().sum().backward()
+        self.optimizer.zero_grad()
+
     def _update(self) -> bool:
         self.scaler.unscale_(self.optimizer)
         norms = torch.stack([get_total_norm(gradients(module)) for module in (self.backbone, self.criterion)])
-        finite = distributed.everywhere(bool(norms.isfinite().all()), self.device)
+        going_on = not self.stop_wanted()
+        finite, going_on = distributed.all_hold([bool(norms.isfinite().all()), going_on], self.device)
+        self.leaving = not going_on
         if finite:
             if self.clip:
                 clip_grads_with_norm_(self.backbone.parameters(), self.clip, norms[0])

@@ -1,0 +1,109 @@
+"""The newest state that every rank of a run has whole, cut anew where another number of ranks has saved it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from .. import distributed
+from ..errors import CheckpointError
+from .checkpoint import load
+from .reshard import needed, reshard
+from .seal import DamagedError
+from .store import CheckpointSet, as_checkpoint, complete_sets, entries
+
+LOGGER = logging.getLogger(__name__)
+
+
+def newest_state(
+    folder: str | Path, name: str, *, num_classes: int, queue_size: int | None, queue_slots: int, only_own: bool = False
+) -> dict[str, Any] | None:
+    """This rank's state of the newest step that all ranks have saved whole; None where there is no checkpoint.
+
+    Ranks may have been killed between their saves, and files may be damaged: then it is an older step, and the log
+    says why. A set saved by another number of ranks is cut anew, for which every rank must see all files of the set.
+    name: the run that is preferred, with `only_own` the only one; the others as for `reshard`. Raises CheckpointError,
+    on all ranks, when there are files but no usable set (None with `only_own`), or for a file that is refused.
+    """
+    seen, problems, refused = [], [], None
+    try:
+        seen, problems = entries(folder)
+    except CheckpointError as error:
+        refused = str(error)
+    everyone = distributed.gather_objects((seen, problems, refused))
+    if refused := next((third for _, _, third in everyone if third), None):
+        raise CheckpointError(refused)
+    found = {entry.path.name: entry for rank in everyone for entry in rank[0]}.values()
+    problems = sorted({problem for _, listed, _ in everyone for problem in listed})
+    for problem in problems:
+        LOGGER.warning("%s; it is passed over", problem)
+
+    for candidate in complete_sets(found, name):
+        if only_own and candidate.run_id != name:
+            continue
+        state, problem, refused = None, None, None
+        try:
+            state = _load(Path(folder), candidate, num_classes, queue_size, queue_slots)
+        except DamagedError as error:
+            problem = str(error)
+        except CheckpointError as error:
+            refused = str(error)
+        outcomes = distributed.gather_objects((problem, refused))
+        if refused := next((second for _, second in outcomes if second), None):
+            raise CheckpointError(refused)
+        damaged = sorted({first for first, _ in outcomes if first})
+        if not damaged:
+            return state
+        problems += damaged
+        LOGGER.warning("%s; step %d is passed over for the checkpoint before it", "; ".join(damaged), candidate.step)
+    if only_own or not (found or problems):
+        return None
+    raise CheckpointError(_nothing_usable(folder, list(found), problems))
+
+
+def _load(folder: Path, which: CheckpointSet, num_classes: int, queue_size: int | None, slots: int) -> dict[str, Any]:
+    ranks, rank = distributed.world_size(), distributed.rank()
+    wanted = [rank] if which.ranks == ranks else needed(num_classes, which.ranks, rank, ranks)
+    parts = {}
+    here = {(e.rank, e.step, e.ranks, e.run_id): e.path for e in entries(folder, wanted.__contains__)[0]}
+    for i in wanted:
+        path = here.get((i, which.step, which.ranks, which.run_id))
+        if path is None:
+            raise CheckpointError(
+                f"rank {rank} does not see rank {i}'s checkpoint of step {which.step} in {folder}: put the files of "
+                "all ranks into one folder that every machine sees"
+            )
+        parts[i] = as_checkpoint(path, load(path))
+        if i != wanted[0]:
+            parts[i].pop("state_dict_backbone")
+    if which.ranks == ranks:
+        return parts[rank]
+    saved = parts[0].get("qgface", {}).get("recipe", {}).get("num_classes", num_classes)
+    if saved != num_classes:
+        raise CheckpointError(f"{folder} holds a run on {saved} classes, and the data has {num_classes}")
+    LOGGER.info(
+        "step %d was saved by %d rank(s), this run has %d: its state is cut anew", which.step, which.ranks, ranks
+    )
+    return reshard(
+        parts, rank, ranks, before=which.ranks, num_classes=num_classes, queue_size=queue_size, queue_slots=slots
+    )
+
+
+def _nothing_usable(folder: str | Path, found: list[Any], problems: list[str]) -> str:
+    if any(entry.ranks is None for entry in found):
+        foreign = next(entry.path for entry in found if entry.ranks is None)
+        return (
+            f"{foreign} was not saved by the built-in host: set config.init_from to it to start from its weights, "
+            "and config.output to a new folder"
+        )
+    reasons = list(problems)
+    for step, ranks in sorted({(e.step, e.ranks) for e in found}):
+        there = {e.rank for e in found if (e.step, e.ranks) == (step, ranks)}
+        missing = [str(i) for i in range(ranks) if i not in there]
+        if missing:
+            reasons.append(f"step {step} of {ranks} rank(s) lacks rank(s) {', '.join(missing)}")
+    return (
+        f"no usable checkpoint in {folder}: {'; '.join(reasons)}. Put a whole one there, or start anew with "
+        "config.resume = False"
+    )

@@ -1,0 +1,48 @@
+"""SIGTERM: a run that is asked to leave finishes its step, saves and leaves (with exit status 143, 128 + 15)."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXIT_STATUS = 128 + signal.SIGTERM
+
+
+class StopWatch:
+    """`wanted()`: has this process been sent SIGTERM since the watch began?"""
+
+    def __init__(self) -> None:
+        self._wanted = False
+
+    def wanted(self) -> bool:
+        """Cheap enough to ask at every step."""
+        return self._wanted
+
+    def _notice(self, *_: object) -> None:
+        self._wanted = True
+
+
+@contextmanager
+def watch_for_stop() -> Iterator[StopWatch]:
+    """Take note of SIGTERM instead of dying of it, until the end of the block.
+
+    A second one changes nothing: torchrun passes on to its ranks what a batch system has sent them already. Outside
+    the main thread, where Python handles no signals, nothing is watched.
+    """
+    watch = StopWatch()
+    if threading.current_thread() is not threading.main_thread():
+        yield watch
+        return
+    before = signal.signal(signal.SIGTERM, watch._notice)
+    try:
+        yield watch
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def leave_sigterm_to_the_parent() -> None:
+    """For a loader's worker: a batch system sends SIGTERM to every process of a job, and a run whose workers died of
+    it could not finish its step. Workers end when their parent tells them to, or is gone."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

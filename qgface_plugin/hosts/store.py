@@ -1,0 +1,158 @@
+"""The checkpoints in a run's folder: which there are, which sets of them are whole, which are kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from .checkpoint import FORMAT, KEYS, peek, replacing
+from .seal import DamagedError
+
+LOGGER = logging.getLogger(__name__)
+NAME = re.compile(r"checkpoint_gpu_(\d+)(?:\.(\d+))?\.pt")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One checkpoint file. ranks, run_id: None in a file that the built-in host did not write."""
+
+    path: Path
+    rank: int
+    step: int
+    ranks: int | None
+    run_id: str | None
+
+
+@dataclass(frozen=True)
+class CheckpointSet:
+    """What the `ranks` ranks of run `run_id` saved after `step`: one checkpoint each."""
+
+    step: int
+    ranks: int
+    run_id: str
+
+
+def entries(folder: str | Path, wanted: Callable[[int], bool] = lambda rank: True) -> tuple[list[Entry], list[str]]:
+    """The checkpoints in `folder` of the ranks that are `wanted`, and what is wrong with the damaged ones.
+
+    Only their heads are read: a file may still turn out to be damaged when it is loaded. Raises CheckpointError for a
+    file that is refused, of a later format, or no training checkpoint.
+    """
+    found, problems = [], []
+    for path in sorted(Path(folder).glob("checkpoint_gpu_*.pt")):
+        match = NAME.fullmatch(path.name)
+        if not match or not wanted(int(match[1])):
+            continue
+        try:
+            state = as_checkpoint(path, peek(path))
+        except DamagedError as error:
+            problems.append(str(error))
+            continue
+        except CheckpointError:
+            if not path.exists():  # another rank has tidied up meanwhile
+                continue
+            raise
+        extra = state.get("qgface", {})
+        found.append(Entry(path, int(match[1]), state["global_step"], extra.get("world_size"), extra.get("run_id")))
+    return found, problems
+
+
+def complete_sets(found: Iterable[Entry], run_id: str | None = None) -> list[CheckpointSet]:
+    """The sets of which no rank's checkpoint is missing: those of `run_id` first, then the latest step first."""
+    ranks_of: dict[CheckpointSet, set[int]] = {}
+    for entry in found:
+        if entry.ranks is not None:
+            key = CheckpointSet(entry.step, entry.ranks, entry.run_id or "")
+            ranks_of.setdefault(key, set()).add(entry.rank)
+    whole = [key for key, ranks in ranks_of.items() if ranks >= set(range(key.ranks))]
+    return sorted(whole, key=lambda key: (key.run_id == run_id, key.step, key.ranks), reverse=True)
+
+
+class CheckpointStore:
+    """The checkpoints of one rank of `ranks` in one folder.
+
+    The newest is `checkpoint_gpu_<rank>.pt`, as arcface_torch names it; the ones before it carry their step,
+    `checkpoint_gpu_<rank>.<global_step>.pt`. `keep` (at least 1) counts all of them.
+    """
+
+    def __init__(self, folder: str | Path, rank: int = 0, ranks: int = 1, keep: int = 2) -> None:
+        if keep < 1:
+            raise ValueError(f"keep is {keep}: at least one checkpoint is kept")
+        self.folder, self.rank, self.ranks, self.keep = Path(folder), rank, ranks, keep
+        self.newest = self.folder / f"checkpoint_gpu_{rank}.pt"
+        self._last: int | None = None
+
+    def go_on_from(self, step: int) -> None:
+        """The run has resumed after `step`: a newest checkpoint of another step is damaged, or other ranks lack it."""
+        self._last = step
+
+    def save(self, state: Mapping[str, Any]) -> Path:
+        """Save `state` (all of KEYS, optionally `qgface`) as the newest; the one before moves to its step's name.
+
+        Nothing is removed: that is `prune`'s, once every rank has saved. Raises CheckpointError as `checkpoint.save`
+        does: what was there before is still there then.
+        """
+        if missing := [key for key in KEYS if key not in state]:
+            raise ValueError(f"a checkpoint needs {', '.join(KEYS)}; missing: {', '.join(missing)}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.newest, {**state, "qgface": {**state.get("qgface", {}), "format": FORMAT}}):
+            self._set_aside(state["global_step"])
+        self._last = state["global_step"]
+        return self.newest
+
+    def prune(self, run_id: str | None = None) -> None:
+        """Remove what is superseded: all but the newest `keep` checkpoints of this run, and those of other runs.
+
+        Files of ranks that a run on fewer ranks no longer has are removed with the set that they belong to.
+        """
+        found, _ = entries(self.folder, lambda rank: rank % self.ranks == self.rank)
+        own = sorted({e.step for e in found if e.rank == self.rank and e.run_id == run_id}, reverse=True)
+        newest = next((e.step for e in found if e.path == self.newest), None)
+        kept = [step for step in own if newest is None or step <= newest][: self.keep]
+        for entry in found:
+            if entry.run_id != run_id or entry.step not in kept:
+                entry.path.unlink(missing_ok=True)
+        for path in self.folder.glob("checkpoint_gpu_*.pt.tmp"):  # left behind by a kill
+            match = NAME.fullmatch(path.name.removesuffix(".tmp"))
+            if match and int(match[1]) % self.ranks == self.rank:
+                path.unlink(missing_ok=True)
+
+    def _set_aside(self, next_step: int) -> None:
+        """Give the newest its step's name: what this run saved last or resumed from, or what an earlier run left."""
+        if not self.newest.exists():
+            return
+        try:
+            step = as_checkpoint(self.newest, peek(self.newest))["global_step"]
+        except CheckpointError as error:
+            LOGGER.warning("%s; it is replaced, not kept", error)
+            return
+        if step != next_step and self._last in (None, step):
+            _keep_as(self.newest, self.folder / f"checkpoint_gpu_{self.rank}.{step}.pt")
+
+
+def as_checkpoint(path: Path, state: Any) -> dict[str, Any]:
+    """`state` when it is a training checkpoint that this version reads; else CheckpointError."""
+    missing = [key for key in KEYS if not isinstance(state, dict) or key not in state]
+    if missing:
+        raise CheckpointError(f"{path} is no training checkpoint: it lacks {', '.join(missing)}")
+    found = state.get("qgface", {}).get("format", FORMAT)
+    if found > FORMAT:
+        raise CheckpointError(f"{path} has format {found}, later than this version's {FORMAT}: update qgface_plugin")
+    return state
+
+
+def _keep_as(path: Path, older: Path) -> None:
+    temporary = older.with_name(older.name + ".tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        os.link(path, temporary)
+        os.replace(temporary, older)  # not on top of a link to the same file: that would leave `temporary` there
+        temporary.unlink(missing_ok=True)
+    except OSError:  # a file system without hard links: `path` is absent until the new file takes its place
+        os.replace(path, older)

@@ -1,0 +1,229 @@
+"""Resuming: after any step, the losses, the log and the state at the end are those of the undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import same, tiny_model, tiny_run, write_faces
+
+from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.data.pairs import PairDataset
+from qgface_plugin.data.sampler import EpochSampler
+from qgface_plugin.errors import CheckpointError, Stopped
+from qgface_plugin.hosts import builtin, parts
+from qgface_plugin.hosts.builtin import train
+from qgface_plugin.hosts.checkpoint import save
+from qgface_plugin.hosts.step import TrainStep
+from qgface_plugin.options import TrainOptions
+from qgface_plugin.partial_fc import QGPartialFC
+
+EVERY = TrainOptions(checkpoint_every=1)
+
+
+class Crash(BaseException):
+    """What no code handles, like the end of a process."""
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    monkeypatch.setattr(parts, "get_model", tiny_model)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_faces(tmp_path / "data")
+    return tmp_path
+
+
+def lines(folder: Path, out: str) -> list[dict]:
+    """metrics.jsonl without the speeds."""
+    text = (folder / out / "metrics.jsonl").read_text()
+    return [{k: v for k, v in json.loads(line).items() if k != "samples_per_second"} for line in text.splitlines()]
+
+
+def end(folder: Path, out: str) -> dict:
+    """The last checkpoint, without what names the run."""
+    saved = torch.load(folder / out / "checkpoint_gpu_0.pt", weights_only=True)
+    for key in ("recipe", "run_id"):
+        del saved["qgface"][key]
+    return saved
+
+
+def run_in_pieces(run, monkeypatch, happen, errors) -> int:
+    """Train, `happen(call)` in every forward pass of every start, and start again until the run ends. Starts needed."""
+    forward, starts = QGPartialFC.forward, 0
+
+    def struck(self, *arguments):
+        self.calls = getattr(self, "calls", 0) + 1
+        happen(self.calls)
+        return forward(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QGPartialFC, "forward", struck)
+        while True:
+            starts += 1
+            torch.manual_seed(starts)  # what a new process finds is nothing to rely on
+            try:
+                train(replace(run, resume=starts > 1))
+                return starts
+            except errors:
+                assert starts < 40
+
+
+def crash_at_the_second_step(call: int) -> None:
+    if call == 2:
+        raise Crash
+
+
+def sigterm(call: int) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(qgface=QGFaceConfig(queue="proxy"), sample_rate=0.5, val_targets=("dev",), verbose=3),
+        dict(qgface=QGFaceConfig(queue="momentum"), gradient_acc=2, optimizer="adamw", lr=0.003),
+        dict(qgface=QGFaceConfig(queue="batch"), num_workers=2),
+        dict(qgface=QGFaceConfig(queue="none", stats_scope="rank"), degradation=None, sample_rate=0.3),
+        dict(qgface=QGFaceConfig(queue="proxy", queue_size=40), gradient_acc=3, sample_rate=0.5),
+    ],
+    ids=[
+        "proxy, sampled",
+        "momentum, accumulated",
+        "batch, workers",
+        "single views",
+        "epoch ends in between",
+    ],
+)
+def test_stopped_after_every_step(folder, monkeypatch, changes):
+    """The process ends in every second step of its life, so it resumes after each step of the run."""
+    run = tiny_run(folder, batch_size=12, frequent=5, warmup_epoch=1, **changes)  # 8 steps
+    train(run)
+    pieces = replace(run, output=str(folder / "pieces"), train=EVERY)
+    steps = end(folder, "out")["global_step"]
+    assert steps == 8 and run_in_pieces(pieces, monkeypatch, crash_at_the_second_step, Crash) == steps
+    assert lines(folder, "pieces") == lines(folder, "out") and len(lines(folder, "out")) >= 2
+    assert same(end(folder, "pieces"), end(folder, "out"))
+    model = [torch.load(folder / out / "model.pt", weights_only=True) for out in ("out", "pieces")]
+    assert same(*model) and same(model[0], dict(end(folder, "out")["state_dict_backbone"]))
+
+
+def test_sigterm_in_every_step(folder, monkeypatch):
+    """The run leaves after each step, with a checkpoint and without being told how often to save."""
+    run = tiny_run(folder, batch_size=24, frequent=3)
+    train(run)
+    assert run_in_pieces(replace(run, output=str(folder / "pieces")), monkeypatch, sigterm, Stopped) == 4
+    assert lines(folder, "pieces") == lines(folder, "out") and same(end(folder, "pieces"), end(folder, "out"))
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+# which checkpoint
+
+
+def log(folder: Path, out: str = "out") -> str:
+    return (folder / out / "training.log").read_text()
+
+
+def test_a_start_by_torchrun_goes_on_with_its_own_run_only(folder, monkeypatch):
+    run = tiny_run(folder, batch_size=24)
+    train(run)  # an earlier run
+    crashed = replace(run, lr=0.01, train=TrainOptions(checkpoint_every=1))
+
+    def crash(self, batch, global_step):
+        if global_step == at:
+            raise Crash
+        return step(self, batch, global_step)
+
+    step = TrainStep.__call__
+    monkeypatch.setattr(TrainStep, "__call__", crash)
+    at = 1
+    with pytest.raises(Crash):
+        train(crashed)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    at = 3
+    with pytest.raises(Crash):
+        train(crashed)
+    assert "started this run again (1), but" in log(folder) and "this run starts anew" in log(folder)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    at = None
+    train(crashed)
+    assert "torchrun has started this run again (2): resumed after step 2, in epoch 1" in log(folder)
+    monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT")
+    train(replace(crashed, output=str(folder / "new")))
+    assert lines(folder, "out") == lines(folder, "new") and len(lines(folder, "new")) == 4
+
+
+def test_damaged_checkpoints_are_passed_over(folder):
+    run = tiny_run(folder, batch_size=24, train=TrainOptions(checkpoint_every=1, keep_checkpoints=4))
+    train(run)
+    out = folder / "out"
+    (out / "checkpoint_gpu_0.pt").write_bytes((out / "checkpoint_gpu_0.pt").read_bytes()[:-100])
+    path = out / "checkpoint_gpu_0.3.pt"
+    weight = torch.load(path, weights_only=True)["state_dict_backbone"]["layer.weight"].numpy().tobytes()
+    path.write_bytes(path.read_bytes().replace(weight, bytes(len(weight))))  # its head is as it was
+    before = lines(folder, "out")
+    train(replace(run, resume=True))
+    assert "checkpoint_gpu_0.pt is cut short" in log(folder)
+    assert "step 3 is passed over for the checkpoint before it" in log(folder)
+    assert "resumed after step 2, in epoch 1" in log(folder) and lines(folder, "out") == before
+    for path in out.glob("checkpoint*"):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"no usable checkpoint in .*gpu_0\.1\.pt is damaged.*gpu_0\.pt is"):
+        train(replace(run, resume=True))
+
+
+def test_a_set_with_a_missing_rank_is_no_checkpoint(folder):
+    run = tiny_run(folder, batch_size=24, train=TrainOptions(keep_checkpoints=1))
+    train(run)
+    path = folder / "out" / "checkpoint_gpu_0.pt"
+    saved = torch.load(path, weights_only=True)
+    saved["qgface"]["world_size"] = 3
+    save(path, saved)
+    with pytest.raises(CheckpointError, match=r"step 4 of 3 rank\(s\) lacks rank\(s\) 1, 2\."):
+        train(replace(run, resume=True))
+
+
+# a recipe that has changed
+
+
+def test_another_global_batch_goes_on_at_the_same_image(folder, monkeypatch):
+    seen = []
+    run = tiny_run(folder, batch_size=8, num_epoch=1)
+    train(replace(run, train=TrainOptions(max_steps=3)))
+    getitem = PairDataset.__getitem__
+    monkeypatch.setattr(PairDataset, "__getitem__", lambda self, at: seen.append(at[1]) or getitem(self, at))
+    train(replace(run, batch_size=6, resume=True))
+    order = [index for _, index in EpochSampler(48, 8, 0, 1, run.seed)]
+    assert seen == order[24:]  # of 48 images 24 are done; 4 steps of 6 are left
+    assert [line["step"] for line in lines(folder, "out")] == [1, 2, 3, 4, 5, 6, 7]
+    assert lines(folder, "out")[-1]["lr"] == pytest.approx(0.05 / 8)  # the schedule counts steps of the new size
+    assert "the global batch was 8 images and is 6 now" in log(folder)
+
+
+def test_the_recipes_rate_counts(folder):
+    run = tiny_run(folder, batch_size=24)
+    train(replace(run, train=TrainOptions(max_steps=2)))
+    train(replace(run, lr=0.01, weight_decay=0.1, resume=True))
+    assert [line["lr"] for line in lines(folder, "out")] == pytest.approx([0.05, 0.0375, 0.005, 0.0025])
+    groups = end(folder, "out")["state_optimizer"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.1]
+    assert "the recipe has changed since the checkpoint: lr: 0.05 in the checkpoint, 0.01 in the recipe" in log(folder)
+
+
+def test_what_an_interrupted_verification_owes_is_made_up_for(folder, monkeypatch):
+    run = tiny_run(folder, batch_size=24, val_targets=("dev",), num_epoch=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(builtin, "verify", lambda *a, **k: (_ for _ in ()).throw(Crash))
+        with pytest.raises(Crash):
+            train(run)
+    results = train(replace(run, resume=True))
+    assert results["dev"]["accuracy"] > 0 and [line["kind"] for line in lines(folder, "out")][-1] == "verification"
+    again = train(replace(run, resume=True))  # nothing is left to do, and nothing is done twice
+    assert again == json.loads(json.dumps(results)) and len(lines(folder, "out")) == 3
