@@ -153,6 +153,17 @@ def test_files_of_ranks_that_are_gone_leave_with_their_set(tmp_path):
     assert steps(tmp_path) == [(0, 20), (0, 30), (1, 20), (1, 30)]
 
 
+def test_a_strange_file_does_not_stop_a_run_that_saves(tmp_path, caplog):
+    store = CheckpointStore(tmp_path, keep=1)
+    torch.save({"weight": torch.ones(1)}, tmp_path / "checkpoint_gpu_0.3.pt")
+    with caplog.at_level(logging.WARNING, logger="qgface_plugin"):
+        saved(store, 10, 20)
+    assert "is no training checkpoint" in caplog.text and "no older checkpoint is removed" in caplog.text
+    (tmp_path / "checkpoint_gpu_0.3.pt").unlink()
+    saved(store, 30)
+    assert steps(tmp_path) == [(0, 30)]
+
+
 # sets
 
 
@@ -177,6 +188,23 @@ def test_files_that_are_no_checkpoint_of_ours(tmp_path):
     save(store.newest, {**state(10), "qgface": {"format": FORMAT + 1}})
     with pytest.raises(CheckpointError, match="later than this version's"):
         entries(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [("global_step", None), ("world_size", "4"), ("world_size", 0), ("run_id", 3), ("qgface", [])]
+)
+def test_heads_that_no_run_writes_are_refused(tmp_path, change):
+    key, value = change
+    found = state(10)
+    (found if key in found else found["qgface"])[key] = value
+    save(tmp_path / "checkpoint_gpu_0.pt", found)
+    with pytest.raises(CheckpointError, match="its step, its ranks or its run have no value it can be"):
+        entries(tmp_path)
+
+
+def test_a_set_of_any_number_of_ranks_costs_no_memory(tmp_path):
+    found = [Entry(Path("0"), 0, 10, 1 << 60, "a")]
+    assert complete_sets(found) == []
 
 
 def test_mistakes_of_the_caller(tmp_path):

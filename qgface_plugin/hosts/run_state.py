@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 MUST_AGREE = ("network", "embedding_size", "num_classes", "sample_rate", "optimizer", "seed", "qgface")
+EXTRA = frozenset(
+    ("run_id", "step_in_epoch", "bad_in_a_row", "skipped", "world_size", "global_batch", "gradients", "rng", "scaler")
+    + ("key_encoder", "record", "recipe")
+)
 
 
 def collect(trainer: Trainer) -> dict[str, Any]:
@@ -106,6 +110,11 @@ def restore(trainer: Trainer, saved: Mapping[str, Any]) -> None:
 
 def check_same_run(extra: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
     """Refuse a checkpoint whose network, data or method differ; log what else has changed in the recipe."""
+    if absent := sorted(EXTRA - extra.keys()):
+        raise CheckpointError(
+            f"the checkpoint in {where} lacks {', '.join(absent)}: another version has saved it. Set config.init_from "
+            "to it to start from its weights, and config.output to a new folder"
+        )
     then = extra["recipe"]
     clashes = difference({key: then.get(key) for key in MUST_AGREE}, {key: now.get(key) for key in MUST_AGREE})
     if clashes:

@@ -70,7 +70,11 @@ def complete_sets(found: Iterable[Entry], run_id: str | None = None) -> list[Che
         if entry.ranks is not None:
             key = CheckpointSet(entry.step, entry.ranks, entry.run_id or "")
             ranks_of.setdefault(key, set()).add(entry.rank)
-    whole = [key for key, ranks in ranks_of.items() if ranks >= set(range(key.ranks))]
+    whole = [
+        key
+        for key, ranks in ranks_of.items()
+        if len(ranks) >= key.ranks and all(map(ranks.__contains__, range(key.ranks)))
+    ]
     return sorted(whole, key=lambda key: (key.run_id == run_id, key.step, key.ranks), reverse=True)
 
 
@@ -111,7 +115,11 @@ class CheckpointStore:
 
         Files of ranks that a run on fewer ranks no longer has are removed with the set that they belong to.
         """
-        found, _ = entries(self.folder, lambda rank: rank % self.ranks == self.rank)
+        try:
+            found, _ = entries(self.folder, lambda rank: rank % self.ranks == self.rank)
+        except CheckpointError as error:  # no reason to stop a run that has just saved
+            LOGGER.warning("%s; no older checkpoint is removed", error)
+            return
         own = sorted({e.step for e in found if e.rank == self.rank and e.run_id == run_id}, reverse=True)
         newest = next((e.step for e in found if e.path == self.newest), None)
         kept = [step for step in own if newest is None or step <= newest][: self.keep]
@@ -141,8 +149,15 @@ def as_checkpoint(path: Path, state: Any) -> dict[str, Any]:
     missing = [key for key in KEYS if not isinstance(state, dict) or key not in state]
     if missing:
         raise CheckpointError(f"{path} is no training checkpoint: it lacks {', '.join(missing)}")
-    found = state.get("qgface", {}).get("format", FORMAT)
-    if found > FORMAT:
+    extra = state.get("qgface", {})
+    ranks, name = (extra.get(key) for key in ("world_size", "run_id")) if type(extra) is dict else (0, None)
+    fits = type(state["global_step"]) is int and (ranks is None or type(ranks) is int and ranks > 0)
+    if not fits or not (name is None or type(name) is str):
+        raise CheckpointError(
+            f"{path} is no training checkpoint: its step, its ranks or its run have no value it can be"
+        )
+    found = extra.get("format", FORMAT)
+    if type(found) is not int or found > FORMAT:
         raise CheckpointError(f"{path} has format {found}, later than this version's {FORMAT}: update qgface_plugin")
     return state
 
