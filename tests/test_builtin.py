@@ -75,20 +75,6 @@ def test_model_pt_is_the_backbone(folder):
     assert torch.equal(saved["state_dict_backbone"]["layer.weight"], backbone.layer.weight)
 
 
-@pytest.mark.parametrize("queue", ["proxy", "momentum", "batch"])
-def test_resume_is_exact(folder, queue):
-    run = tiny_run(folder, qgface=QGFaceConfig(queue=queue), sample_rate=0.7)
-    train(run)
-    stopped = replace(run, output=str(folder / "again"), train=TrainOptions(max_steps=4))
-    train(stopped)  # in the middle of the first epoch
-    torch.manual_seed(12345)
-    train(replace(stopped, resume=True, train=TrainOptions()))
-    assert losses(folder, "again") == losses(folder) and len(losses(folder)) == 12
-    whole, again = (torch.load(folder / out / "checkpoint_gpu_0.pt", weights_only=True) for out in ("out", "again"))
-    for part in ("state_dict_backbone", "state_dict_softmax_fc"):
-        assert all(torch.equal(value, again[part][name]) for name, value in whole[part].items())
-
-
 def test_workers_do_not_change_the_losses(folder):
     train(tiny_run(folder))
     train(tiny_run(folder, num_workers=2, output=str(folder / "again")))

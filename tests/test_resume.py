@@ -91,8 +91,14 @@ def sigterm(call: int) -> None:
         dict(qgface=QGFaceConfig(queue="proxy"), sample_rate=0.5, val_targets=("dev",), verbose=3),
         dict(qgface=QGFaceConfig(queue="momentum"), gradient_acc=2, optimizer="adamw", lr=0.003),
         dict(qgface=QGFaceConfig(queue="batch"), num_workers=2),
-        dict(qgface=QGFaceConfig(queue="none", stats_scope="rank"), degradation=None, sample_rate=0.3),
-        dict(qgface=QGFaceConfig(queue="proxy", queue_size=40), gradient_acc=3, sample_rate=0.5),
+        pytest.param(
+            dict(qgface=QGFaceConfig(queue="none", stats_scope="rank"), degradation=None, sample_rate=0.3),
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            dict(qgface=QGFaceConfig(queue="proxy", queue_size=40), gradient_acc=3, sample_rate=0.5),
+            marks=pytest.mark.long,
+        ),
     ],
     ids=[
         "proxy, sampled",
