@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -70,7 +71,8 @@ def test_the_guard_tells_what_a_case_does(monkeypatch: pytest.MonkeyPatch) -> No
     assert outcome(lambda: 3) == "NoneType" and outcome(lambda: refuse(DataError("x"))) == "DataError"
     assert outcome(lambda: refuse(KeyError("x"))) == "exception" and outcome(lambda: refuse(MemoryError())) == "memory"
     assert outcome(hidden) == "memory"  # an allocation that was refused, whatever was made of it
-    assert outcome(lambda: np.ones(guard.ALLOWANCE // 8 + (1 << 20))) == "memory"
+    fresh = bytes(guard.ALLOWANCE + (1 << 20))
+    assert outcome(lambda: mmap.mmap(-1, len(fresh)).write(fresh)) == "memory"  # pages that nothing had before
     monkeypatch.setattr(guard, "CPU_SECONDS", 0.01)
     assert outcome(lambda: sum(range(10**6))) == "time"
 

@@ -24,14 +24,12 @@ def contact_sheet(source: FaceRecords, rows: int = 10, columns: int = 10, seed: 
         uint8 (height, width, 3) RGB.
 
     Raises:
-        ConfigError: rows or columns below 1. DataError: no readable label.
+        ConfigError: rows or columns below 1. DataError: no readable record.
     """
     if rows < 1 or columns < 1:
         raise ConfigError(f"a contact sheet of {rows} x {columns} images: both must be at least 1")
     labels = source.labels()
     present = np.unique(labels[labels >= 0])
-    if len(present) == 0:
-        raise DataError(f"{source.where(0)}: no record with a readable label, so there is nothing to draw")
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(present)[:rows])
     members = [np.flatnonzero(labels == label) for label in chosen]

@@ -74,7 +74,7 @@ def inspect_records(root: str | Path, read_images: bool = True, workers: int = 2
     """Look at a folder of record files or at one file; with `read_images` every image is read and decoded.
 
     Raises:
-        DataError: files that cannot be opened as a record set at all (see `FaceRecords`), or with no readable label.
+        DataError: files that cannot be opened as a record set at all (see `FaceRecords`), or none of whose records can be read.
     """
     paths = record_files([root])
     source = FaceRecords(root, on_corrupt="skip")
@@ -85,8 +85,6 @@ def inspect_records(root: str | Path, read_images: bool = True, workers: int = 2
         files[str(path)] = {"layout": layout, "bytes": path.stat().st_size}
         problems += contradictions
     readable = labels[labels >= 0]
-    if len(readable) == 0:
-        raise DataError(f"{root}: none of its {len(source)} records has an image and a label")
     counts = np.bincount(readable, minlength=source.num_classes)
     absent = int(np.count_nonzero(counts[: source.num_classes] == 0))
     if absent:

@@ -77,6 +77,8 @@ def peek(path: str | Path) -> Any:
     Raises as `load` does where not even the head can be read.
     """
     try:
+        with open(path, "rb") as file:
+            check_outline(file, Path(path))
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # whatever it is, `load` has the words for it
         return load(path)

@@ -22,8 +22,10 @@ from fuzz.guard import Finding
 from fuzz.mutate import Damaged, damage, fresh
 
 from qgface_plugin.errors import CheckpointError
-from qgface_plugin.hosts.checkpoint import KEYS, CheckpointStore, load
+from qgface_plugin.hosts.checkpoint import KEYS, load
+from qgface_plugin.hosts.newest import newest_state
 from qgface_plugin.hosts.seal import seal
+from qgface_plugin.hosts.store import CheckpointStore
 
 HUGE = (1 << 31, (1 << 31) - 1, 1 << 32, 1 << 40, (1 << 62), -1, 0, 1)
 CALLS = """os system, builtins bytearray, torch Tensor, collections Counter, collections OrderedDict, torch Size,
@@ -43,6 +45,7 @@ def state(step: int) -> dict[str, Any]:
     optimizer = {"state": {0: {"momentum_buffer": weights["weight"][1:]}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
     values = (step, step, weights, {"weight": torch.rand(2, 2)}, optimizer, {"last_epoch": step, "milestones": {3: 1}})
     extra = {"rng": {"torch": torch.arange(9, dtype=torch.uint8), "python": (3, (1 << 31, 5), None)}, "bad": False}
+    extra.update(world_size=1, run_id="a")
     return {**dict(zip(KEYS, values, strict=True)), "qgface": extra}
 
 
@@ -161,7 +164,7 @@ def check(folder: Path, resealed: bool) -> int:
     newest = folder / "checkpoint_gpu_0.pt"
     latest, problem = None, None
     try:
-        latest = CheckpointStore(folder).load_latest()
+        latest = newest_state(folder, "a", num_classes=2, queue_size=None, queue_slots=0)
     except CheckpointError as error:
         problem = error
     if latest is not None:
