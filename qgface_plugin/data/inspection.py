@@ -74,7 +74,7 @@ def inspect_records(root: str | Path, read_images: bool = True, workers: int = 2
     """Look at a folder of record files or at one file; with `read_images` every image is read and decoded.
 
     Raises:
-        DataError: files that cannot be opened as a record set at all (see `FaceRecords`), or none of whose records can be read.
+        DataError: files that cannot be opened as a record set at all (see `FaceRecords`), or no record can be read.
     """
     paths = record_files([root])
     source = FaceRecords(root, on_corrupt="skip")
