@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from golden.make_golden import draw, png
 
-from qgface_plugin.data.images import decode, encode_jpeg, encode_png, is_image
+from qgface_plugin.data.images import decode, decode_into, encode_jpeg, encode_png, is_image
 from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.errors import DataError
 
@@ -192,3 +192,32 @@ def test_real_faces_equal_opencv_s(lfw: Path) -> None:
     for index in range(0, len(source), 25):
         encoded, _ = source.read(index)
         assert np.abs(decode(encoded, "face").astype(int) - opencv_decode(encoded)).max() <= 1
+
+
+def test_decoding_into_an_array_is_decoding():
+    rng = np.random.default_rng(0)
+    for side, encode in ((112, encode_jpeg), (80, encode_jpeg), (200, encode_jpeg), (112, encode_png)):
+        image = cv2.GaussianBlur(rng.integers(0, 256, (side, side, 3), dtype=np.uint8), (9, 9), 0)
+        encoded = encode(image, 90) if encode is encode_jpeg else encode(image)
+        for data in (encoded, memoryview(encoded)):
+            out = np.zeros((112, 112, 3), np.uint8)
+            decode_into(out, data, lambda: "never asked for")
+            np.testing.assert_array_equal(out, decode(encoded, ""))
+
+
+def test_decoding_into_an_array_obeys_orientation_and_names_what_is_wrong():
+    image = np.random.default_rng(0).integers(0, 256, (112, 112, 3), dtype=np.uint8)
+    encoded = encode_jpeg(image, 90)
+    # an Exif segment with one entry, orientation (0x0112) 6: the image is shown turned by 90 degrees
+    tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    turned = encoded[:2] + b"\xff\xe1" + (8 + len(tiff)).to_bytes(2, "big") + b"Exif\0\0" + tiff + encoded[2:]
+    out = np.zeros((112, 112, 3), np.uint8)
+    decode_into(out, turned, str)
+    np.testing.assert_array_equal(out, np.rot90(decode(encoded, ""), -1))
+    for damaged, message in (
+        (encoded[:300], "key 3: undecodable JPEG of 300 bytes"),
+        (encode_jpeg(image[:, :100], 90), "key 3: the image is 100 x 112, not square"),
+        (b"no image", "key 3: neither JPEG nor PNG"),
+    ):
+        with pytest.raises(DataError, match=message):
+            decode_into(out, damaged, lambda: "key 3")

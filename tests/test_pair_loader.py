@@ -9,7 +9,7 @@ import torch
 from tiny import IDENTITIES, IMAGES, write_faces
 from torch.utils.data import DataLoader
 
-from qgface_plugin.data.pairs import PairDataset, collate, concatenate, normalise
+from qgface_plugin.data.pairs import PairDataset, concatenate, normalise
 from qgface_plugin.data.policy import OURS
 from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.data.sampler import EpochSampler
@@ -39,7 +39,7 @@ def test_batches_are_both_views_of_the_sampled_images(source, workers):
     for i, batch in enumerate(batches):
         assert isinstance(batch, list)
         images, labels = batch
-        expected = collate([subject.dataset[place] for place in places[i * BATCH : (i + 1) * BATCH]])
+        expected = subject.dataset.__getitems__(places[i * BATCH : (i + 1) * BATCH])
         expected_images, expected_labels = concatenate(expected)
         assert images.shape == (2 * BATCH, 3, 112, 112) and images.dtype == torch.float32
         assert torch.equal(images, normalise(expected_images)) and torch.equal(labels, expected_labels)

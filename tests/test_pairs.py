@@ -9,8 +9,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from qgface_plugin.data import pairs as module
-from qgface_plugin.data.images import decode, encode_png
-from qgface_plugin.data.pairs import Pair, PairDataset, collate, concatenate, normalise, pair_rng, worker_init
+from qgface_plugin.data.degrade import apply
+from qgface_plugin.data.draws import Plan
+from qgface_plugin.data.images import decode_into, encode_png
+from qgface_plugin.data.pairs import Pair, PairDataset, collate, concatenate, normalise, worker_init
 from qgface_plugin.data.policy import OURS, DegradationPolicy
 from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.data.sampler import EpochSampler
@@ -65,20 +67,6 @@ def test_a_pair_follows_from_seed_epoch_and_index(faces):
     assert len(low) == 5
 
 
-def test_streams_of_neighbours_are_unrelated():
-    grid = [[[pair_rng(s, e, i).random(4) for i in range(40)] for e in range(10)] for s in (0, 1, 2**63)]
-    draws = np.array(grid).reshape(-1, 4)
-    assert len(np.unique(draws)) == draws.size
-    assert np.abs(np.corrcoef(draws.T) - np.eye(4)).max() < 0.1
-    assert abs(np.corrcoef(draws[:-1, 0], draws[1:, 0])[0, 1]) < 0.1
-    assert abs(draws.mean() - 0.5) < 0.02
-
-
-def test_the_stream_is_philox_keyed_by_seed_epoch_and_index():
-    reference = np.random.Generator(np.random.Philox(key=np.array([7, (3 << 40) | 5], np.uint64)))
-    np.testing.assert_array_equal(pair_rng(7, 3, 5).random(8), reference.random(8))
-
-
 def test_the_original_view_is_only_mirrored_and_each_view_on_its_own(faces):
     dataset = PairDataset(faces, NOTHING, 1)
     seen = {(False, False): 0, (False, True): 0, (True, False): 0, (True, True): 0}
@@ -101,7 +89,7 @@ def test_the_original_view_is_untouched_by_the_degradation(faces):
 
 def test_one_decoding_a_pair(monkeypatch):
     source, decoded = MemoryFaces(4), []
-    monkeypatch.setattr(module, "decode", lambda *arguments: decoded.append(arguments[1]) or decode(*arguments))
+    monkeypatch.setattr(module, "decode_into", lambda *given: decoded.append(given[2]()) or decode_into(*given))
     PairDataset(source, OURS, 0)[0, 2]
     assert decoded == ["memory key 2"] and source.reads == 1
 
@@ -123,16 +111,17 @@ def test_workers_change_no_byte(faces, workers):
 
 def test_ranks_see_the_pairs_that_one_process_sees(faces):
     dataset = PairDataset(faces, OURS, 3)
-    alone = collate([dataset[at] for at in itertools.islice(EpochSampler(24, 8, 0, 1, 3), 8)])
-    ranks = [collate([dataset[at] for at in itertools.islice(EpochSampler(24, 4, r, 2, 3), 4)]) for r in (0, 1)]
+    alone = dataset.__getitems__(list(itertools.islice(EpochSampler(24, 8, 0, 1, 3), 8)))
+    ranks = [dataset.__getitems__(list(itertools.islice(EpochSampler(24, 4, r, 2, 3), 4))) for r in (0, 1)]
     assert torch.equal(alone.low, torch.cat([batch.low for batch in ranks]))
     assert torch.equal(alone.labels, torch.cat([batch.labels for batch in ranks]))
 
 
-def test_collate_keeps_order_names_and_pixels(faces):
+def test_a_batch_keeps_order_names_and_pixels(faces):
     dataset = PairDataset(faces, OURS, 1)
     pairs = [dataset[0, index] for index in (5, 2, 9)]
-    batch = collate(pairs)
+    batch = dataset.__getitems__([(0, index) for index in (5, 2, 9)])
+    assert collate(batch) is batch
     assert len(batch) == 3 and batch.skipped == 0
     assert batch.labels.tolist() == [2, 1, 4] and batch.labels.dtype == torch.int64
     for view in ("high", "low"):
@@ -145,8 +134,9 @@ def test_collate_keeps_order_names_and_pixels(faces):
 
 def test_concatenate_puts_originals_first(faces):
     dataset = PairDataset(faces, OURS, 1)
-    batch = collate([dataset[0, index] for index in (8, 3)])
+    batch = dataset.__getitems__([(0, 8), (0, 3)])
     images, labels = concatenate(batch)
+    assert images.data_ptr() == batch.high.data_ptr(), "nothing is copied"
     assert images.shape == (4, 3, 112, 112) and images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images[:2], batch.high) and torch.equal(images[2:], batch.low)
     assert labels.tolist() == [4, 1, 4, 1]
@@ -166,7 +156,7 @@ def test_normalise():
 
 def test_a_batch_moves_with_everything_it_has(faces):
     dataset = PairDataset(faces, OURS, 1)
-    batch = dataclasses.replace(collate([dataset[0, 0]]), skipped=2)
+    batch = dataclasses.replace(dataset.__getitems__([(0, 0)]), skipped=2)
     moved = batch.to("meta", non_blocking=True)
     assert {moved.high.device.type, moved.low.device.type, moved.labels.device.type} == {"meta"}
     assert moved.skipped == 2 and batch.high.device.type == "cpu"
@@ -174,18 +164,46 @@ def test_a_batch_moves_with_everything_it_has(faces):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs CUDA")
 def test_a_pinned_batch_is_the_same(faces):
-    batch = collate([PairDataset(faces, OURS, 1)[0, 0]])
+    batch = PairDataset(faces, OURS, 1).__getitems__([(0, 0)])
     pinned = batch.pin_memory()
     assert pinned.high.is_pinned() and pinned.low.is_pinned() and pinned.labels.is_pinned()
     assert torch.equal(pinned.low, batch.low) and pinned.low.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_pin_memory_pins_every_tensor(monkeypatch, faces):
-    batch = dataclasses.replace(collate([PairDataset(faces, OURS, 1)[0, 0]]), skipped=3)
+    batch = dataclasses.replace(PairDataset(faces, OURS, 1).__getitems__([(0, 0)]), skipped=3)
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
-    assert batch.pin_memory().skipped == 3
-    assert {id(t) for t in pinned} == {id(batch.high), id(batch.low), id(batch.labels)} and len(pinned) == 3
+    moved = batch.pin_memory()
+    assert moved.skipped == 3 and torch.equal(moved.low, batch.low) and torch.equal(moved.high, batch.high)
+    assert {tensor.data_ptr() for tensor in pinned} == {batch.high.data_ptr(), batch.labels.data_ptr()}
+    pinned.clear()
+    originals = PairDataset(faces, OURS, 1, degrade_on="device").__getitems__([(0, 0)]).pin_memory()
+    assert len(pinned) == 3 and {id(t) for t in pinned} == {id(t) for t in originals.tensors()}
+
+
+def test_views_that_do_not_lie_side_by_side_are_put_there(faces):
+    batch = PairDataset(faces, OURS, 1).__getitems__([(0, 8), (0, 3)])
+    apart = dataclasses.replace(batch, low=batch.low.clone())
+    assert torch.equal(concatenate(apart)[0], concatenate(batch)[0])
+    assert torch.equal(apart.to("cpu").low, batch.low)
+    overlapping = dataclasses.replace(batch, low=batch.high)
+    assert torch.equal(concatenate(overlapping)[0], torch.cat([batch.high, batch.high]))
+
+
+def test_originals_for_the_device_are_as_decoded_with_the_same_plans(faces):
+    there, here = (PairDataset(faces, OURS, 7, degrade_on=where) for where in ("device", "cpu"))
+    places = [(2, 5), (2, 1), (3, 5)]
+    batch = there.__getitems__(places)
+    assert batch.low is None and batch.labels.tolist() == [2, 0, 2]
+    for row, (place, numbers) in enumerate(zip(places, batch.plans.tolist(), strict=True)):
+        image = batch.high[row].permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(image, faces.images[place[1]])
+        np.testing.assert_array_equal(apply(image, Plan._make(numbers), OURS), here[place].low)
+        assert same(there[place], here[place])
+    with pytest.raises(AssertionError, match="both_views comes first"):
+        concatenate(batch)
+    assert PairDataset(faces, None, 7, degrade_on="device").__getitems__(places).plans is None
 
 
 def test_single_views_are_originals_mirrored_half_of_the_time(faces):
@@ -198,7 +216,7 @@ def test_single_views_are_originals_mirrored_half_of_the_time(faces):
         assert straight or np.array_equal(pair.high, faces.images[index][:, ::-1])
         mirrored += not straight
     assert 0.4 < mirrored / 240 < 0.6
-    batch = collate([dataset[0, index] for index in (5, 2)])
+    batch = dataset.__getitems__([(0, 5), (0, 2)])
     assert batch.low is None and batch.to("meta").low is None
     images, labels = concatenate(batch)
     assert images.shape == (2, 3, 112, 112) and images.is_contiguous(memory_format=torch.channels_last)
@@ -257,6 +275,11 @@ def test_a_source_without_one_good_image_ends_in_an_error():
 def test_settings_out_of_range_are_named(faces, seed, on_corrupt, match):
     with pytest.raises(ConfigError, match=match):
         PairDataset(faces, OURS, seed, on_corrupt)
+
+
+def test_another_place_to_degrade_on_is_refused(faces):
+    with pytest.raises(ConfigError, match="degrade_on is 'gpu': it must be 'cpu' or 'device'"):
+        PairDataset(faces, OURS, 0, degrade_on="gpu")
 
 
 def test_real_faces_make_pairs_in_workers(lfw):

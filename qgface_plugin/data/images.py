@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import simplejpeg
@@ -48,6 +50,26 @@ def decode(encoded: memoryview | bytes, where: str, size: int = 112) -> np.ndarr
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
 
 
+def decode_into(out: np.ndarray, encoded: memoryview | bytes, where: Callable[[], str]) -> None:
+    """`decode` into an array: the usual JPEG, of the array's size and without orientation, takes no other memory.
+
+    Args:
+        out: uint8 (size, size, 3), C-contiguous.
+        encoded: the file's bytes.
+        where: called only when it is needed.
+
+    Raises:
+        DataError: as `decode`; `out` then holds nothing of use.
+    """
+    if encoded[:3] == JPEG_SIGNATURE and not _oriented(encoded):
+        try:
+            if simplejpeg.decode_jpeg(encoded, "RGB", buffer=out).shape == out.shape:
+                return
+        except (ValueError, MemoryError):  # another size, or damaged: `decode` tells them apart
+            pass
+    out[:] = decode(encoded, where(), len(out))
+
+
 def encode_jpeg(image_rgb: np.ndarray, quality: int) -> bytes:
     """Encode uint8 (h, w, 3) RGB as a JPEG with 4:2:0 chroma, quality 1 to 100."""
     return simplejpeg.encode_jpeg(np.ascontiguousarray(image_rgb), quality, "RGB", "420")
@@ -69,7 +91,12 @@ def _decode_jpeg(encoded: memoryview | bytes, where: str) -> np.ndarray:
     except (ValueError, MemoryError) as error:
         raise DataError(f"{where}: undecodable JPEG of {len(encoded)} bytes ({error})") from error
     # Only OpenCV obeys orientation tags; the strict decoding above still vouches for the whole file.
-    return _decode_opencv(encoded, where) if b"Exif\0\0" in bytes(encoded[:EXIF_REACH]) else image
+    return _decode_opencv(encoded, where) if _oriented(encoded) else image
+
+
+def _oriented(encoded: memoryview | bytes) -> bool:
+    """Whether there may be an orientation tag."""
+    return b"Exif\0\0" in bytes(encoded[:EXIF_REACH])
 
 
 def _decode_png(encoded: memoryview | bytes, where: str) -> np.ndarray:

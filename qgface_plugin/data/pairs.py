@@ -5,23 +5,30 @@ Views are named: `high` is the original, `low` the degraded one. B pairs a batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import torch
-from numpy.random.bit_generator import ISeedSequence
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
-from qgface_plugin.data.degrade import degrade, flip
-from qgface_plugin.data.images import decode
+from qgface_plugin.data.degrade import apply
+from qgface_plugin.data.draws import SIDE, Plan, draw, uniforms
+from qgface_plugin.data.images import decode_into
+from qgface_plugin.data.pair_batch import PairBatch, concatenate, normalise
+from qgface_plugin.data.pixel_pool import LIMIT, PixelPool
 from qgface_plugin.data.policy import DegradationPolicy
 from qgface_plugin.errors import ConfigError, DataError
 
-SINGLE_FLIP_P = 0.5  # how often a single view is mirrored
-INDEX_BITS = 40  # a data set of 10**12 images; leaves 24 bits, 16 million, to the epoch
+__all__ = ["Pair", "PairBatch", "PairDataset", "collate", "concatenate", "normalise", "worker_init"]
+
+HELD = 4  # batches that the main process may use at a time before workers take new memory
+PREFETCH = 2  # batches that torch's DataLoader has under way for each worker
+# of single views, which are only mirrored
+SINGLE = DegradationPolicy(rescale_p=0.0, jpeg_p=0.0, crop_p=0.0, photometric_p=0.0, rotation_p=0.0, flip_p=0.5)
 
 
 class FaceSource(Protocol):
@@ -53,42 +60,11 @@ class Pair(NamedTuple):
     skipped: int = 0
 
 
-@dataclass(frozen=True)
-class PairBatch:
-    """B pairs.
-
-    Attributes:
-        high, low: uint8 (B, 3, 112, 112), RGB, in `channels_last` memory: pixels are copied as they lie, never
-            transposed; low is None in single-view training.
-        labels: int64 (B,).
-        skipped: corrupt images that were replaced while this batch was made.
-    """
-
-    high: torch.Tensor
-    low: torch.Tensor | None
-    labels: torch.Tensor
-    skipped: int = 0
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def pin_memory(self) -> PairBatch:
-        """The same batch in page-locked memory, from which copies to a GPU overlap with its work."""
-        return self._each(torch.Tensor.pin_memory)
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
-        """The same batch on a device."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PairBatch:
-        low = None if self.low is None else change(self.low)
-        return PairBatch(change(self.high), low, change(self.labels), self.skipped)
-
-
 class PairDataset(Dataset):
     """Pairs by (epoch, index). An image is decoded once for both its views; each view is mirrored on its own.
 
     Everything random in a pair follows from (seed, epoch, index), so any number of workers and ranks see the same.
+    A DataLoader takes whole batches from it (`__getitems__`), with `collate` and `worker_init`.
 
     Args:
         source: the encoded faces.
@@ -96,44 +72,98 @@ class PairDataset(Dataset):
         seed: in [0, 2**64).
         on_corrupt: "error" raises what the source or the decoder says of a corrupt image. "skip" takes the next good
             image in the source's order instead, with that image's own label, and counts in `Pair.skipped`.
+        degrade_on: "cpu" makes both views here; "device" leaves that to `degrade_batch.both_views`.
 
     Raises:
-        ConfigError: a seed or on_corrupt that is not allowed.
+        ConfigError: a seed, on_corrupt or degrade_on that is not allowed.
     """
 
     def __init__(
-        self, source: FaceSource, policy: DegradationPolicy | None, seed: int, on_corrupt: str = "error"
+        self,
+        source: FaceSource,
+        policy: DegradationPolicy | None,
+        seed: int,
+        on_corrupt: str = "error",
+        degrade_on: str = "cpu",
     ) -> None:
         if on_corrupt not in ("error", "skip"):
             raise ConfigError(f"on_corrupt is {on_corrupt!r}: it must be 'error' or 'skip'")
+        if degrade_on not in ("cpu", "device"):
+            raise ConfigError(f"degrade_on is {degrade_on!r}: it must be 'cpu' or 'device'")
         if not 0 <= seed < 2**64:
             raise ConfigError(f"seed is {seed}: it must be in [0, 2**64)")
         self.source, self.policy, self.seed, self.on_corrupt = source, policy, seed, on_corrupt
+        self.degrade_on = degrade_on
+        self._pool: PixelPool | None = None
+
+    def for_workers(self, workers: int, batch_size: int) -> PairDataset:
+        """The same data set for one DataLoader, whose workers write into memory that is used again and again."""
+        shared = copy(self)
+        slots = min(LIMIT, workers * PREFETCH + HELD)
+        shared._pool = PixelPool(slots, (self._views_of(batch_size), SIDE, SIDE, 3)) if workers else None
+        return shared
+
+    def _views_of(self, pairs: int) -> int:
+        return 2 * pairs if self.policy is not None and self.degrade_on == "cpu" else pairs
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, at: tuple[int, int]) -> Pair:
-        """The pair of image `index` in `epoch`, at = (epoch, index).
+        """The pair of image `index` in `epoch`, at = (epoch, index), made on the CPU.
 
         Raises:
             DataError: a corrupt image with on_corrupt="error", or, with "skip", not one good image in the source.
         """
-        epoch, index = at
-        image, label, skipped = self._good_image(index)
-        rng = pair_rng(self.seed, epoch, index)
-        flip_p = SINGLE_FLIP_P if self.policy is None else self.policy.flip_p
-        high = flip(image) if rng.random() < flip_p else image
-        low = None if self.policy is None else degrade(image, self.policy, rng)
-        return Pair(high, low, label, skipped)
+        batch = self._pairs([at], _new(1 if self.policy is None else 2))
+        views = [None if view is None else view[0].permute(1, 2, 0).numpy() for view in (batch.high, batch.low)]
+        return Pair(views[0], views[1], int(batch.labels[0]), batch.skipped)
 
-    def _good_image(self, index: int) -> tuple[np.ndarray, int, int]:
-        """The first readable image from `index` on, its label, and how many were passed over."""
+    def __getitems__(self, places: Sequence[tuple[int, int]]) -> PairBatch:
+        """The pairs of many (epoch, index), in their order; DataError as for one."""
+        make = self._pairs if self.degrade_on == "cpu" or self.policy is None else self._originals
+        views, pool = self._views_of(len(places)), self._pool
+        may = pool is not None and get_worker_info() is not None and views <= pool.memory.shape[1]
+        slot = pool.take() if may else None
+        if slot is None:
+            return make(places, _new(views))
+        return replace(make(places, pool.memory[slot, :views]), slot=(pool.key, slot))
+
+    def _pairs(self, places: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
+        """Both views into `pixels` (2B, 112, 112, 3), originals first; single views: (B, ...)."""
+        size, policy = len(places), self.policy
+        rows, labels, skipped = pixels.numpy(), np.empty(size, np.int64), 0
+        original = np.empty((SIDE, SIDE, 3), np.uint8)
+        for row, ((_, index), numbers) in enumerate(zip(places, self._plans(places).tolist(), strict=True)):
+            plan = Plan._make(numbers)
+            image = original if plan.flip_high else rows[row]
+            labels[row], passed = self._decode(image, index)
+            skipped += passed
+            if plan.flip_high:
+                cv2.flip(image, 1, dst=rows[row])
+            if policy is not None:
+                rows[size + row] = apply(image, plan, policy)
+        return PairBatch.of(pixels, policy is not None, labels, skipped)
+
+    def _originals(self, places: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
+        """The images as they are decoded into `pixels` (B, 112, 112, 3), with what is to be done to them."""
+        found = [self._decode(image, index) for image, (_, index) in zip(pixels.numpy(), places, strict=True)]
+        labels, skipped = np.array(found, np.int64).T
+        return PairBatch.of(pixels, False, np.ascontiguousarray(labels), int(skipped.sum()), self._plans(places))
+
+    def _plans(self, places: Sequence[tuple[int, int]]) -> np.ndarray:
+        """float32 (B, fields of Plan)."""
+        epochs, indices = np.array(places, np.int64).T
+        return draw(SINGLE if self.policy is None else self.policy, uniforms(self.seed, epochs, indices))
+
+    def _decode(self, out: np.ndarray, index: int) -> tuple[int, int]:
+        """Decode the first readable image from `index` on; its label, and how many were passed over."""
         for skipped in range(len(self.source)):
             candidate = (index + skipped) % len(self.source)
             try:
                 encoded, label = self.source.read(candidate)
-                return decode(encoded, self.source.where(candidate)), label, skipped
+                decode_into(out, encoded, lambda at=candidate: self.source.where(at))
+                return label, skipped
             except DataError as error:
                 if self.on_corrupt == "error":
                     raise
@@ -141,20 +171,8 @@ class PairDataset(Dataset):
         raise DataError(f"not one of the {len(self.source)} images can be read; the last one: {last}") from last
 
 
-def pair_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The generator of one pair: Philox with the key (seed, epoch, index), so no two pairs share a stream."""
-    return np.random.Generator(np.random.Philox(_Key(seed, (epoch << INDEX_BITS) | index)))
-
-
-class _Key(ISeedSequence):
-    """Hands its two words to Philox as they are; hashing them as SeedSequence does costs five times as much."""
-
-    def __init__(self, *words: int) -> None:
-        self.words = words
-
-    def generate_state(self, n_words: int, dtype: type = np.uint32) -> np.ndarray:
-        assert n_words == len(self.words), "Philox asks for its key only"
-        return np.array(self.words, dtype=dtype)
+def _new(views: int) -> torch.Tensor:
+    return torch.empty((views, SIDE, SIDE, 3), dtype=torch.uint8)
 
 
 def worker_init(worker: int) -> None:
@@ -162,23 +180,6 @@ def worker_init(worker: int) -> None:
     cv2.setNumThreads(0)
 
 
-def collate(pairs: Sequence[Pair]) -> PairBatch:
-    """A batch of pairs, in their order; each view is copied once."""
-    # One block for both views: the allocator keeps one and reuses its pages, where it would give two back each time.
-    lows = [pair.low for pair in pairs if pair.low is not None]
-    views = torch.from_numpy(np.stack([pair.high for pair in pairs] + lows)).permute(0, 3, 1, 2)
-    high, low = views[: len(pairs)], views[len(pairs) :] if lows else None  # (B, 3, h, w) each
-    labels = torch.tensor([pair.label for pair in pairs], dtype=torch.int64)
-    return PairBatch(high, low, labels, sum(pair.skipped for pair in pairs))
-
-
-def concatenate(batch: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both views as one batch: images uint8 (2B, 3, 112, 112), originals first, and labels (2B,). Single views: B."""
-    if batch.low is None:
-        return batch.high, batch.labels
-    return torch.cat([batch.high, batch.low]), torch.cat([batch.labels, batch.labels])
-
-
-def normalise(images: torch.Tensor) -> torch.Tensor:
-    """float32 (x - 127.5) / 127.5 in [-1, 1], on the device and in the memory format of `images`."""
-    return images.to(torch.float32).sub(127.5).div_(127.5)
+def collate(batch: PairBatch) -> PairBatch:
+    """`collate_fn` of a DataLoader: what `PairDataset` makes is a batch already."""
+    return batch

@@ -1,0 +1,111 @@
+"""B pairs of views as tensors, on their way from a data worker to the network.
+
+Views are named: `high` is the original, `low` the degraded one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from qgface_plugin.data.pixel_pool import find_pool
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """B pairs.
+
+    Attributes:
+        high, low: uint8 (B, 3, 112, 112), RGB, in `channels_last` memory: pixels are copied as they lie, never
+            transposed; low is None in single-view training. Where `low` lies right behind `high` in memory, as in the
+            batches that are made here, both travel as one tensor.
+        labels: int64 (B,).
+        skipped: corrupt images that were replaced while this batch was made.
+        plans: float32 (B, fields of Plan) while the views are still to be made by `degrade_batch.both_views`: then
+            `high` holds the images as they were decoded and `low` is None. Otherwise None.
+        slot: in a worker, (key of the pool, slot) that the pixels lie in.
+    """
+
+    high: torch.Tensor
+    low: torch.Tensor | None
+    labels: torch.Tensor
+    skipped: int = 0
+    plans: torch.Tensor | None = None
+    slot: tuple[int, int] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        pixels: torch.Tensor,
+        paired: bool,
+        labels: np.ndarray,
+        skipped: int,
+        plans: np.ndarray | None = None,
+        slot: tuple[int, int] | None = None,
+    ) -> PairBatch:
+        """From pixels as they are decoded, uint8 (B, 112, 112, 3) or, if `paired`, (2B, ...), originals first."""
+        views = pixels.permute(0, 3, 1, 2)
+        high, low = (views[: len(labels)], views[len(labels) :]) if paired else (views, None)
+        plans = None if plans is None else torch.from_numpy(plans)
+        return cls(high, low, torch.from_numpy(labels), skipped, plans, slot)
+
+    def __reduce__(self) -> tuple:
+        """From a worker to the main process, which has the pool's memory, only the slot's number travels."""
+        if self.slot is None:
+            return PairBatch, (self.high, self.low, self.labels, self.skipped, self.plans)
+        plans = None if self.plans is None else self.plans.numpy()
+        return _from_slot, (self.slot, self.low is not None, self.labels.numpy(), self.skipped, plans)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pin_memory(self) -> PairBatch:
+        """The same batch in page-locked memory, from which copies to a GPU overlap with its work."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
+        """The same batch on a device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Every tensor of the batch."""
+        return [tensor for tensor in (self.high, self.low, self.labels, self.plans) if tensor is not None]
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PairBatch:
+        labels, plans = change(self.labels), None if self.plans is None else change(self.plans)
+        if self.low is None:
+            return PairBatch(change(self.high), None, labels, self.skipped, plans)
+        high, low = change(_joined(self.high, self.low)).chunk(2)
+        return PairBatch(high, low, labels, self.skipped, plans)
+
+
+def _from_slot(
+    slot: tuple[int, int], paired: bool, labels: np.ndarray, skipped: int, plans: np.ndarray | None
+) -> PairBatch:
+    key, number = slot
+    pixels = find_pool(key).lend(number)[: len(labels) * (2 if paired else 1)]
+    return PairBatch.of(pixels, paired, labels, skipped, plans)
+
+
+def concatenate(batch: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both views as one batch: images uint8 (2B, 3, 112, 112), originals first, and labels (2B,). Single views: B."""
+    assert batch.plans is None, "degrade_batch.both_views comes first"
+    if batch.low is None:
+        return batch.high, batch.labels
+    return _joined(batch.high, batch.low), torch.cat([batch.labels, batch.labels])
+
+
+def _joined(high: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+    """(2B, ...): without a copy where `low` lies right behind `high`."""
+    same = high.untyped_storage().data_ptr() == low.untyped_storage().data_ptr() and high.stride() == low.stride()
+    if same and low.storage_offset() == high.storage_offset() + high.stride(0) * len(high):
+        return high.as_strided((2 * len(high), *high.shape[1:]), high.stride())
+    return torch.cat([high, low])
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """float32 (x - 127.5) / 127.5 in [-1, 1], on the device and in the memory format of `images`."""
+    return images.to(torch.float32).sub(127.5).div_(127.5)
