@@ -11,7 +11,6 @@ import numpy as np
 import simplejpeg
 
 from qgface_plugin.data.draws import BRIGHTNESS, CONTRAST, SATURATION, Plan, Uniforms, draw
-from qgface_plugin.data.images import encode_jpeg
 from qgface_plugin.data.policy import FILTERS, DegradationPolicy
 from qgface_plugin.errors import DataError
 
@@ -104,7 +103,10 @@ def _resize(image: np.ndarray, shape: tuple[int, int], name: str) -> np.ndarray:
 
 def compress(image: np.ndarray, quality: int) -> np.ndarray:
     """Through a JPEG with 4:2:0 chroma and back; `quality` 1 to 100."""
-    return simplejpeg.decode_jpeg(encode_jpeg(image, quality), "RGB")
+    # Not simplejpeg: below quality 96 it encodes with libjpeg's fast DCT, whose artefacts are others.
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return simplejpeg.decode_jpeg(encoded, "RGB")
 
 
 def crop_and_resize(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
