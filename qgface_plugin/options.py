@@ -23,6 +23,9 @@ class DataOptions:
         choices=("recordio", "folder", "procedural"),
     )
     on_corrupt: str = knob("error", "an unreadable image: stop, or skip and count it", choices=("error", "skip"))
+    degrade_on: str = knob(
+        "cpu", "who makes the degraded views: the data workers, or the training device", choices=("cpu", "device")
+    )
     identities: int = knob(200, "source = procedural: persons to draw", low=2)
     images_per_identity: int = knob(20, "source = procedural: pictures of each", low=1)
     pairs: int = knob(400, "source = procedural: verification pairs of unseen persons", low=2)

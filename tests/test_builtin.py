@@ -52,6 +52,7 @@ def test_run_writes_what_design_says_and_learns(folder):
         "classification contrastive lq_share_view lq_share_pair norm_order norm_mean norm_std queue_fill queue_drift"
     )
     assert lines(folder)[0].keys() >= {*terms.split(), "lr", "samples_per_second"}
+    assert all(0 <= line["data_stall"] <= 1 for line in lines(folder)[1:])
     assert lines(folder)[-1]["lr"] == pytest.approx(0.005)
     recipe = json.loads((out / "recipe.json").read_text())
     assert recipe["num_classes"] == 6 and recipe["num_image"] == 48
@@ -178,3 +179,12 @@ def test_init_from_takes_the_weights_and_not_the_position(folder):
     train(run)
     train(replace(run, init_from=str(folder / "out" / "model.pt"), output=str(folder / "again")))
     assert len(losses(folder, "again")) == 6 and losses(folder, "again")[0] != losses(folder)[0]
+
+
+def test_degrading_on_the_device_trains_and_resumes_exactly(folder):
+    on_device = DataOptions(degrade_on="device")
+    train(tiny_run(folder, data=on_device, output=str(folder / "whole"), train=TrainOptions(pair_grid_every=3)))
+    run = tiny_run(folder, data=on_device, train=TrainOptions(max_steps=7, checkpoint_every=7))
+    train(run)
+    train(replace(run, resume=True, num_workers=1, train=TrainOptions()))
+    assert losses(folder) == losses(folder, "whole") and len(losses(folder)) == 12

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from qgface_plugin.data.pairs import PairBatch
 from qgface_plugin.hosts.guest_log import GuestLog
@@ -51,3 +53,20 @@ def test_norms_upside_down_are_a_warning(tmp_path, batch, caplog):
         assert not caplog.records
         record(tmp_path, batch, range(1, 121), norm_order=0.2)
     assert [r.levelname for r in caplog.records] == ["WARNING"] and "upside down" in caplog.text
+
+
+def test_stall_is_the_share_of_time_spent_waiting_for_data(tmp_path, batch, monkeypatch, caplog):
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    writer = SummaryWriter(tmp_path / "tensorboard")
+    log = GuestLog(Run(output=str(tmp_path)), writer, 2, 0)
+    with caplog.at_level(logging.INFO, "qgface_plugin"):
+        for step in range(1, 7):
+            clock[0] += 0.5
+            log.step(step, 0, 0.1, criterion(step), batch, waited=0.125 * (step % 3))
+    writer.close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert "data_stall" not in lines[0] and [line["data_stall"] for line in lines[1:]] == [0.125, 0.25]
+    assert "Data Stall: 0.2500" in caplog.text
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.value for event in events.Scalars("data_stall")] == [0.125, 0.25]

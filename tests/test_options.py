@@ -54,6 +54,7 @@ def test_milestones_from_a_list_become_a_tuple():
     ("values", "message"),
     [
         ({"source": "lmdb"}, r"data\.source is 'lmdb': it must be one of 'recordio', 'folder'"),
+        ({"degrade_on": "gpu"}, r"data\.degrade_on is 'gpu': it must be one of 'cpu', 'device'"),
         ({"on_corrupt": "ignore"}, r"data\.on_corrupt is 'ignore': it must be one of 'error', 'skip'"),
     ],
 )

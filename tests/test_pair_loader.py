@@ -59,3 +59,14 @@ def test_skipped_images_are_counted_in_the_log(tmp_path, caplog):
     assert count == TOTAL // BATCH
     places = [index for _, index in EpochSampler(len(source), BATCH, 0, 1, seed=3)]
     assert ("1 corrupt images were skipped" in caplog.text) == (7 in places) and 7 in places
+
+
+def test_degraded_views_may_be_made_by_the_device(source):
+    sampler = EpochSampler(len(source), BATCH, 0, 1, seed=3)
+    dataset = PairDataset(source, OURS, 3, degrade_on="device")
+    subject = PairLoader(dataset, sampler, 1, torch.device("cpu"))
+    for (images, labels), (expected, expected_labels) in zip(subject, loader(source), strict=True):
+        assert torch.equal(images[:BATCH], expected[:BATCH]) and torch.equal(labels, expected_labels)
+        assert (images[BATCH:] - expected[BATCH:]).abs().mean() < 3 / 127.5
+    assert subject.latest.low.shape == (BATCH, 3, 112, 112)
+    assert subject.feed.take_waited() > 0

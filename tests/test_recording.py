@@ -233,3 +233,18 @@ def test_a_resumed_recorder_writes_the_line_that_an_undisturbed_one_writes(tmp_p
     assert found[0] == found[1] and [line["step"] for line in found[0]] == [3, 6]
     with RunRecorder(tmp_path / "other", 1, {}, 6) as run:
         assert run.pending() is None
+
+
+def test_stall_is_the_share_of_time_spent_waiting_for_data(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    with recorder(tmp_path) as run:
+        for step in range(1, 7):
+            clock[0] += 0.5
+            run.step(step, 0, 0.1, terms(step), samples=8, waited=0.125 * (step % 3))
+            with run.paused():
+                clock[0] += 100.0
+    # the first step's time is unknown: step 2 alone, then steps 3 and 4, 5 and 6, with 0.125 s a unit in 0.5 s a step
+    assert [line["data_stall"] for line in metrics(tmp_path)] == [0.5, 0.125, 0.25]
+    assert [e.value for e in events(tmp_path).Scalars("data_stall")] == [0.5, 0.125, 0.25]
+    assert messages(tmp_path)[-1].endswith("   Norm Order: 0.750   Data Stall: 0.250")

@@ -11,13 +11,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import distributed
-from ..data.pairs import PairBatch, PairDataset
+from ..data.pairs import PairBatch
 from ..errors import Stopped, TrainingError
 from ..evaluation.protocols.lfw import DecodedPairs, verify
 from ..momentum_encoder import MomentumEncoder
 from ..recipe import Run
 from . import not_honoured, parts, resume, run_state
 from .device import pick_device, pick_precision, seed_everything
+from .feed import Feed
 from .memory import keep_freed_pages
 from .pair_grid import pair_grid
 from .recording import RunRecorder
@@ -62,7 +63,8 @@ class Trainer:
         for line in not_honoured.by_the_built_in_loop(run):
             LOGGER.info(line)
 
-        self.dataset = PairDataset(source, run.degradation, run.seed, on_corrupt=run.data.on_corrupt)
+        self.dataset = parts.make_dataset(run, source)
+        self.feed = Feed(device, run.degradation)
         self.steps_per_epoch = parts.make_sampler(run).steps_per_epoch
         dtype = pick_precision(run.train.precision, run.fp16, device)
         backbone = parts.make_backbone(run, device)
@@ -120,7 +122,7 @@ class Trainer:
         while self.epoch < self.run.num_epoch:
             sampler = parts.make_sampler(self.run, self.epoch, self.step_in_epoch)
             with parts.batches(parts.make_loader(self.run, self.dataset, sampler, self.device)) as batches:
-                for batch in batches:
+                for batch in self.feed(batches):
                     self._train_on(batch)
                     if self._ends_here():
                         return self.results
@@ -166,7 +168,9 @@ class Trainer:
         if criterion.queue is not None and recorder.due(self.global_step):
             terms["queue_drift"] = criterion.queue.drift(criterion.weight)
         samples = len(batch.labels) * distributed.world_size()
-        recorder.step(self.global_step, self.epoch, learning_rate, terms, samples, histogram=criterion.u_views)
+        recorder.step(
+            self.global_step, self.epoch, learning_rate, terms, samples, criterion.u_views, self.feed.take_waited()
+        )
         every = self.run.train.pair_grid_every
         if every and batch.low is not None and self.global_step % every == 1 % every and distributed.rank() == 0:
             u_high, u_low = criterion.u_views.cpu().chunk(2)

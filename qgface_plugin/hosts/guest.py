@@ -16,7 +16,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from .. import distributed
 from ..backbones.common import freeze_bias
-from ..data.pairs import PairDataset
 from ..data.sampler import EpochSampler
 from ..errors import CheckpointError, ConfigError
 from ..margins import QGFaceMargin
@@ -97,7 +96,7 @@ class Guest:
         if self._early is not None:
             self._early.hand_over()
         run, rank, ranks = self.run, distributed.rank(), distributed.world_size()
-        dataset = PairDataset(self._source, run.degradation, run.seed, on_corrupt=run.data.on_corrupt)
+        dataset = parts.make_dataset(run, self._source)
         sampler = EpochSampler(len(dataset), batch_size, rank, ranks, run.seed)
         self.loader = PairLoader(dataset, sampler, workers, self.device)
         return self.loader
@@ -173,7 +172,8 @@ class Guest:
     def record(self, global_step: int, epoch: int, lr: float) -> None:
         """One step is done."""
         if self._log is not None and self.criterion is not None and self.loader is not None:
-            self._log.step(global_step, epoch, lr, self.criterion, self.loader.latest)
+            waited = self.loader.feed.take_waited()
+            self._log.step(global_step, epoch, lr, self.criterion, self.loader.latest, waited)
 
 
 def _last_norm(backbone: nn.Module, width: int) -> nn.BatchNorm1d | None:

@@ -24,6 +24,7 @@ LOGGER = logging.getLogger(__name__)
 _NAMED = {
     "classification": "Classification", "contrastive": "Contrastive", "lq_share_view": "LQ Views",
     "lq_share_pair": "LQ Pairs", "norm_order": "Norm Order",
+    "data_stall": "Data Stall",
 }  # fmt: skip
 
 
@@ -42,9 +43,15 @@ class GuestLog:
         self._metrics = MetricsLog(folder / "metrics.jsonl", start_step)
         self._watch, self._means = NormOrderWatch(), RunningMeans()
         self._clock: float | None = None
+        self._waited = 0.0  # since the clock was set
 
-    def step(self, global_step: int, epoch: int, lr: float, criterion: QGPartialFC, batch: PairBatch) -> None:
-        """Take one step's terms; what is written, every `frequent` steps, is their mean since the line before."""
+    def step(
+        self, global_step: int, epoch: int, lr: float, criterion: QGPartialFC, batch: PairBatch, waited: float = 0.0
+    ) -> None:
+        """Take one step's terms; what is written, every `frequent` steps, is their mean since the line before.
+
+        waited: seconds that the loop has waited for this batch."""
+        self._waited += waited
         self._means.add(criterion.terms)
         every = self.run.train.pair_grid_every
         if every and batch.low is not None and self.writer is not None and global_step % every == 1 % every:
@@ -59,7 +66,8 @@ class GuestLog:
         now = time.perf_counter()
         if self._clock is not None:
             means["samples_per_second"] = steps * batch_size * distributed.world_size() / (now - self._clock)
-        self._clock = now
+            means["data_stall"] = self._waited / (now - self._clock)
+        self._clock, self._waited = now, 0.0
         named = [f"{label}: {means[name]:.4f}" for name, label in _NAMED.items() if name in means]
         LOGGER.info("QGFace %s   Global Step: %d", "   ".join(named), global_step)
         if "norm_order" in means and (warning := self._watch.update(means["norm_order"], steps, epoch)):

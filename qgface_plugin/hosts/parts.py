@@ -69,6 +69,11 @@ def draw_faces(run: Run) -> None:
     distributed.barrier()
 
 
+def make_dataset(run: Run, source: FaceRecords | FaceFolder) -> PairDataset:
+    """The pairs that the recipe asks for."""
+    return PairDataset(source, run.degradation, run.seed, run.data.on_corrupt, run.data.degrade_on)
+
+
 def make_sampler(run: Run, epoch: int = 0, start_step: int = 0) -> EpochSampler:
     """This rank's share of an epoch, from `start_step` on."""
     ranks, rank = distributed.world_size(), distributed.rank()
@@ -81,7 +86,7 @@ def make_loader(run: Run, dataset: PairDataset, sampler: EpochSampler, device: t
     Its generator is its own: torch's global one would be a draw further after every start in the middle of an epoch.
     """
     return DataLoader(
-        dataset,
+        dataset.for_workers(run.num_workers, run.batch_size),
         batch_size=run.batch_size,
         sampler=sampler,
         num_workers=run.num_workers,

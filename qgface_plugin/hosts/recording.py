@@ -28,7 +28,12 @@ from .norm_order import NormOrderWatch
 from .running_means import RunningMeans
 
 LOGGER = logging.getLogger(__name__)
-_NAMED = {"lq_share_view": "LQ Views", "lq_share_pair": "LQ Pairs", "norm_order": "Norm Order"}
+_NAMED = {
+    "lq_share_view": "LQ Views",
+    "lq_share_pair": "LQ Pairs",
+    "norm_order": "Norm Order",
+    "data_stall": "Data Stall",
+}
 
 
 class RunRecorder:
@@ -63,6 +68,7 @@ class RunRecorder:
         self.verified: dict[str, dict[str, Any]] = {}  # by name of the set: the line of its last verification
         self._clock: float | None = None
         self._steps = self._samples = 0  # since the clock was set
+        self._waited: float | None = None
 
     def __enter__(self) -> RunRecorder:
         if self.rank != 0:
@@ -129,12 +135,14 @@ class RunRecorder:
         terms: Mapping[str, float | torch.Tensor],
         samples: int,
         histogram: torch.Tensor | None = None,
+        waited: float | None = None,
     ) -> None:
         """Take one step's terms; what is written, every `frequent` steps, is their mean since the line before.
 
         terms : name -> number or 0-d tensor; `loss` among them. Detached here, copied to the host when a line is due
         samples : images of this step over all ranks
         histogram : the values u of this step, any shape; of the steps in between it is not looked at
+        waited : seconds that the loop has waited for this step's data; their share of the time is `data_stall`
         """
         if self.rank != 0:
             return
@@ -144,6 +152,7 @@ class RunRecorder:
             self._clock = time.perf_counter()  # speed counts from the end of the first step, which loads and compiles
         else:
             self._steps, self._samples = self._steps + 1, self._samples + samples
+            self._waited = None if waited is None else (self._waited or 0.0) + waited
         self._means.add(terms)
         self._bar.update(global_step - self._bar.n)
         if self.due(global_step):
@@ -154,7 +163,9 @@ class RunRecorder:
         now = time.perf_counter()
         a_step = (now - self._clock) / self._steps if self._steps else math.nan
         speed = self._samples / (now - self._clock) if self._steps else math.nan
-        self._clock, self._steps, self._samples = now, 0, 0
+        if self._waited is not None:
+            means["data_stall"] = self._waited / (now - self._clock)
+        self._clock, self._steps, self._samples, self._waited = now, 0, 0, None
 
         loss = means.get("loss", math.nan)
         named = [f"   {label}: {means[name]:.3f}" for name, label in _NAMED.items() if name in means]
