@@ -3,6 +3,7 @@
 All of them take the same images in turn, some rounds long; a figure is the median over the rounds of what one processor
 core does (processor time, so other programs on the machine count little), a ratio the median of the rounds' ratios.
 Then whole data loaders with several workers, by the clock. Without --rec, 600 faces are drawn into a temporary folder.
+The plain ways make the same pairs, one call after the other, with OpenCV and NumPy and, where it is installed, Pillow.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cv2
@@ -29,6 +31,8 @@ from qgface_plugin.data.policy import FILTERS, PRESETS, DegradationPolicy
 from qgface_plugin.data.procedural import write_dataset
 from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.errors import ConfigError
+
+from ._pillow_pairs import pillow_pair
 
 Ways = dict[str, Callable[[list[tuple[int, int]]], Any]]
 
@@ -74,21 +78,22 @@ def ways(dataset: PairDataset) -> Ways:
         rng = np.random.default_rng(places[0][1])
         return np.stack([plain_image(source.read(index)[0], rng.random() < 0.5) for _, index in places])
 
-    def plain_pairs(places: list[tuple[int, int]]) -> np.ndarray:
+    def one_by_one(pair: Callable, stack: Callable, places: list[tuple[int, int]]) -> Any:
         plans = draw(policy, uniforms(dataset.seed, *np.array(places).T)).tolist()
-        both = [
-            plain_pair(source.read(index)[0], Plan._make(plan), policy)
-            for (_, index), plan in zip(places, plans, strict=True)
-        ]
-        return np.stack([view for pair in both for view in pair])
+        encoded = (source.read(index)[0] for _, index in places)
+        both = [pair(image, Plan._make(plan), policy) for image, plan in zip(encoded, plans, strict=True)]
+        return stack([view for views in both for view in views])
 
-    return {
+    contestants: Ways = {
         "pairs": dataset.__getitems__,
         "decoding alone": decoding,
         "originals for the device": originals,
         "plain images": plain_images,
-        "plain pairs": plain_pairs,
+        "plain pairs, OpenCV": partial(one_by_one, plain_pair, np.stack),
     }
+    if with_pillow := pillow_pair():
+        contestants["plain pairs, Pillow"] = partial(one_by_one, with_pillow, torch.stack)
+    return contestants
 
 
 def per_core(contestants: Ways, length: int, batch: int, rounds: int) -> dict[str, Any]:
