@@ -131,25 +131,26 @@ class PairDataset(Dataset):
 
     def _pairs(self, places: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
         """Both views into `pixels` (2B, 112, 112, 3), originals first; single views: (B, ...)."""
-        size, policy = len(places), self.policy
-        rows, labels, skipped = pixels.numpy(), np.empty(size, np.int64), 0
-        original = np.empty((SIDE, SIDE, 3), np.uint8)
-        for row, ((_, index), numbers) in enumerate(zip(places, self._plans(places).tolist(), strict=True)):
-            plan = Plan._make(numbers)
-            image = original if plan.flip_high else rows[row]
-            labels[row], passed = self._decode(image, index)
-            skipped += passed
+        # All are decoded, then all degraded: in turns, the two push each other's code out of the core's cache.
+        rows, size = pixels.numpy(), len(places)
+        labels, skipped = self._decode_all(places, rows)
+        for row, numbers in enumerate(self._plans(places).tolist()):
+            plan, image = Plan._make(numbers), rows[row]
+            if self.policy is not None:
+                rows[size + row] = apply(image, plan, self.policy)
             if plan.flip_high:
-                cv2.flip(image, 1, dst=rows[row])
-            if policy is not None:
-                rows[size + row] = apply(image, plan, policy)
-        return PairBatch.of(pixels, policy is not None, labels, skipped)
+                cv2.flip(image, 1, dst=image)  # OpenCV mirrors in place
+        return PairBatch.of(pixels, self.policy is not None, labels, skipped)
 
     def _originals(self, places: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
         """The images as they are decoded into `pixels` (B, 112, 112, 3), with what is to be done to them."""
-        found = [self._decode(image, index) for image, (_, index) in zip(pixels.numpy(), places, strict=True)]
-        labels, skipped = np.array(found, np.int64).T
-        return PairBatch.of(pixels, False, np.ascontiguousarray(labels), int(skipped.sum()), self._plans(places))
+        labels, skipped = self._decode_all(places, pixels.numpy())
+        return PairBatch.of(pixels, False, labels, skipped, self._plans(places))
+
+    def _decode_all(self, places: Sequence[tuple[int, int]], rows: np.ndarray) -> tuple[np.ndarray, int]:
+        """Decode into the first B rows; labels int64 (B,), and how many images were passed over."""
+        found = [self._decode(rows[row], index) for row, (_, index) in enumerate(places)]
+        return np.array([label for label, _ in found], np.int64), sum(passed for _, passed in found)
 
     def _plans(self, places: Sequence[tuple[int, int]]) -> np.ndarray:
         """float32 (B, fields of Plan)."""

@@ -1,0 +1,88 @@
+"""tools/benchmark.py pairs: its plain ways make the pairs that are measured against them, and it runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from checkouts import ROOT
+
+from qgface_plugin.data.draws import Plan, draw, uniforms
+from qgface_plugin.data.images import encode_jpeg
+from qgface_plugin.data.pairs import PairDataset
+from qgface_plugin.data.policy import ADAFACE, OURS
+from qgface_plugin.data.procedural_face import draw_face
+
+
+@pytest.fixture
+def module(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    yield importlib.import_module("benchmarks.pairs")
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
+
+
+class Memory:
+    num_classes = 20
+
+    def __init__(self, count: int) -> None:
+        self.encoded = [encode_jpeg(draw_face(number, 0), 95) for number in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def read(self, index: int) -> tuple[memoryview, int]:
+        return memoryview(self.encoded[index]), index
+
+    def where(self, index: int) -> str:
+        return str(index)
+
+
+def levels(view) -> np.ndarray:
+    """A view float32 (3, h, w) in [-1, 1] as (h, w, 3) in [0, 255]."""
+    return np.asarray(view).transpose(1, 2, 0).astype(np.float64) * 127.5 + 127.5
+
+
+@pytest.mark.parametrize("policy", [OURS, ADAFACE])
+def test_the_plain_way_makes_the_same_pairs(module, policy):
+    source = Memory(20)
+    dataset = PairDataset(source, policy, 5)
+    plans = draw(policy, uniforms(5, np.full(20, 2), np.arange(20))).tolist()
+    differences = []
+    for index, numbers in enumerate(plans):
+        pair, plan = dataset[2, index], Plan._make(numbers)
+        high, low = map(levels, module.plain_pair(source.read(index)[0], plan, policy))
+        assert np.abs(high - pair.high).max() < 0.01
+        differences.append(np.abs(low - pair.low).mean())
+    # Lanczos in uint8 rounds otherwise than in float32, and the JPEG makes more of it
+    assert np.max(differences) < 3 and np.mean(differences) < 0.5
+
+
+def test_the_way_with_pillow_makes_similar_pairs(module):
+    pytest.importorskip("PIL")
+    source, pair = Memory(20), module.pillow_pair()
+    dataset, plans = PairDataset(source, OURS, 5), draw(OURS, uniforms(5, np.full(20, 2), np.arange(20))).tolist()
+    differences = []
+    for index, numbers in enumerate(plans):
+        ours = dataset[2, index]
+        high, low = map(levels, pair(source.read(index)[0], Plan._make(numbers), OURS))
+        assert np.abs(high - ours.high).mean() < 1
+        differences.append(np.abs(low - ours.low).mean())
+    assert np.median(differences) < 8, "its filters have other widths"
+
+
+def test_it_runs_and_writes_its_figures(module, tmp_path, capsys):
+    tool = importlib.import_module("benchmark")
+    given = "pairs --rounds 1 --batch 8 --batches 2 --workers 1 --json".split()
+    assert tool.main([*given, str(tmp_path / "out.json")]) == 0
+    results = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert results["one core"]["pairs a second"] > 1 and results["ratios"]["pairs / plain pairs, OpenCV"] > 0
+    assert results["whole loaders"]["1 workers"]["pairs a second"] > 1
+    assert "decoding alone a second" in capsys.readouterr().out
+    assert tool.main(["pairs", "--batch", "0"]) == 2
+    assert "benchmark.py: --batch, --rounds, --batches and --workers must be at least 1" in capsys.readouterr().err
