@@ -116,8 +116,8 @@ def _enlarged(start: Tensor, length: Tensor) -> Tensor:
 
 def _adjust(x: Tensor, kind: Tensor, factor: Tensor) -> Tensor:
     """clip(factor x + (1 - factor) r), r by kind: 0 (brightness), the mean grey (contrast), the grey (saturation)."""
-    weights = torch.tensor(GREY, device=x.device)
-    grey = torch.einsum("c,bchw->bhw", weights, x).round()[:, None]
+    red, green, blue = x.split(1, dim=1)
+    grey = (GREY[0] * red + GREY[1] * green + GREY[2] * blue).round()
     kind, factor = (value[:, None, None, None] for value in (kind, factor))
     towards = torch.where(kind == 2, grey, grey.mean(dim=(2, 3), keepdim=True) * (kind == 1))
     return _levels(factor * x + (1 - factor) * towards)
