@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
+from tiny import TIMES
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--monitor-interval=0.1")
@@ -90,5 +91,5 @@ def outcome(folder: Path, name: str, ranks: int = 2) -> dict:
         del state["qgface"]["run_id"], state["qgface"]["recipe"]
         found[f"rank {rank}"] = state
     lines = map(json.loads, (folder / name / "metrics.jsonl").read_text().splitlines())
-    found["lines"] = [{k: v for k, v in line.items() if k != "samples_per_second"} for line in lines]
+    found["lines"] = [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
     return found

@@ -14,6 +14,7 @@ from qgface_plugin.data.recordio import Header, RecordWriter, pack
 from qgface_plugin.run import Run
 
 IDENTITIES, IMAGES = 6, 8
+TIMES = ("samples_per_second", "data_stall")  # of a line in metrics.jsonl, from the clock
 
 
 def face(identity: int, image: int) -> np.ndarray:
