@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-long lint clean
+.PHONY: help install quickstart test test-long fuzz lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -29,8 +29,11 @@ quickstart: $(INSTALLED)  ## a small run on drawn faces, about two minutes on tw
 test: $(INSTALLED)  ## the tests
 	OMP_NUM_THREADS=1 $(RUN) -m pytest
 
-test-long: $(INSTALLED)  ## the tests that take minutes
+test-long: $(INSTALLED)  ## the tests that take minutes; ARCFACE_TORCH=... includes those against a checkout
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m long
+
+fuzz: $(INSTALLED)  ## 100,000 damaged files against every reader; CASES=... SEED=...
+	OMP_NUM_THREADS=1 $(RUN) tests/fuzz --cases $(or $(CASES),100000) --seed $(or $(SEED),1)
 
 lint: $(INSTALLED)  ## ruff: mistakes and layout
 	$(RUN) -m ruff check .

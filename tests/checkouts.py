@@ -58,10 +58,10 @@ def environment(**environ: str) -> dict[str, str]:
     return {**clean, **one, **ranks, **environ}
 
 
-def run(*arguments: object, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """python ARGUMENTS in the folder `cwd`."""
+def run(*arguments: object, cwd: Path, limit: int = 300, **environ: str) -> subprocess.CompletedProcess[str]:
+    """python ARGUMENTS in the folder `cwd`, for `limit` seconds at most."""
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment(**environ), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, env=environment(**environ), capture_output=True, text=True, timeout=limit)
 
 
 def metrics(folder: Path) -> list[dict]:

@@ -105,7 +105,7 @@ def test_ci_runs_the_readmes_test_command():
 
 def test_the_paths_that_the_readme_names_exist():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"(?:recipes|qgface_plugin)/[\w/]+\.py", text)) | {"train_v2.py"}
+    named = set(re.findall(r"\b(?:recipes|qgface_plugin|tools|docs)/[\w/]+\.(?:py|md)", text)) | {"train_v2.py"}
     named |= {f"qgface_plugin/{name}" for name in re.findall(r"`(\w+\.py)`", text) if name != "train_v2.py"}
     assert len(named) > 5
     assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []

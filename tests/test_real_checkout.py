@@ -52,10 +52,10 @@ def recipe_in(folder: Path, name: str, extra: str = "", network="mbf", queue="pr
     return write_recipe(folder, name, f"config.output = 'work_dirs/{name}'\n{extra}", recipe=text)
 
 
-def trained(folder: Path, recipe: Path, *launcher: str, checkout: Path | None = None, **environ: str) -> str:
+def trained(folder: Path, recipe: Path, *launcher: str, checkout: Path | None = None, limit: int = 300) -> str:
     """What train_v2.py prints."""
     checkout = checkout or real_checkout()
-    done = run(*launcher, ROOT / "train_v2.py", recipe, cwd=folder, ARCFACE_TORCH=str(checkout), **environ)
+    done = run(*launcher, ROOT / "train_v2.py", recipe, cwd=folder, limit=limit, ARCFACE_TORCH=str(checkout))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -79,7 +79,8 @@ def test_every_backbone_trains(tmp_path, network, optimizer):
             "timm", reason="timm or the torchvision that it needs does not import", exc_type=ImportError
         )
     write_faces(tmp_path / "data", identities=4, images=1)
-    trained(tmp_path, recipe_in(tmp_path, network, "config.val_targets = []\n", network=network, optimizer=optimizer))
+    recipe = recipe_in(tmp_path, network, "config.val_targets = []\n", network=network, optimizer=optimizer)
+    trained(tmp_path, recipe, limit=1800)
     losses = [line["loss"] for line in metrics(tmp_path / "work_dirs" / network)]
     assert len(losses) == 2 and all(torch.tensor(losses).isfinite())
     weights = torch.load(tmp_path / "work_dirs" / network / "model.pt", weights_only=True)
