@@ -123,12 +123,15 @@ class QGPartialFC(nn.Module):
         rows = self.margin_softmax.gate(zhat).nonzero().squeeze(1)
         centres, position, candidates = self._sample(labels, column)
         lse, target = self._classify(embeddings[rows], centres, position[rows], zhat[rows])
-        part = self._contrast(embeddings, embeddings if keys is None else normalize(keys), column, u, candidates)
+        keys = embeddings if keys is None else normalize(keys)
+        part = self._contrast(embeddings, keys, column, u, candidates)
         classification, contrastive = self._finish(lse, target, part, len(labels))
 
         loss = classification + self.config.contrastive_weight * contrastive
         self.u_views = distributed.own_rows(u, self.views)
-        self.terms = terms.summary(self, loss, classification, contrastive, norms, u)
+        self.terms = terms.summary(
+            self, loss, classification, contrastive, norms, u, embeddings.detach(), keys.detach(), column
+        )
         return loss
 
     def _quality(self, norms: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def last_norm(model: nn.Module) -> nn.BatchNorm1d:
 
 
 def test_every_network_but_our_own_is_in_the_list():
-    assert sorted(NAMES) == sorted([*UPSTREAM, "quick"])
+    assert sorted(NAMES) == sorted([*UPSTREAM, "quick", "small"])
 
 
 @pytest.mark.parametrize("features_bias", [True, False])
@@ -65,7 +65,7 @@ def test_num_features_changes_only_the_last_layers(name):
     assert changed and all(key.startswith(("fc.", "features.")) for key in changed)
 
 
-@pytest.mark.parametrize("name", [*SMALL, "quick"])
+@pytest.mark.parametrize("name", [*SMALL, "quick", "small"])
 def test_features_have_one_row_an_image_and_every_parameter_learns(name, images):
     model = get_model(name, num_features=64).train()
     out = model(images)
@@ -83,7 +83,7 @@ def test_only_iresnet_fixes_the_last_norms_weight():
         assert torch.all(last_norm(model).weight == 1)
 
 
-@pytest.mark.parametrize("name", [*SMALL, "quick"])
+@pytest.mark.parametrize("name", [*SMALL, "quick", "small"])
 def test_without_features_bias_it_stays_zero_through_a_step(name, images):
     model = get_model(name, features_bias=False).train()
     bias = last_norm(model).bias
@@ -96,7 +96,7 @@ def test_without_features_bias_it_stays_zero_through_a_step(name, images):
     assert not torch.equal(before, trained[0])
 
 
-@pytest.mark.parametrize("name", [*SMALL, "quick"])
+@pytest.mark.parametrize("name", [*SMALL, "quick", "small"])
 def test_weights_move_between_both_kinds_of_bias(name):
     biased, unbiased = get_model(name), get_model(name, features_bias=False)
     last_norm(biased).bias.data.fill_(0.5)

@@ -165,7 +165,8 @@ def test_ranks_do_not_matter(groups, alone, ranks, case):
         for one in local:
             close(one["loss"], expected["loss"])
             for name, value in expected["terms"].items():
-                close(one["terms"][name], value)
+                if name not in ("negative_cosine", "hardest_cosine"):  # estimates from a rank's own part of the queue
+                    close(one["terms"][name], value)
         close(views_first([one["features"] for one in local]), expected["features"])
         close(views_first([one["u"] for one in local]), expected["u"])
         close(torch.cat([one["centres"] for one in local]), expected["centres"])

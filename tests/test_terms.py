@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+import qgface_plugin.terms as terms_module
 from qgface_plugin import QGFaceMargin, QGPartialFC
 
 ALWAYS = {"loss", "classification", "contrastive", "lq_share_view", "norm_mean", "norm_std"}
-PAIRED = {"lq_share_pair", "norm_order", "norm_original", "norm_degraded"}
+PAIRED = {"lq_share_pair", "norm_order", "norm_original", "norm_degraded", "positive_cosine"}
+QUEUED = {"queue_fill", "negative_cosine", "hardest_cosine"}
 NORMS = torch.tensor([20.0, 22.0, 24.0, 26.0, 21.0, 18.0, 10.0, 19.0])  # pair 0 is in the wrong order
 
 
@@ -22,8 +24,8 @@ def step(criterion: QGPartialFC, norms: torch.Tensor = NORMS) -> dict[str, torch
 @pytest.mark.parametrize(
     "options, names",
     [
-        ({}, ALWAYS | PAIRED | {"queue_fill"}),
-        ({"queue": "batch"}, ALWAYS | PAIRED | {"queue_fill"}),
+        ({}, ALWAYS | PAIRED | QUEUED),
+        ({"queue": "batch"}, ALWAYS | PAIRED | QUEUED),
         ({"queue": "none"}, ALWAYS | PAIRED),
         ({"queue": "none", "paired": False}, ALWAYS),
     ],
@@ -65,3 +67,37 @@ def test_terms_are_of_this_step_and_do_not_change_later():
     step(criterion, NORMS * 2)
     assert all(torch.equal(first[name], kept[name]) for name in first)
     assert criterion.terms["norm_mean"] > first["norm_mean"]
+
+
+@pytest.mark.parametrize("queue", ["proxy", "momentum"])
+def test_cosines_of_positives_and_negatives(queue, monkeypatch):
+    """Against a loop over pairs and entries, when the sample is the whole queue and when it is every other slot."""
+    for entries in (512, 12):
+        monkeypatch.setattr(terms_module, "ENTRIES", entries)
+        torch.manual_seed(1)
+        criterion = QGPartialFC(QGFaceMargin(), 4, 6, queue=queue, queue_size=20)
+        for _ in range(3):
+            features = torch.randn(8, 4)
+            keys = torch.randn(8, 4) if queue == "momentum" else None
+            criterion(features, labels := torch.arange(4).repeat(2), keys)
+            with torch.no_grad():
+                criterion.weight.add_(torch.randn_like(criterion.weight), alpha=0.1)
+        criterion.eval()
+        criterion(features, labels, keys)
+        unit = [row / row.norm() for row in features]
+        key = unit if keys is None else [row / row.norm() for row in keys]
+        positives = [float(unit[4 + i] @ key[i]) for i in range(4)]
+        entry = criterion.queue.refreshed(criterion.weight)
+        step = 1 if entries == 512 else 2
+        rows = [
+            [
+                float(unit[4 + i] @ entry[slot])
+                for slot in range(0, 20, step)
+                if criterion.queue.alive()[slot] and criterion.queue.labels[slot] != labels[4 + i]
+            ]
+            for i in range(4)
+        ]
+        every = [cosine for row in rows for cosine in row]
+        assert criterion.terms["positive_cosine"] == pytest.approx(sum(positives) / 4, abs=1e-5)
+        assert criterion.terms["negative_cosine"] == pytest.approx(sum(every) / len(every), abs=1e-5)
+        assert criterion.terms["hardest_cosine"] == pytest.approx(sum(map(max, rows)) / 4, abs=1e-5)

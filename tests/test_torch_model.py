@@ -18,7 +18,7 @@ from qgface_plugin.evaluation.models.networks import embedding_size, first_diffe
 IMAGES = noise_images(3)
 
 
-@pytest.mark.parametrize(("network", "size"), [("r18", 24), ("mbf", 16), ("quick", 256)])
+@pytest.mark.parametrize(("network", "size"), [("r18", 24), ("mbf", 16), ("quick", 256), ("small", 8)])
 def test_features_are_the_networks(tmp_path: Path, network: str, size: int) -> None:
     model = write_model(tmp_path / "run", network, size)
     loaded = load_model(str(tmp_path / "run" / "model.pt"), device="cpu")

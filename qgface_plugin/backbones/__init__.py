@@ -1,4 +1,4 @@
-"""The face encoders, by the names that arcface_torch gives them; `quick` is our own demonstration."""
+"""The face encoders, by the names that arcface_torch gives them; `quick` (a demonstration) and `small` are our own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from . import iresnet, mobilefacenet
 from .iresnet import IResNet
 from .mobilefacenet import MobileFaceNet
 from .quicknet import QuickNet
+from .smallresnet import SmallResNet
 
-__all__ = ["NAMES", "IResNet", "MobileFaceNet", "QuickNet", "get_model"]
+__all__ = ["NAMES", "IResNet", "MobileFaceNet", "QuickNet", "SmallResNet", "get_model"]
 
-NAMES = (*iresnet.DEPTHS, *mobilefacenet.SIZES, "quick")
+OWN = {"quick": QuickNet, "small": SmallResNet}
+NAMES = (*iresnet.DEPTHS, *mobilefacenet.SIZES, *OWN)
 
 
 def get_model(
@@ -36,7 +38,7 @@ def get_model(
         return IResNet(iresnet.DEPTHS[name], num_features, fp16, dropout, features_bias)
     if dropout:
         raise ConfigError(f"dropout is {dropout!r}: network {name!r} has no dropout layer, so it must be 0")
-    if name == "quick":
-        return QuickNet(num_features, features_bias)
+    if name in OWN:
+        return OWN[name](num_features, features_bias)
     blocks, width = mobilefacenet.SIZES[name]
     return MobileFaceNet(blocks, width, num_features, fp16, features_bias)

@@ -1,0 +1,61 @@
+"""SmallResNet: a residual encoder at 56 px for experiments on small sets and CPUs. Not in arcface_torch.
+
+About 140 million multiplications an image in plain 3x3 convolutions, which CPUs do well: made for comparing settings
+with each other in hours instead of days, not for a good encoder. Shapes: B images, d = num_features.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .common import freeze_bias, full_precision
+
+WIDTHS = (32, 64, 128, 256)  # channels at 56, 28, 14 and 7 pixels
+
+
+class SmallResNet(nn.Module):
+    """Images (B, 3, 112, 112) in [-1, 1] -> raw features (B, d) float32.
+
+    Every block is two 3x3 convolutions with BatchNorm, the first one with stride 2, added to a 1x1 shortcut (He et
+    al., 2016). features_bias: False fixes the last BatchNorm's bias at zero, as in the other backbones.
+    """
+
+    def __init__(self, num_features: int = 512, features_bias: bool = True) -> None:
+        super().__init__()
+        first, *_, last = WIDTHS
+        self.layers = nn.Sequential(
+            nn.AvgPool2d(2),  # (B, 3, 56, 56)
+            *_conv(3, first),
+            nn.PReLU(first),
+            *(Block(a, b) for a, b in zip(WIDTHS, WIDTHS[1:], strict=False)),  # to (B, 256, 7, 7)
+            nn.Flatten(),
+        )
+        self.fc = nn.Linear(last * 7 * 7, num_features)
+        self.features = nn.BatchNorm1d(num_features)
+        if not features_bias:
+            freeze_bias(self.features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layers(x)
+        with full_precision(x):
+            return self.features(self.fc(x.float()))  # (B, d)
+
+
+class Block(nn.Module):
+    """Half the side, `channels` channels: (B, C, s, s) -> (B, channels, s / 2, s / 2)."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_conv(channels_in, channels, stride=2), nn.PReLU(channels), *_conv(channels, channels)
+        )
+        self.shortcut = nn.Sequential(*_conv(channels_in, channels, stride=2, kernel=1))
+        self.activation = nn.PReLU(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.layers(x) + self.shortcut(x))
+
+
+def _conv(channels_in: int, channels: int, stride: int = 1, kernel: int = 3) -> tuple[nn.Module, nn.Module]:
+    conv = nn.Conv2d(channels_in, channels, kernel, stride, padding=kernel // 2, bias=False)
+    return conv, nn.BatchNorm2d(channels)

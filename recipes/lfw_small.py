@@ -1,0 +1,11 @@
+"""The chain of recipes/lfw_mbf.py with a residual encoder at half the side: for comparing settings on a CPU.
+
+    torchrun train_v2.py recipes/lfw_small.py
+
+Network `small` trains several times faster than `mbf` on one CPU thread; docs/experiments.md has the figures.
+"""
+
+from qgface_plugin.recipe import load_config
+
+config = load_config(__file__, "lfw_mbf.py")
+config.network = "small"
