@@ -64,8 +64,9 @@ def negative_cosines(query: Tensor, own: Tensor, queue: FeatureQueue, centres: T
     """How near the negatives are to the queries, the paper's Fig. 3b: 0-d tensors.
 
     negative_cosine: mean over queries and living entries of other identities; hardest_cosine: mean over the queries of
-    their highest. Of this rank's part of the queue at most ENTRIES slots are looked at, evenly spaced, so the numbers
-    are estimates, and the highest cosine is that of the sample; 0 where there is no negative. query (P, d) unit vectors; own (P,) their classes.
+    their highest; 0 where there is no negative. Of this rank's part of the queue at most ENTRIES slots are looked at,
+    evenly spaced: the numbers are estimates, and the highest cosine is that of the sample.
+    query (P, d) unit vectors; own (P,) their classes as the queue numbers them.
     """
     slots = torch.arange(0, len(queue.serial), -(-len(queue.serial) // ENTRIES), device=query.device)
     cosine = query @ queue.refreshed(centres, slots).to(query.dtype).T  # (P, slots)

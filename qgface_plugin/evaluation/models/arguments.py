@@ -21,8 +21,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--network",
         metavar="NAME",
-        help="network of a .pt file: r18, r34, r50, r100, r200, mbf, mbf_large, quick, small, or vit_* with ARCFACE_TORCH set "
-        "(default: what recipe.json beside it says, else recognised by its parameters)",
+        help="network of a .pt file: r18, r34, r50, r100, r200, mbf, mbf_large, quick, small, or vit_* with "
+        "ARCFACE_TORCH set (default: what recipe.json beside it says, else recognised by its parameters)",
     )
     group.add_argument(
         "--color", choices=COLORS, default="rgb", help="order of channels that the model was trained on (default: rgb)"

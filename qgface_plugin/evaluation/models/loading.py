@@ -18,8 +18,8 @@ def load_model(model: str, *, network: str | None = None, color: str = "rgb", de
     model: a `model.pt` or `checkpoint_gpu_0.pt` of this project or of arcface_torch; an ONNX file; a folder with a
     `model.pt` or of ONNX files; or a name of insightface's models (buffalo_l), which are looked for in
     ~/.insightface/models and never downloaded.
-    network: r18, r34, r50, r100, r200, mbf, mbf_large, quick, small, or vit_* where ARCFACE_TORCH names a checkout; None: as
-    recipe.json beside the file says, else recognised by its parameters. For .pt files only.
+    network: r18, r34, r50, r100, r200, mbf, mbf_large, quick, small, or vit_* where ARCFACE_TORCH names a checkout;
+    None: as recipe.json beside the file says, else recognised by its parameters. For .pt files only.
     color: the order of channels that the model was trained on, "rgb" or "bgr"; `embed` takes RGB always.
     device: "auto" (this rank's GPU, else the CPU), "cpu", "cuda", "cuda:1".
     Raises CheckpointError for a file that is absent, damaged, refused or of another network (the first differing

@@ -1,0 +1,1 @@
+"""The paper's figures, and others that tell how a run went, each drawn from saved runs by one function."""

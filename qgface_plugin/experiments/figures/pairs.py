@@ -1,0 +1,47 @@
+"""The paper's Fig. 4: training pairs in the order of their quality, framed by what their gates do with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ...data.degrade import degrade
+from ...data.images import decode
+from ...data.pairs import FaceSource, pair_rng
+from ...errors import ConfigError
+from ...hosts.pair_grid import pair_grid
+from .canvas import new_figure, save
+from .trained import TrainedRun
+
+COLUMNS, ROWS = 8, 2
+
+
+def draw_pairs(
+    folder: Path, trained: TrainedRun, source: FaceSource, seed: int = 0, sample: int = 256, name: str = "fig4_pairs"
+) -> list[Path]:
+    """Of `sample` images, COLUMNS * ROWS from the worst pair to the best one, evenly spaced in rank.
+
+    The views are degraded as the run's recipe says, without mirror images; u is from the statistics of the end of
+    training and the model as it is evaluated. Raises
+    ConfigError for a run of single views, DataError for images that cannot be read.
+    """
+    policy = trained.run.degradation
+    if policy is None:
+        raise ConfigError("the run's recipe has degradation = None, single views: it has no pairs to draw")
+    policy = replace(policy, flip_p=0.0)
+    chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).round().astype(int))
+    high = np.stack([decode(source.read(int(i))[0], source.where(int(i))) for i in chosen])
+    low = np.stack([degrade(image, policy, pair_rng(seed, 0, int(i))) for i, image in zip(chosen, high, strict=True)])
+    u_high, u_low = (trained.quality(trained.model.embed(views).norms) for views in (high, low))
+    order = np.minimum(u_high, u_low).argsort(kind="stable")
+    shown = order[np.unique(np.linspace(0, len(order) - 1, min(COLUMNS * ROWS, len(order))).round().astype(int))]
+    views = (view[shown].transpose(0, 3, 1, 2) for view in (high, low))
+    grid = pair_grid(*views, u_high[shown], u_low[shown], trained.run.qgface.b, COLUMNS, ROWS)
+    height, width, _ = grid.shape
+    figure = new_figure(width / 150, height / 150)
+    panel = figure.add_subplot()
+    panel.imshow(grid, interpolation="none")
+    panel.set_axis_off()
+    return save(figure, folder, name)

@@ -1,0 +1,167 @@
+"""Make the planned runs: train and evaluate each in processes of their own, some at a time, and go on after a stop."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .evaluations import Evaluation
+from .plan import OUTPUT, PlannedRun, begin_record, end_record
+
+GRACE = 120.0  # seconds that a training has to save after SIGTERM
+
+
+class Runner:
+    """Trains and evaluates runs with `jobs` processes at a time.
+
+    root: the folder of train_v2.py and tools/; jobs: runs at a time; commit: recorded with every step; say: prints a
+    line. A run that fails is reported and the others go on; KeyboardInterrupt or SIGTERM asks trainings to save and
+    leave, and starting again goes on from there.
+    """
+
+    def __init__(
+        self, root: Path, evaluations: Sequence[Evaluation], jobs: int, commit: str, say: Callable[[str], None]
+    ) -> None:
+        self.root, self.evaluations, self.jobs, self.commit, self.say = root, evaluations, jobs, commit, say
+        self._stop, self._alive, self._guard = threading.Event(), set(), threading.Lock()
+
+    def make(self, runs: Sequence[PlannedRun], progress: bool = True) -> list[str]:
+        """Make what is missing of `runs`; returns what went wrong, a sentence each. Raises KeyboardInterrupt."""
+        problems = []
+        with _sigterm_as_interrupt(), ThreadPoolExecutor(self.jobs) as pool:
+            waiting = {pool.submit(self._make, run): run for run in runs}
+            bar = tqdm(total=len(runs), unit="run", disable=not progress, smoothing=0)
+            try:
+                for done in as_completed(waiting):
+                    if problem := done.result():
+                        problems.append(problem)
+                        self.say(problem)
+                    bar.update()
+            except KeyboardInterrupt:
+                self._leave()
+                pool.shutdown(cancel_futures=True)
+                raise
+            finally:
+                bar.close()
+        return problems
+
+    def missing(self, run: PlannedRun) -> list[str]:
+        """The steps that `run` still needs: "train", and names of protocols."""
+        if not run.trained():
+            return ["train", *(evaluation.protocol for evaluation in self.evaluations)]
+        return [evaluation.protocol for evaluation in self.evaluations if not evaluation.done(run.model)]
+
+    def _make(self, run: PlannedRun) -> str | None:
+        """Everything that is missing of one run; what went wrong, if anything did."""
+        if self._stop.is_set() or not self.missing(run):
+            return None
+        run.folder.mkdir(parents=True, exist_ok=True)
+        with open(run.folder / ".lock", "w") as lock:
+            try:  # the children inherit the lock, so it outlives a killed parent as long as they do
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return f"{run.folder}: another process is at work on it; start again when that has ended"
+            if not run.trained():
+                run.write()
+                command = [str(self.root / "train_v2.py"), str(run.recipe)]
+                if problem := self._step(run, "train", command, lock.fileno()):
+                    return problem
+            for evaluation in self.evaluations:
+                if self._stop.is_set():
+                    return None
+                if not evaluation.done(run.model):
+                    command = evaluation.command(self.root / "tools", run.model)
+                    if problem := self._step(run, evaluation.protocol, command, lock.fileno()):
+                        return problem
+        return None
+
+    def _step(self, run: PlannedRun, what: str, arguments: list[str], lock: int) -> str | None:
+        command = " ".join(["python", *arguments]).replace(f"{self.root}{os.sep}", "")
+        started, clock = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+        begin_record(run, {"what": what, "command": command, "commit": self.commit, "started": started})
+        with open(run.folder / OUTPUT, "ab") as output:
+            with self._guard:
+                if self._stop.is_set():
+                    return None
+                process = subprocess.Popen(
+                    [sys.executable, *arguments], stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                    env=self._environment(), pass_fds=(lock,), start_new_session=True,
+                )  # fmt: skip
+                self._alive.add(process)
+            status = process.wait()
+        with self._guard:
+            self._alive.discard(process)
+        seconds = time.monotonic() - clock
+        end_record(run, seconds, status)
+        if status == 0:
+            self.say(f"{run.folder.name}: {what} done in {seconds:.0f} s")
+            return None
+        return None if self._stop.is_set() else f"{run.folder}: {what} failed ({status}): {_last_words(run)}"
+
+    def _environment(self) -> dict[str, str]:
+        """The children's: this package, the built-in loop, data as the recipe says, and their share of the cores."""
+        left_out = ("DATA_ROOT", "ARCFACE_TORCH")
+        environment = {key: value for key, value in os.environ.items() if key not in left_out}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(self.root), os.environ.get("PYTHONPATH"))))
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
+        return environment
+
+    def _leave(self) -> None:
+        with self._guard:
+            self._stop.set()
+            alive = list(self._alive)
+        for process in alive:
+            with suppress(ProcessLookupError):
+                process.terminate()
+        for process in alive:
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _last_words(run: PlannedRun) -> str:
+    lines = (run.folder / OUTPUT).read_text(encoding="utf-8", errors="replace").replace("\r", "\n").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return f"{last} (all of it: {run.folder / OUTPUT})"
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def git_commit(root: Path) -> str:
+    """The commit of the checkout, with "+changes" where files differ from it; "unknown" outside of one."""
+    try:
+        git = ["git", "-C", str(root)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit[:12] + ("+changes" if changed.stdout.strip() else "")

@@ -1,0 +1,64 @@
+"""Stand-ins for train_v2.py and an evaluation tool that take no time, and plans for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from qgface_plugin.evaluation.results import write_result
+from qgface_plugin.experiments.paper import PaperRow
+from qgface_plugin.experiments.plan import PlannedRow, PlannedRun, PlannedTable
+
+# Counts its starts; with `wait` beside the recipe it waits for SIGTERM and leaves as the real one does.
+TRAINER = """
+import pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1]).parent
+with open(folder / "starts", "a") as file:
+    file.write("x")
+if (folder / "fail").exists():
+    sys.exit("it went wrong")
+if (folder / "wait").exists():
+    (folder / "wait").unlink()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    (folder / "waiting").touch()
+    time.sleep(60)
+for name in ("model.pt", "checkpoint_gpu_0.pt"):
+    (folder / name).write_bytes((folder.parent / "state.pt").read_bytes())
+"""
+EVALUATOR = """
+import json, pathlib, sys
+model, data = pathlib.Path(sys.argv[2]), sys.argv[4]
+path = model.parent / "results" / "pairs.json"
+path.parent.mkdir(exist_ok=True)
+result = {"accuracy": 0.9 if "seed1" in str(model) else 0.8}
+path.write_text(json.dumps({"protocol": "pairs", "data": data, "model": str(model), "settings": {},
+                            "results": {"sets": {"dev": result}}, "warnings": []}))
+"""
+
+
+def write_root(folder: Path) -> Path:
+    """A checkout with the stand-ins."""
+    (folder / "tools").mkdir(parents=True)
+    (folder / "train_v2.py").write_text(TRAINER)
+    (folder / "tools" / "eval_pairs.py").write_text(EVALUATOR)
+    return folder
+
+
+def planned(folder: Path, name: str, seed: int, epochs: int = 2) -> PlannedRun:
+    """A run in `folder`, whose stand-in finds the checkpoint that it copies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"epoch": epochs, "global_step": 9}, folder / "state.pt")
+    place = folder / f"{name}-0-seed{seed}"
+    return PlannedRun(place, Path(f"{name}.py"), seed, {"num_epoch": epochs, "seed": seed, "output": str(place)})
+
+
+def table(*rows: tuple[PaperRow, tuple[PlannedRun, ...]]) -> PlannedTable:
+    return PlannedTable("1", "Table I: x", tuple(PlannedRow(row, runs) for row, runs in rows))
+
+
+def save_result(run: PlannedRun, protocol: str, results: dict, warnings: tuple[str, ...] = ()) -> None:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "recipe.json").write_text(json.dumps({"seed": run.seed}))
+    write_result(protocol, data="/d", model=run.model, settings={}, results=results, warnings=warnings)

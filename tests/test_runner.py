@@ -1,0 +1,89 @@
+"""Runs are made once, in parallel, reported when they fail, and go on after a stop. With stand-ins for the tools."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+import time
+
+import pytest
+from ablations import planned, write_root
+
+from qgface_plugin.experiments.evaluations import Evaluation
+from qgface_plugin.experiments.plan import read_record
+from qgface_plugin.experiments.runner import Runner, git_commit
+
+
+@pytest.fixture
+def runner(tmp_path):
+    pairs = Evaluation("pairs", "eval_pairs", tmp_path)
+    return Runner(write_root(tmp_path / "root"), [pairs], 2, "c0ffee", lambda line: None)
+
+
+def test_trains_and_evaluates_once(runner, tmp_path):
+    runs = [planned(tmp_path / "out", name, seed) for name in "ab" for seed in (1, 2)]
+    assert [runner.missing(run) for run in runs] == [["train", "pairs"]] * 4
+    assert runner.make(runs, progress=False) == []
+    assert [runner.missing(run) for run in runs] == [[]] * 4
+    train, pairs = read_record(runs[0])
+    assert (train["what"], train["status"], train["commit"]) == ("train", 0, "c0ffee") and train["seconds"] >= 0
+    assert train["command"] == f"python train_v2.py {runs[0].recipe}"
+    assert pairs["command"].startswith(
+        f"python {os.path.join('tools', 'eval_pairs.py')} --model {runs[0].model} --data"
+    )
+    assert runner.make(runs, progress=False) == []
+    assert [(run.folder / "starts").read_text() for run in runs] == ["x"] * 4
+
+
+def test_a_new_model_is_evaluated_anew_and_other_data_too(runner, tmp_path):
+    run = planned(tmp_path / "out", "a", 1)
+    runner.make([run], progress=False)
+    os.utime(run.model, (time.time() + 100,) * 2)
+    assert runner.missing(run) == ["pairs"]
+    os.utime(run.model, (0, 0))
+    assert runner.missing(run) == [] and not Evaluation("pairs", "eval_pairs", tmp_path / "else").done(run.model)
+
+
+def test_a_failure_is_reported_and_the_others_go_on(runner, tmp_path):
+    bad, good = (planned(tmp_path / "out", name, 1) for name in ("bad", "good"))
+    bad.folder.mkdir()
+    (bad.folder / "fail").touch()
+    (problem,) = runner.make([bad, good], progress=False)
+    assert problem.startswith(f"{bad.folder}: train failed (1): it went wrong (all of it: ")
+    assert runner.missing(good) == [] and runner.missing(bad) == ["train", "pairs"]
+    assert read_record(bad)[0]["status"] == 1
+
+
+def test_a_stop_asks_trainings_to_leave_and_the_next_start_goes_on(runner, tmp_path):
+    runs = [planned(tmp_path / "out", name, 1) for name in "abc"]
+    for run in runs[:2]:
+        run.folder.mkdir()
+        (run.folder / "wait").touch()
+
+    def stop() -> None:
+        while not all((run.folder / "waiting").exists() for run in runs[:2]):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(KeyboardInterrupt):
+        runner.make(runs, progress=False)
+    assert [read_record(run)[0]["status"] for run in runs[:2]] == [143, 143] and not runs[2].folder.exists()
+    again = Runner(runner.root, runner.evaluations, 2, "c0ffee", lambda line: None)
+    assert again.make(runs, progress=False) == []
+    assert [(run.folder / "starts").read_text() for run in runs] == ["xx", "xx", "x"]
+
+
+def test_a_folder_is_nobody_elses_meanwhile(runner, tmp_path):
+    run = planned(tmp_path / "out", "a", 1)
+    run.folder.mkdir()
+    with open(run.folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (problem,) = runner.make([run], progress=False)
+    assert problem.endswith("another process is at work on it; start again when that has ended")
+
+
+def test_the_commit_outside_of_a_checkout(tmp_path):
+    assert git_commit(tmp_path) == "unknown"

@@ -1,0 +1,108 @@
+"""Draw the paper's figures, and how runs went, from saved runs: a PDF for print and a PNG of each.
+
+python tools/figures.py gradient                                             Fig. 2: gradient scaling term
+python tools/figures.py queues Momentum=work_dirs/m Proxy=work_dirs/p        Fig. 3b: positives and negatives
+python tools/figures.py pairs work_dirs/p --recipe recipes/x.py --data DIR   Fig. 4: pairs framed by their gate
+python tools/figures.py similarity QGFace=work_dirs/q AdaFace=work_dirs/a    Fig. 5: SCface, gain in the title
+python tools/figures.py training work_dirs/a work_dirs/q                     losses, LQ share, norm order, accuracy
+python tools/figures.py norms work_dirs/q --data /data/faces/lfw.bin         norm against similarity
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from qgface_plugin.command_line import guarded
+from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.data.folders import FaceFolder
+from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.evaluation.models import load_model
+from qgface_plugin.experiments.figures.curves import draw_queues, draw_training
+from qgface_plugin.experiments.figures.gradient import draw_gradient
+from qgface_plugin.experiments.figures.metrics import read_runs
+from qgface_plugin.experiments.figures.norms import draw_norms
+from qgface_plugin.experiments.figures.pairs import draw_pairs
+from qgface_plugin.experiments.figures.similarities import draw_scface
+from qgface_plugin.experiments.figures.trained import load_trained
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0: drawn; 1: it could not be written; 2: a run or the data does not fit."""
+    given = _parser().parse_args(arguments)
+
+    def run() -> int:
+        print("saved:", *given.draw(given))
+        return 0
+
+    return guarded("figures.py", run)
+
+
+def _gradient(given: argparse.Namespace) -> list[Path]:
+    return draw_gradient(given.output, QGFaceConfig(m=given.m, s=given.s, b=given.b))
+
+
+def _queues(given: argparse.Namespace) -> list[Path]:
+    return draw_queues(given.output, read_runs(given.runs))
+
+
+def _training(given: argparse.Namespace) -> list[Path]:
+    return draw_training(given.output, read_runs(given.runs))
+
+
+def _pairs(given: argparse.Namespace) -> list[Path]:
+    trained = load_trained(given.run, given.recipe, given.device)
+    read = FaceFolder if trained.run.data.source == "folder" else FaceRecords
+    source = read(given.data or trained.run.rec)
+    return draw_pairs(given.output, trained, source, given.seed)
+
+
+def _similarity(given: argparse.Namespace) -> list[Path]:
+    return draw_scface(given.output, given.runs)
+
+
+def _norms(given: argparse.Namespace) -> list[Path]:
+    return draw_norms(given.output, load_model(given.run, network=given.network, device=given.device), given.data)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    figures = parser.add_subparsers(title="figures", metavar="FIGURE", required=True)
+
+    def figure(name: str, draw: Callable[[argparse.Namespace], list[Path]], about: str) -> argparse.ArgumentParser:
+        one = figures.add_parser(name, help=about, description=about)
+        one.set_defaults(draw=draw)
+        one.add_argument(
+            "--output", metavar="DIR", type=Path, default=Path("work_dirs/figures"), help="(default: %(default)s)"
+        )
+        return one
+
+    one = figure("gradient", _gradient, "gradient scaling term over angle and quality: eqs. 11-12, and autograd")
+    for name in ("m", "s", "b"):
+        default = getattr(QGFaceConfig(), name)
+        one.add_argument(f"--{name}", metavar="X", type=float, default=default, help="(default: %(default)s)")
+    runs = "folder of a run, or NAME=FOLDER"
+    one = figure("queues", _queues, "cosines of positives and negatives during training")
+    one.add_argument("runs", metavar="RUN", nargs="+", help=runs)
+    one = figure("training", _training, "loss terms, share of low-quality pairs, norm order, accuracy")
+    one.add_argument("runs", metavar="RUN", nargs="+", help=runs)
+    one = figure("similarity", _similarity, "similarity of SCface's probes and gallery at each distance")
+    one.add_argument("runs", metavar="RUN", nargs="+", help=f"{runs}; a second one: what the first gains over it")
+    one = figure("pairs", _pairs, "training pairs from the worst to the best, framed red or green by their gate")
+    one.add_argument("run", metavar="RUN", help="folder with model.pt and checkpoint_gpu_0.pt")
+    one.add_argument("--recipe", metavar="FILE", help="of the run (default: recipe.py in the folder)")
+    one.add_argument("--data", metavar="DIR", help="folder with train.rec (default: the recipe's)")
+    one.add_argument("--seed", metavar="N", type=int, default=0, help="of the degraded views (default: 0)")
+    one.add_argument("--device", metavar="DEVICE", default="auto", help="(default: auto)")
+    one = figure("norms", _norms, "heat map of norm and similarity over the pairs of a .bin set")
+    one.add_argument("run", metavar="RUN", help="folder with model.pt, or any model that the evaluation tools take")
+    one.add_argument("--data", metavar="FILE", required=True, help="the .bin set")
+    one.add_argument("--network", metavar="NAME", help="(default: what recipe.json says, else recognised)")
+    one.add_argument("--device", metavar="DEVICE", default="auto", help="(default: auto)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
