@@ -42,7 +42,7 @@ def test_milestones_move_with_the_length(epochs, milestones, schedule):
 
 @pytest.mark.parametrize(
     "text, change",
-    [("lr=0.02", ("lr", 0.02)), ("network=mbf", ("network", "mbf")), ("val_targets=['a', 'b']", ("val_targets", ["a", "b"])),
+    [("lr=0.02", ("lr", 0.02)), ("network=mbf", ("network", "mbf")), ("rec=['a', 'b']", ("rec", ["a", "b"])),
      ("notes=a=b", ("notes", "a=b")), ("fp16=False", ("fp16", False))],
 )  # fmt: skip
 def test_what_a_user_types(text, change):
@@ -53,7 +53,7 @@ def test_what_cannot_be_changed():
     with pytest.raises(ConfigError, match="'lr' sets nothing: write KEY=VALUE"):
         parse_change("lr")
     with pytest.raises(
-        ConfigError, match="qgface.degradation.jpeg_quality cannot be set: config.degradation is 'ours'"
+        ConfigError, match="jpeg_quality cannot be set: config.qgface.degradation is 'ours' and no group"
     ):
         resolve(E, {"qgface.degradation.jpeg_quality": 60})
     with pytest.raises(ConfigError, match="config.notes is .*: only plain values can be written into a recipe"):

@@ -61,6 +61,8 @@ def _run(given: argparse.Namespace, typed: str) -> int:
         epochs=given.epochs,
     )
     commit, runs = git_commit(ROOT), unique_runs(tables)
+    for run in runs:
+        run.check()
     runner = Runner(ROOT, find_evaluations(given.eval), given.jobs, commit, tqdm.write)
     if given.dry_run:
         return _show(runner, runs)

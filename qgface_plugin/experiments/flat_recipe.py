@@ -32,10 +32,11 @@ def resolve(recipe: str | Path, changes: Mapping[str, Any], epochs: int | None =
     for key, value in changes.items():
         *groups, name = key.split(".")
         place = config
-        for group in groups:
+        for depth, group in enumerate(groups, 1):
             place = place.setdefault(group, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"{key} cannot be set: config.{group} is {place!r} and no group in {path}")
+                where = ".".join(["config", *groups[:depth]])
+                raise ConfigError(f"{key} cannot be set: {where} is {place!r} and no group in {path}")
         place[name] = value
     return config
 

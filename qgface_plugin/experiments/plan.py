@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..command_line import write_bytes
@@ -50,15 +51,28 @@ class PlannedRun:
         limit = self.config.get("qgface", {}).get("train", {}).get("max_steps")
         return epoch >= self.config.get("num_epoch", 20) or (limit is not None and step >= limit)
 
+    def check(self) -> None:
+        """Raises ConfigError naming what does not fit in the recipe; writes nothing that stays."""
+        with TemporaryDirectory() as folder:
+            draft = Path(folder) / self.source.name
+            draft.write_text(self._text(), encoding="utf-8")
+            try:
+                load_recipe(draft, {})
+            except ConfigError as error:
+                raise ConfigError(str(error).replace(str(draft), str(self.source))) from error
+
     def write(self) -> None:
         """Write the flat recipe, checked. Raises ConfigError naming what does not fit."""
+        self.check()
+        write_bytes(self.recipe, self._text().encode())
+
+    def _text(self) -> str:
         about = [
             f"{self.source.name} with seed {self.seed}: everything that the run sets, as tools/ablation.py wrote it.",
             "",
             f"    python train_v2.py {self.recipe}",
         ]
-        write_bytes(self.recipe, flat_recipe.flat_text(self.config, about).encode())
-        load_recipe(self.recipe, {})
+        return flat_recipe.flat_text(self.config, about)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,14 @@ def draw_gradient(folder: Path, config: QGFaceConfig | None = None, name: str = 
     titles = "eqs. 11-12", f"autograd, gated (largest difference {difference:.0e})"
     for panel, values, title in zip(panels, (by_formula, by_autograd), titles, strict=True):
         mesh = panel.pcolormesh(
-            theta.rad2deg(), zhat, -values, vmin=0, vmax=top, cmap="viridis", rasterized=True, shading="nearest"
+            theta.rad2deg().numpy(),
+            zhat.numpy(),
+            -values.numpy(),
+            vmin=0,
+            vmax=top,
+            cmap="viridis",
+            rasterized=True,
+            shading="nearest",
         )
         panel.set_title(title, fontsize=9)
         panel.set_xlabel(r"angle $\theta_y$ to the own class centre (°)", fontsize=9)

@@ -1,0 +1,150 @@
+"""The figures, from a tiny run trained here: files of both kinds, and the numbers that they show."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from ablations import planned, save_result
+from command_line import tool
+from tiny import tiny_run, write_faces
+
+from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.data.images import decode
+from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.evaluation.protocols.scface import EDGES
+from qgface_plugin.experiments.figures.gradient import OTHERS, closed_form, measured
+from qgface_plugin.experiments.figures.metrics import read_runs, smooth
+from qgface_plugin.experiments.figures.pairs import draw_pairs
+from qgface_plugin.experiments.figures.trained import load_trained
+from qgface_plugin.hosts.builtin import train
+
+figures = tool("figures")
+RECIPE = """
+from easydict import EasyDict as edict
+
+config = edict(network="quick", embedding_size=8)
+config.qgface = edict(degradation="ours", b=0.5)
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    write_faces(folder / "data")
+    method = QGFaceConfig(b=0.5)
+    run = tiny_run(folder, network="quick", num_epoch=1, qgface=method, val_targets=("dev",))
+    train(run)
+    (folder / "out" / "recipe.py").write_text(RECIPE)
+    return folder
+
+
+def drawn(out, name):
+    assert (out / f"{name}.pdf").read_bytes()[:5] == b"%PDF-"
+    image = cv2.imread(str(out / f"{name}.png"))
+    assert image.std() > 5
+    return image
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("training", ["training", "{run}", "again={run}"]),
+        ("fig3b_queues", ["queues", "proxy={run}"]),
+        ("fig4_pairs", ["pairs", "{run}", "--data", "{data}", "--device", "cpu"]),
+        ("norm_similarity", ["norms", "{run}", "--data", "{data}/dev.bin", "--device", "cpu"]),
+    ],
+)
+def test_from_a_run(trained, tmp_path, name, arguments, capsys):
+    filled = [part.format(run=trained / "out", data=trained / "data") for part in arguments]
+    assert figures.main([*filled, "--output", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"saved: {tmp_path / name}.pdf {tmp_path / name}.png\n"
+    drawn(tmp_path, name)
+
+
+def test_pairs_are_framed_in_both_colours(trained, tmp_path):
+    found, source = load_trained(trained / "out", device="cpu"), FaceRecords(str(trained / "data"))
+    views = np.stack([decode(source.read(i)[0], str(i)) for i in range(len(source))])
+    norms = torch.from_numpy(found.model.embed(views).norms)
+    draw_pairs(tmp_path, replace(found, mean=norms.median(), std=norms.std()), source)
+    image = drawn(tmp_path, "fig4_pairs")[..., ::-1].reshape(-1, 3).astype(int)
+    for colour in ((0, 158, 115), (213, 94, 0)):
+        assert (abs(image - colour).max(1) < 12).mean() > 0.01
+
+
+def test_quality_is_the_gates(trained):
+    found = load_trained(trained / "out", device="cpu")
+    norms = np.array([float(found.mean), float(found.mean + found.std), 1e9], dtype=np.float32)
+    assert found.quality(norms) == pytest.approx([0.5, 0.5 + 0.333 / 2, 1.0], abs=1e-5)
+
+
+def test_similarity_says_what_is_gained(tmp_path, capsys):
+    for seed, rate in ((1, 0.75), (2, 0.5)):
+        part = {"mean": 0.2, "count": 200, "histogram": np.histogram(np.full(200, 0.2), EDGES)[0].tolist()}
+        scores = {
+            "rank1": {f"d{d}": rate for d in (1, 2, 3)},
+            "similarity": {f"d{d}": {"same": part, "other": part} for d in (1, 2, 3)},
+            "histogram_edges": EDGES.tolist(),
+        }
+        save_result(planned(tmp_path, "a", seed), "scface", scores)
+    runs = [f"QGFace={tmp_path / 'a-0-seed1'}", f"AdaFace={tmp_path / 'a-0-seed2'}"]
+    assert figures.main(["similarity", *runs, "--output", str(tmp_path)]) == 0
+    drawn(tmp_path, "fig5_similarity")
+    assert figures.main(["similarity", *runs, runs[0], "--output", str(tmp_path)]) == 2
+    assert "3 runs are given" in capsys.readouterr().err
+
+
+def test_gradient_against_a_loop():
+    """g = (P_y - 1) df/dcos, with P_y and the derivative from scalar arithmetic and differences."""
+    random.seed(0)
+    config = QGFaceConfig()
+    for _ in range(50):
+        theta, z = random.uniform(0.5, 1.5), random.uniform(-0.55, 1.0)
+
+        def target(cosine, z=z):
+            return math.cos(math.acos(cosine) - config.m * z) - (config.m * z + config.m)
+
+        cosine, step = math.cos(theta), 1e-6
+        slope = (target(cosine + step) - target(cosine - step)) / (2 * step)
+        logit = math.exp(config.s * target(cosine) - 64)
+        expected = (logit / (logit + OTHERS * math.exp(-64)) - 1) * slope
+        at = torch.tensor([theta], dtype=torch.float64), torch.tensor([z], dtype=torch.float64)
+        assert float(closed_form(*at, config)) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+        assert float(measured(*at, config)) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+def test_gradient_is_zero_where_the_gate_is_shut(tmp_path):
+    theta, z = torch.tensor([1.2, 1.2], dtype=torch.float64), torch.tensor([-0.61, -0.59], dtype=torch.float64)
+    shut, open_ = measured(theta, z, QGFaceConfig()).tolist()
+    assert shut == 0 and open_ < -0.5
+    assert figures.main(["gradient", "--output", str(tmp_path)]) == 0
+    drawn(tmp_path, "fig2_gradient")
+
+
+def test_running_means():
+    assert smooth(np.arange(10.0)).tolist() == list(range(10))
+    assert smooth(np.arange(6.0), points=2) == pytest.approx([0, 0.5, 1, 2, 3, 4])
+
+
+def test_input_that_does_not_fit(trained, tmp_path, capsys):
+    run = str(trained / "out")
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"kind": "train", "step": 1, "loss": 2.0}) + "\n")
+    for arguments, message in (
+        (["training", str(tmp_path / "absent")], "metrics.jsonl: it cannot be read"),
+        (["training", run, run], "two runs are called out: write NAME=FOLDER"),
+        (["queues", str(tmp_path)], "metrics.jsonl has no positive_cosine; train it with a queue"),
+        (["similarity", run], "no results/scface.json is in it"),
+        (["pairs", str(tmp_path), "--recipe", f"{run}/recipe.py"], "checkpoint_gpu_0.pt does not exist"),
+        (["pairs", str(tmp_path)], "there is no recipe"),
+        (["norms", run, "--data", "absent.bin"], "absent.bin"),
+    ):
+        assert figures.main([*arguments, "--output", str(tmp_path)]) == 2
+        shown = capsys.readouterr().err
+        assert shown.startswith("figures.py: ") and message in shown
+    assert read_runs([f"x={run}"])[0].name == "x"
