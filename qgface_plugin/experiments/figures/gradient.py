@@ -75,7 +75,7 @@ def draw_gradient(folder: Path, config: QGFaceConfig | None = None, name: str = 
         panel.set_title(title, fontsize=9)
         panel.set_xlabel(r"angle $\theta_y$ to the own class centre (°)", fontsize=9)
         panel.axhline(2 * config.b - 1, color="white", lw=1, ls="--")
-        panel.text(88, 2 * config.b - 1 + 0.03, f"u = b = {config.b:g}", color="white", fontsize=8, ha="right")
+        panel.text(4, 2 * config.b - 1 + 0.03, f"u = b = {config.b:g}", color="white", fontsize=8)
     panels[0].set_ylabel(r"quality $\hat z$ (norm)")
     figure.colorbar(mesh, ax=panels, label="$-g$")
     return save(figure, folder, name)
