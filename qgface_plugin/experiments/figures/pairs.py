@@ -9,7 +9,7 @@ import numpy as np
 
 from ...data.degrade import degrade
 from ...data.images import decode
-from ...data.pairs import FaceSource, pair_rng
+from ...data.pairs import FaceSource
 from ...errors import ConfigError
 from ...hosts.pair_grid import pair_grid
 from .canvas import new_figure, save
@@ -33,7 +33,7 @@ def draw_pairs(
     policy = replace(policy, flip_p=0.0)
     chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).round().astype(int))
     high = np.stack([decode(source.read(int(i))[0], source.where(int(i))) for i in chosen])
-    low = np.stack([degrade(image, policy, pair_rng(seed, 0, int(i))) for i, image in zip(chosen, high, strict=True)])
+    low = np.stack([degrade(image, policy, np.random.default_rng((seed, i))) for i, image in enumerate(high)])
     u_high, u_low = (trained.quality(trained.model.embed(views).norms) for views in (high, low))
     order = np.minimum(u_high, u_low).argsort(kind="stable")
     shown = order[np.unique(np.linspace(0, len(order) - 1, min(COLUMNS * ROWS, len(order))).round().astype(int))]
