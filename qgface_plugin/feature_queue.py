@@ -10,13 +10,18 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
-from .functional import split_refresh
+from .functional import SHORTEST, split_refresh
 
 NEVER = -(2**62)  # serial number of a slot that holds nothing
 EMPTY = {"residual": 0.0, "scale": 0.0, "labels": -1, "serial": NEVER}  # what such a slot holds, by buffer
-BLOCK = 8192  # entries that are refreshed and scored at a time
+BLOCK = 1024  # entries that are refreshed and scored at a time on a CPU: they stay in its cache
+BLOCK_CUDA = 8192  # on a GPU: each block keeps all of it busy
+
+
+def entries_at_a_time(cuda: bool) -> int:
+    """Entries in a block."""
+    return BLOCK_CUDA if cuda else BLOCK
 
 
 def slots_of_rank(size: int, ranks: int) -> int:
@@ -122,24 +127,29 @@ class FeatureQueue(nn.Module):
 
         centres (n_local, d): this rank's class centres now. Dead slots hold garbage; see `alive`.
         """
-        r, a, y = (x if slots is None else x[slots] for x in (self.residual, self.scale, self.labels))
-        now = torch.addcmul(r, a.unsqueeze(1), centres[y.clamp_min(0)])
-        return normalize(now) if renormalise else now
+        return self._refreshed(centres, slice(None) if slots is None else slots, renormalise)
+
+    def _refreshed(self, centres: Tensor, slots: Tensor | slice, renormalise: bool) -> Tensor:
+        now = centres[self.labels[slots].clamp_min(0)]
+        now.mul_(self.scale[slots].unsqueeze(1)).add_(self.residual[slots])
+        return now.div_(torch.linalg.vector_norm(now, dim=1, keepdim=True).clamp_min_(SHORTEST)) if renormalise else now
 
     @torch.no_grad()
     def blocks(
         self, centres: Tensor, candidates: Tensor | None = None, *, renormalise: bool = True
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Living entries, at most BLOCK at a time: (refreshed features (c, d), labels (c,)).
+        """Living entries, a block at a time: (refreshed features (c, d), labels (c,)).
 
         candidates (n_local,) bool: classes whose entries are wanted, None for all.
         """
         wanted = self.alive()
         if candidates is not None:
             wanted &= candidates[self.labels.clamp_min(0)]
-        for slots in wanted.nonzero().squeeze(1).split(BLOCK):
-            if len(slots):
-                yield self.refreshed(centres, slots, renormalise=renormalise), self.labels[slots]
+        found, size = wanted.nonzero().squeeze(1), entries_at_a_time(self.residual.is_cuda)
+        for start in range(0, len(found), size):
+            every = len(found) == len(wanted)  # then a block is read where it lies
+            slots = slice(start, start + size) if every else found[start : start + size]
+            yield self._refreshed(centres, slots, renormalise), self.labels[slots]
 
     @torch.no_grad()
     def drift(self, centres: Tensor) -> Tensor:

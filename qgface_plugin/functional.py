@@ -16,6 +16,7 @@ from torch.nn.functional import normalize, softplus
 
 NORM_RANGE = (1e-3, 100.0)  # norms are clipped to it before statistics and indicator
 SIGMA_FLOOR = 1e-3
+SHORTEST = 1e-12  # a vector is divided by its norm or by this, as torch.nn.functional.normalize does
 ANGLE_MARGIN = 1e-3  # modified angles stay in [1e-3, pi - 1e-3] radians
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -78,6 +80,15 @@ class QGFaceMargin(nn.Module):
         if self.config.classification_gate == "sigmoid":
             logits = logits * F.soft_gate(F.unit_scale(zhat), self.config.b, self.config.s).unsqueeze(1)
         return logits
+
+    def parts(self, zhat: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor], float | None]:
+        """`scaled_logits` in parts, for those who never hold the whole matrix: factor of each row's cosines (N,), what
+        stands in the place of its own class's cosine (N,), and the bound that all cosines are clamped to before."""
+        scale = torch.full_like(zhat, self.config.s)
+        if self.config.classification_gate == "sigmoid":
+            scale = scale * F.soft_gate(F.unit_scale(zhat), self.config.b, self.config.s)
+        bound = CLAMP if self.config.cosine_rule == "clamp" else None
+        return scale, partial(target_cosine, zhat=zhat, config=self.config), bound
 
     def attach_to(self, partial_fc: nn.Module) -> RemovableHandle:
         """Observe what an untouched partial FC is called with: embeddings (rows, d) first, as many rows on every rank.

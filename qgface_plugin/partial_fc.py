@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import normalize
 
 from . import distributed, terms
 from . import functional as F
 from .batch_check import check_batch
 from .class_sampling import sampled_classes
+from .class_softmax import class_logsumexp
 from .config import QGFaceConfig
 from .contrast import Contrast, contrast, pair_gate
 from .errors import ConfigError
@@ -121,8 +122,8 @@ class QGPartialFC(nn.Module):
         column = self._own_column(labels)
 
         rows = self.margin_softmax.gate(zhat).nonzero().squeeze(1)
-        centres, position, candidates = self._sample(labels, column)
-        lse, target = self._classify(embeddings[rows], centres, position[rows], zhat[rows])
+        index, position, candidates = self._sample(labels, column)
+        lse, target = self._classify(embeddings[rows], index, position[rows], zhat[rows])
         keys = embeddings if keys is None else normalize(keys)
         part = self._contrast(embeddings, keys, column, u, candidates)
         classification, contrastive = self._finish(lse, target, part, len(labels))
@@ -146,24 +147,18 @@ class QGPartialFC(nn.Module):
         column = labels - self.class_start
         return torch.where((column >= 0) & (column < self.num_local), column, -1)
 
-    def _classify(self, embeddings: Tensor, centres: Tensor, own: Tensor, zhat: Tensor) -> tuple[Tensor, Tensor]:
-        """This rank's log-sum-exp and target logit (R,) of the rows that take part; own: their places in `centres`."""
-        logits = self._cosine(embeddings, centres)
-        if len(centres):  # else none was drawn here
-            logits = self.margin_softmax.scaled_logits(logits, own, zhat)
-        return F.logsumexp_and_target(logits, own)
+    def _classify(
+        self, embeddings: Tensor, index: Tensor | None, own: Tensor, zhat: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """This rank's log-sum-exp and target logit (R,) of the rows that take part; own: their places in `index`."""
+        scale, margin, bound = self.margin_softmax.parts(zhat)
+        half = self.fp16 and embeddings.is_cuda
+        return class_logsumexp(embeddings, self.weight, own, scale, margin, index=index, bound=bound, half=half)
 
-    def _cosine(self, embeddings: Tensor, centres: Tensor) -> Tensor:
-        with torch.autocast(embeddings.device.type, enabled=False):
-            unit = normalize(centres)
-            if self.fp16 and embeddings.is_cuda:
-                return linear(embeddings.half(), unit.half()).float()
-            return linear(embeddings, unit)
-
-    def _sample(self, labels: Tensor, column: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Centres that compete in this step, each row's position among them (-1: elsewhere), and their mask."""
+    def _sample(self, labels: Tensor, column: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        """Centres that compete in this step (None: all), each row's position among them (-1: elsewhere), their mask."""
         if self.sample_rate >= 1.0:
-            return self.weight, column, None
+            return None, column, None
         with torch.no_grad():
             candidates = sampled_classes(
                 labels, self.draws, seed=self.sample_seed, rate=self.sample_rate, num_classes=self.num_classes,
@@ -173,7 +168,7 @@ class QGPartialFC(nn.Module):
             position = torch.where(column >= 0, torch.searchsorted(index, column.clamp_min(0)), -1)
             if self.training:
                 self.draws += 1
-        return self.weight[index], position, candidates
+        return index, position, candidates
 
     def _contrast(
         self, embeddings: Tensor, keys: Tensor, column: Tensor, u: Tensor, candidates: Tensor | None

@@ -1,0 +1,157 @@
+"""The classification's log-sum-exp over this rank's class centres, a chunk of classes at a time.
+
+No normalised copy of the centres, no matrix of ones, a margin on the own class only. For the backward pass one number
+a row and class is kept at most, and beyond `kept` of them none: those chunks are computed again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .functional import SHORTEST
+
+CHUNK = 2**19  # logits at a time on a CPU: they stay in its cache
+CHUNK_CUDA = 2**24  # on a GPU: each chunk keeps all of it busy
+KEPT = 2**30  # logits that are kept for the backward pass, 4 GiB in float32
+
+
+def classes_at_a_time(rows: int, cuda: bool = False) -> int:
+    """Classes in a chunk of so many rows."""
+    return max(256, (CHUNK_CUDA if cuda else CHUNK) // max(1, rows))
+
+
+class _ClassLogSumExp(torch.autograd.Function):
+    """Kept for each chunk c of classes: 1 / ||W|| (c, 1), a shift (R, 1), and weights e^(logit - shift) (R, c) while
+    there is room for them. Where a cosine stands at the bound, so that no gradient goes through, its weight is
+    negative."""
+
+    @staticmethod
+    def forward(ctx, unit, weight, index, own, scale, margin, bound, half, kept):
+        ctx.index, ctx.scale, ctx.bound, ctx.half = index, scale, bound, half
+        target, ctx.slope = _target(unit, weight, index, own, scale, margin, bound)
+        ctx.size = classes_at_a_time(len(unit), unit.is_cuda)
+        ctx.inverse, ctx.shifts, ctx.weights, parts = [], [], [], []
+        room = kept if any(ctx.needs_input_grad[:2]) else 0
+        query = unit * scale
+        for start in range(0, len(weight if index is None else index), ctx.size):
+            centres, inverse = _unit_centres(weight, index, start, ctx.size)
+            logits, flat = _logits(query, centres, scale, bound, half)
+            _put(logits, own - start, target)
+            shift = logits.amax(1, keepdim=True)
+            weights = logits.sub_(shift).exp_()
+            parts.append(weights.sum(1, keepdim=True).log_().add_(shift))
+            room -= weights.numel()
+            ctx.inverse.append(inverse)
+            ctx.shifts.append(shift)
+            ctx.weights.append(_marked(weights, flat) if room >= 0 else None)
+            del centres, logits, weights, flat  # before the next chunk is made
+        lse = torch.cat(parts, 1).logsumexp(1) if parts else target.new_full((len(unit),), -math.inf)
+        ctx.save_for_backward(unit, weight, own, target, lse)
+        return lse, target
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_lse, grad_target):
+        unit, weight, own, target, lse = ctx.saved_tensors
+        index, factor = ctx.index, grad_lse.unsqueeze(1) * ctx.scale
+        on_target = (grad_lse * (target - lse).exp() + grad_target) * ctx.slope
+        query, narrow = unit * ctx.scale, unit.half() if ctx.half else unit
+        grad_unit = torch.zeros_like(unit)
+        grad_weight = torch.empty_like(weight) if index is None else torch.zeros_like(weight)
+        for number, (inverse, shift) in enumerate(zip(ctx.inverse, ctx.shifts, strict=True)):
+            start, stop = number * ctx.size, (number + 1) * ctx.size
+            centres, _ = _unit_centres(weight, index, start, ctx.size, inverse)
+            gradient, ctx.weights[number] = ctx.weights[number], None  # written over: a second pass computes it again
+            if gradient is None:
+                logits, flat = _logits(query, centres, ctx.scale, ctx.bound, ctx.half)
+                gradient = _marked(logits.sub_(shift).exp_(), flat)
+            if ctx.bound is not None:
+                gradient.clamp_min_(0.0)
+            gradient.mul_((shift - lse.unsqueeze(1)).exp_().mul_(factor))
+            _put(gradient, own - start, on_target)  # with respect to the cosines, (R, c)
+            gradient = gradient.to(narrow.dtype)
+            part = torch.mm(gradient.T, narrow, out=None if index is not None or ctx.half else grad_weight[start:stop])
+            part = part.to(unit.dtype)
+            grad_unit.add_(gradient @ centres.half()) if ctx.half else grad_unit.addmm_(gradient, centres)
+            part.addcmul_(centres, (part * centres).sum(1, keepdim=True), value=-1.0).mul_(inverse)
+            if index is not None:
+                grad_weight.index_copy_(0, index[start:stop], part)
+            elif ctx.half:
+                grad_weight[start:stop] = part
+            del centres, gradient, part  # before the next chunk is made
+        return grad_unit, grad_weight, *[None] * 7
+
+
+def _marked(weights: Tensor, flat: Tensor | None) -> Tensor:
+    return weights if flat is None else torch.where(flat, -weights, weights)
+
+
+def _target(unit, weight, index, own, scale, margin, bound) -> tuple[Tensor, Tensor]:
+    """Each row's target logit and its derivative with respect to the cosine, (R,) both; 0 where the class is not here."""
+    here = own >= 0
+    if len(weight if index is None else index) == 0:
+        return unit.new_zeros(len(unit)), unit.new_zeros(len(unit))
+    place = own.clamp_min(0)
+    centre = torch.nn.functional.normalize(weight[place if index is None else index[place]])
+    cosine = (unit * centre).sum(1)
+    with torch.enable_grad():
+        cosine = cosine.detach().requires_grad_()
+        after = margin(cosine if bound is None else cosine.clamp(-bound, bound))
+        (slope,) = torch.autograd.grad(after.sum(), cosine)
+    factor = torch.where(here, scale.squeeze(1), 0.0)
+    return after.detach() * factor, slope * factor
+
+
+def _unit_centres(weight, index, start: int, size: int, inverse: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """One chunk of centres as unit vectors (c, d), and 1 / ||W|| (c, 1)."""
+    centres = weight[start : start + size] if index is None else weight[index[start : start + size]]
+    if inverse is None:
+        inverse = torch.linalg.vector_norm(centres, dim=1, keepdim=True).clamp_min_(SHORTEST).reciprocal_()
+    return centres * inverse, inverse
+
+
+def _logits(query, centres, scale, bound: float | None, half: bool) -> tuple[Tensor, Tensor | None]:
+    """scale x cosine (R, c), and where the cosine was cut off at the bound."""
+    logits = (query.half() @ centres.half().T).float() if half else query @ centres.T
+    if bound is None:
+        return logits, None
+    limit = bound * scale
+    flat = logits.abs() > limit
+    return torch.clamp(logits, -limit, limit, out=logits), flat
+
+
+def _put(matrix: Tensor, place: Tensor, values: Tensor) -> None:
+    """Write values (R,) at `place` (R,) of each row, where it is in the matrix (R, c); without asking the device."""
+    inside = (place >= 0) & (place < matrix.shape[1])
+    place = place.clamp(0, matrix.shape[1] - 1).unsqueeze(1)
+    matrix.scatter_(1, place, torch.where(inside.unsqueeze(1), values.unsqueeze(1), matrix.gather(1, place)))
+
+
+def class_logsumexp(
+    unit: Tensor,
+    weight: Tensor,
+    own: Tensor,
+    scale: Tensor,
+    margin: Callable[[Tensor], Tensor],
+    *,
+    index: Tensor | None = None,
+    bound: float | None = None,
+    half: bool = False,
+    kept: int = KEPT,
+) -> tuple[Tensor, Tensor]:
+    """log sum exp over the classes of a row's logits, and its target logit, 0 where its class is not here: (R,), (R,).
+
+    unit (R, d) unit vectors; weight (n, d) raw centres; index (k,) ascending: the centres that compete, None for all;
+    own (R,): place of the row's class among these, -1 elsewhere; scale (R,): logits are scale x cosine; margin: cosines
+    of the own classes (R,) -> what stands in their place; bound: cosines are clamped to +-bound before that; half:
+    products in float16; kept: logits that may be kept for the backward pass. Without classes -inf and 0.
+    Gradients reach `unit` and `weight`, once: they have no second derivative. Equal to `functional.with_target` and
+    `functional.logsumexp_and_target` on the whole matrix.
+    """
+    with torch.autocast(unit.device.type, enabled=False):
+        return _ClassLogSumExp.apply(unit, weight, index, own, scale.unsqueeze(1), margin, bound, half, kept)
