@@ -142,16 +142,18 @@ def class_logsumexp(
     index: Tensor | None = None,
     bound: float | None = None,
     half: bool = False,
-    kept: int = KEPT,
+    kept: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """log sum exp over the classes of a row's logits, and its target logit, 0 where its class is not here: (R,), (R,).
 
     unit (R, d) unit vectors; weight (n, d) raw centres; index (k,) ascending: the centres that compete, None for all;
     own (R,): place of the row's class among these, -1 elsewhere; scale (R,): logits are scale x cosine; margin: cosines
     of the own classes (R,) -> what stands in their place; bound: cosines are clamped to +-bound before that; half:
-    products in float16; kept: logits that may be kept for the backward pass. Without classes -inf and 0.
+    products in float16; kept: logits that may be kept for the backward
+    pass, KEPT by default. Without classes -inf and 0.
     Gradients reach `unit` and `weight`, once: they have no second derivative. Equal to `functional.with_target` and
     `functional.logsumexp_and_target` on the whole matrix.
     """
+    kept = KEPT if kept is None else kept
     with torch.autocast(unit.device.type, enabled=False):
         return _ClassLogSumExp.apply(unit, weight, index, own, scale.unsqueeze(1), margin, bound, half, kept)

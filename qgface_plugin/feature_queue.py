@@ -121,7 +121,6 @@ class FeatureQueue(nn.Module):
             del old, new
         self.cursor.fill_(len(alive))
 
-    @torch.no_grad()
     def refreshed(self, centres: Tensor, slots: Tensor | None = None, *, renormalise: bool = True) -> Tensor:
         """Section III-C for these or all slots: r + a W_now[y] (slots, d), unit vectors if `renormalise`; no gradient.
 
@@ -129,12 +128,12 @@ class FeatureQueue(nn.Module):
         """
         return self._refreshed(centres, slice(None) if slots is None else slots, renormalise)
 
+    @torch.no_grad()
     def _refreshed(self, centres: Tensor, slots: Tensor | slice, renormalise: bool) -> Tensor:
         now = centres[self.labels[slots].clamp_min(0)]
         now.mul_(self.scale[slots].unsqueeze(1)).add_(self.residual[slots])
         return now.div_(torch.linalg.vector_norm(now, dim=1, keepdim=True).clamp_min_(SHORTEST)) if renormalise else now
 
-    @torch.no_grad()
     def blocks(
         self, centres: Tensor, candidates: Tensor | None = None, *, renormalise: bool = True
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -146,9 +145,10 @@ class FeatureQueue(nn.Module):
         if candidates is not None:
             wanted &= candidates[self.labels.clamp_min(0)]
         found, size = wanted.nonzero().squeeze(1), entries_at_a_time(self.residual.is_cuda)
+        every = len(found) == len(wanted)  # then a block is read where it lies
         for start in range(0, len(found), size):
-            every = len(found) == len(wanted)  # then a block is read where it lies
             slots = slice(start, start + size) if every else found[start : start + size]
+            # no_grad is not around this generator: its wrapper would hold each block until the next one is made
             yield self._refreshed(centres, slots, renormalise), self.labels[slots]
 
     @torch.no_grad()

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 import torch
 
+from .class_softmax import KEPT, classes_at_a_time
 from .errors import ConfigError
-from .feature_queue import BLOCK, slots_of_rank
+from .feature_queue import entries_at_a_time, slots_of_rank
 
 MOMENTS = {"sgd": 1, "adamw": 2}  # tensors of the centres' size that the optimiser keeps
 SCENARIOS = (  # classes, ranks, sample_rate, pairs a rank: the table in docs/ranks.md
     (8_631, 1, 1.0, 512),
     (360_232, 8, 1.0, 128),
+    (2_000_000, 8, 1.0, 512),
     (2_000_000, 32, 0.3, 128),
     (29_000_000, 64, 0.1, 128),
 )
@@ -58,12 +60,14 @@ def plan_memory(
     rows: int = 0,
     optimizer: str = "sgd",
     dtype: torch.dtype = torch.float32,
+    cuda: bool = True,
 ) -> MemoryPlan:
     """The memory of QGPartialFC on one of `ranks` ranks.
 
     classes n; dim d; queue, queue_size, sample_rate: as QGPartialFC has them; rows: views in the GLOBAL batch;
-    optimizer: "sgd" (with momentum) or "adamw". The queue is counted as it starts, with 5/4 of its even share of
-    slots; it grows, to Q at most, where a rank's classes have more entries than that.
+    optimizer: "sgd" (with momentum) or "adamw"; cuda: chunks and blocks have the size for a GPU. The queue is
+    counted as it starts, with 5/4 of its even share of slots; it grows, to Q at most, where a rank's classes have more
+    entries than that.
     Raises ConfigError on a number out of range or an optimiser that is not known.
     """
     if not (1 <= ranks <= classes and dim >= 1 and rows >= 0 and 0 < sample_rate <= 1):
@@ -77,38 +81,52 @@ def plan_memory(
     centres = local * dim * size
     slots = {"none": 0, "batch": rows}.get(queue, slots_of_rank(queue_size or classes, ranks))
     kept = slots * (dim * size + size + 8 + 8)  # r, a, label, serial number
-    step = _step(local, dim, size, rows, min(BLOCK, round(sample_rate * slots)), sample_rate)
+    competing, wanted = round(sample_rate * local), round(sample_rate * slots)
+    chunk, block = min(competing, classes_at_a_time(rows, cuda)), min(wanted, entries_at_a_time(cuda))
+    selection = -(-(slots + 8 * wanted) // size)  # which entries are alive, and where those that compete are
+    scoring = selection + block * (2 * dim + 5 * rows // 8)  # by rows / 2 queries
+    step = _step(local * dim, competing, chunk, dim, rows, scoring, sample_rate < 1.0) * size
     return MemoryPlan(centres, centres, MOMENTS[optimizer] * centres, kept, step)
 
 
-def _step(local: int, dim: int, size: int, rows: int, block: int, sample_rate: float) -> int:
-    """The highest of a step's phases, without the gradient (which the first ones do not have yet).
+def _step(gradient: int, competing: int, chunk: int, dim: int, rows: int, scoring: int, sampled: bool) -> int:
+    """Numbers in the highest of a step's phases, without the gradient (which the first ones do not have yet).
 
-    block: entries scored at a time, by rows / 2 queries; copy: of the sampled centres, with sample_rate < 1 only.
+    chunk: classes at a time; scoring: what the contrast needs.
     """
-    competing = round(sample_rate * local) * dim * size
-    copy = competing if sample_rate < 1.0 else 0
-    logits = rows * round(sample_rate * local) * size
-    batch = rows * dim * size  # embeddings as they are, normalised, gathered by the gate, and gradients of these
-    scoring = block * max(4 * dim, dim + 3 * rows // 4) * size  # refreshing a block; its logits and masks
+    batch = rows * dim  # embeddings as they are, normalised, gathered by the gate, scaled, and gradients of these
+    logits = rows * chunk
+    every = rows * competing
+    matrix = (every if every <= KEPT else KEPT // logits * logits) + competing + rows * -(-competing // max(1, chunk))
+    again = 0 if every <= KEPT else logits  # a chunk that is not kept
     phases = (
-        copy + competing + logits + scoring + 8 * batch,
-        copy + competing + 3 * logits + 8 * batch,  # the softmax's backward pass
-        copy + 5 * competing + 4 * batch,  # that of the centres' normalisation
-        local * dim * size + copy + 4 * batch,  # the gradient of the sampled centres becomes that of all
+        matrix + again + chunk * dim * (2 if sampled else 1) + 4 * batch,
+        matrix + scoring + 6 * batch,
+        matrix + again + gradient + chunk * dim * (3 if sampled else 2) + 6 * batch,
     )
-    return max(phases) - local * dim * size
+    return max(phases) - gradient
+
+
+def plain_step(
+    classes: int, ranks: int, dim: int, rows: int, *, sample_rate: float = 1.0, dtype: torch.dtype = torch.float32
+) -> int:
+    """Bytes that a step of partial FC over whole matrices needs at least beside centres, gradient and moments: cosines,
+    probabilities and their gradient (rows, n_local each), and normalised centres. Rows of the GLOBAL batch."""
+    competing = round(sample_rate * -(-classes // ranks))
+    return competing * (3 * rows + dim * (1 if sample_rate >= 1.0 else 2)) * dtype.itemsize
 
 
 def memory_table() -> str:
     """Markdown: SCENARIOS with d = 512, SGD, float32, Q = n; GiB a rank."""
     lines = [
-        "| classes | GPUs | sample_rate | pairs a GPU | centres | gradient | momentum | queue | kept | step, at most |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| classes | GPUs | sample_rate | pairs a GPU | centres | gradient | momentum | queue | kept | step, at most "
+        "| plain step, at least |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for classes, ranks, rate, pairs in SCENARIOS:
         plan = plan_memory(classes, ranks, sample_rate=rate, rows=2 * pairs * ranks)
-        parts = (plan.centres, plan.gradient, plan.optimizer, plan.queue, plan.state, plan.step)
+        plain = plain_step(classes, ranks, 512, 2 * pairs * ranks, sample_rate=rate)
+        parts = (plan.centres, plan.gradient, plan.optimizer, plan.queue, plan.state, plan.step, plain)
         cells = [f"{classes:,}", str(ranks), str(rate), str(pairs), *(f"{part / 2**30:.3f}" for part in parts)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

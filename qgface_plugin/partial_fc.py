@@ -147,9 +147,7 @@ class QGPartialFC(nn.Module):
         column = labels - self.class_start
         return torch.where((column >= 0) & (column < self.num_local), column, -1)
 
-    def _classify(
-        self, embeddings: Tensor, index: Tensor | None, own: Tensor, zhat: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _classify(self, embeddings: Tensor, index: Tensor | None, own: Tensor, zhat: Tensor) -> tuple[Tensor, Tensor]:
         """This rank's log-sum-exp and target logit (R,) of the rows that take part; own: their places in `index`."""
         scale, margin, bound = self.margin_softmax.parts(zhat)
         half = self.fp16 and embeddings.is_cuda

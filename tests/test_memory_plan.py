@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from qgface_plugin import QGFaceMargin, QGPartialFC, distributed
+from qgface_plugin import QGFaceMargin, QGPartialFC, class_softmax, distributed, memory_plan
 from qgface_plugin.errors import ConfigError
-from qgface_plugin.memory_plan import memory_table, plan_memory
+from qgface_plugin.memory_plan import memory_table, plain_step, plan_memory
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def peak(step: Callable[[], None]) -> int:
+    """The most bytes that a step holds beyond what is there before it, from the allocator's own record."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
+    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        highest = max(highest, now)
+    return highest
 
 
 def size(*tensors: torch.Tensor) -> int:
@@ -63,16 +77,31 @@ def test_a_steps_peak_is_what_the_plan_says(classes, dim, pairs, sample_rate, qu
     entries = torch.randint(0, classes, (criterion.queue.size,))
     criterion.queue.enqueue(torch.randn(len(entries), dim), entries, criterion.weight[entries])
     features.requires_grad_()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        criterion(features, labels).backward()
-    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
-    now = highest = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        highest = max(highest, now)
-    plan = plan_memory(classes, 1, dim, queue_size=queue_size, sample_rate=sample_rate, rows=2 * pairs)
+    highest = peak(lambda: criterion(features, labels).backward())
+    plan = plan_memory(classes, 1, dim, queue_size=queue_size, sample_rate=sample_rate, rows=2 * pairs, cuda=False)
     found = highest - plan.gradient
     assert found <= plan.step * 1.05 and plan.step <= 1.25 * found, (found, plan.step)
+
+
+def test_many_rows_and_classes_take_less_than_in_whole_matrices(monkeypatch):
+    """2,000,000 classes on 8 ranks and 8,192 rows, each a sixteenth here and so the room for what is kept; all rows
+    classified, all pairs contrasted. Planned in full too."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    from benchmarks._plain_criteria import PlainArcFace
+
+    classes, dim, rows, room = 15_625, 32, 512, class_softmax.KEPT >> 8
+    for module in (class_softmax, memory_plan):
+        monkeypatch.setattr(module, "KEPT", room)
+    criterion = QGPartialFC(QGFaceMargin(b=0.0, contrastive_gate="none"), dim, classes)
+    entries = torch.arange(classes)
+    criterion.queue.enqueue(torch.randn(classes, dim), entries, criterion.weight)
+    features, labels = torch.randn(rows, dim, requires_grad=True), torch.randint(0, classes, (rows // 2,)).repeat(2)
+    ours = peak(lambda: criterion(features, labels).backward()) - criterion.weight.nbytes
+    plain = peak(lambda: PlainArcFace(dim, classes)(features, labels).backward()) - 2 * criterion.weight.nbytes
+    assert plain_step(classes, 1, dim, rows) <= plain
+    assert ours <= 1.05 * plan_memory(classes, 1, dim, rows=rows, cuda=False).step < plain / 4
+    monkeypatch.undo()
+    assert plan_memory(2_000_000, 8, rows=8192).step < plain_step(2_000_000, 8, 512, 8192) / 4
 
 
 def test_state_is_about_twice_the_centres_without_optimiser():

@@ -26,7 +26,6 @@ from qgface_plugin.errors import ConfigError
 from ._plain_criteria import PlainArcFace, PlainHeads
 from ._side_by_side import extra_bytes, interleaved
 
-DIM = 512
 HIGH, LOW = 21.0, 15.0  # norms of sharp and of blurred views; the statistics stand at 20 and 1
 OURS, ARCFACE, HEADS, UPSTREAM = "QGFace", "plain ArcFace", "plain heads", "PartialFC_V2"
 
@@ -35,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=[8631, 85742], metavar="N", help="[%(default)s]")
     parser.add_argument("--rows", type=int, default=256, help="2B, views in a batch [%(default)s]")
     parser.add_argument("--lq-share", type=float, default=0.3, help="share of all views that is blurred [%(default)s]")
+    parser.add_argument("--dim", type=int, default=512, help="numbers in an embedding [%(default)s]")
     parser.add_argument("--rounds", type=int, default=7, help="measured steps of each [%(default)s]")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch [%(default)s]")
     parser.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
@@ -45,31 +45,33 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """For each number of classes: ratios first, then milliseconds and bytes of each way."""
     if arguments.rows < 4 or arguments.rows % 2 or min(arguments.classes) < arguments.rows:
         raise ConfigError("--rows is even and at least 4, --classes at least as many as rows")
-    if not 0.0 <= arguments.lq_share <= 0.5 or min(arguments.rounds, arguments.threads) < 1:
-        raise ConfigError("--lq-share is between 0 and 0.5, --rounds and --threads at least 1")
+    if not 0.0 <= arguments.lq_share <= 0.5 or min(arguments.rounds, arguments.threads, arguments.dim) < 1:
+        raise ConfigError("--lq-share is between 0 and 0.5, --rounds, --threads and --dim at least 1")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device is cuda, but torch sees no GPU")
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     upstream = _upstream(arguments.arcface_torch) if arguments.arcface_torch else None
     results: dict[str, Any] = {"rows": arguments.rows, "share of views blurred": arguments.lq_share}
-    results["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {arguments.threads} threads"
+    results["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    results["threads"] = arguments.threads
     for classes in arguments.classes:
         results[f"{classes} classes"] = _compare(classes, arguments, upstream, device)
     return results
 
 
 def _compare(
-    classes: int, arguments: argparse.Namespace, upstream: Callable[[int], nn.Module] | None, device: torch.device
+    classes: int, arguments: argparse.Namespace, upstream: Callable[[int, int], nn.Module] | None, device: torch.device
 ) -> dict[str, Any]:
     torch.manual_seed(0)
-    features, labels = batch(arguments.rows, classes, arguments.lq_share)
+    dim = arguments.dim
+    features, labels = batch(arguments.rows, dim, classes, arguments.lq_share)
     features, labels = features.to(device), labels.to(device)
     ways: dict[str, nn.Module] = {
-        OURS: full(classes), ARCFACE: PlainArcFace(DIM, classes), HEADS: PlainHeads(DIM, classes)
+        OURS: full(dim, classes), ARCFACE: PlainArcFace(dim, classes), HEADS: PlainHeads(dim, classes)
     }  # fmt: skip
     if upstream:
-        ways[UPSTREAM] = upstream(classes)
+        ways[UPSTREAM] = upstream(dim, classes)
     steps = {name: _step(way.to(device), features, labels) for name, way in ways.items()}
     figures = interleaved(steps, arguments.rounds, device)
     for name, step in steps.items():
@@ -82,19 +84,19 @@ def _compare(
     return results | figures
 
 
-def batch(rows: int, classes: int, lq_share: float) -> tuple[Tensor, Tensor]:
+def batch(rows: int, dim: int, classes: int, lq_share: float) -> tuple[Tensor, Tensor]:
     """Embeddings (rows, d) whose norms put the first 2 x `lq_share` of the degraded views below the threshold."""
     norms = torch.full((rows, 1), HIGH)
     norms[rows // 2 :][: round(lq_share * rows)] = LOW
-    return normalize(torch.randn(rows, DIM)) * norms, torch.randperm(classes)[: rows // 2].repeat(2)
+    return normalize(torch.randn(rows, dim)) * norms, torch.randperm(classes)[: rows // 2].repeat(2)
 
 
-def full(classes: int) -> QGPartialFC:
+def full(dim: int, classes: int) -> QGPartialFC:
     """The criterion with statistics that stand still and a queue that is full, its entries of moved centres."""
-    criterion = QGPartialFC(QGFaceMargin(stats_momentum=0.0), DIM, classes)
+    criterion = QGPartialFC(QGFaceMargin(stats_momentum=0.0), dim, classes)
     quality = criterion.margin_softmax.quality
     quality.mean.fill_(20.0), quality.std.fill_(1.0), quality.started.fill_(True)
-    criterion.queue.enqueue(normalize(torch.randn(classes, DIM)), torch.randperm(classes), criterion.weight.detach())
+    criterion.queue.enqueue(normalize(torch.randn(classes, dim)), torch.randperm(classes), criterion.weight.detach())
     with torch.no_grad():
         criterion.weight.add_(torch.randn_like(criterion.weight), alpha=1e-3)
     return criterion
@@ -109,7 +111,7 @@ def _step(criterion: nn.Module, features: Tensor, labels: Tensor) -> Callable[[]
     return step
 
 
-def _upstream(checkout: Path) -> Callable[[int], nn.Module]:
+def _upstream(checkout: Path) -> Callable[[int, int], nn.Module]:
     """PartialFC_V2 with ArcFace from a checkout, on one rank."""
     if not (checkout / "partial_fc_v2.py").exists():
         raise ConfigError(f"--arcface-torch: {checkout} has no partial_fc_v2.py, so it is no arcface_torch checkout")
@@ -125,4 +127,4 @@ def _upstream(checkout: Path) -> Callable[[int], nn.Module]:
     meeting = Path(tempfile.mkdtemp()) / "meeting"
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=0, world_size=1)
-    return lambda classes: PartialFC_V2(ArcFace(), DIM, classes)
+    return lambda dim, classes: PartialFC_V2(ArcFace(), dim, classes)
