@@ -6,12 +6,12 @@ from torch import Tensor
 
 
 def check_batch(
-    embeddings: Tensor, labels: Tensor, keys: Tensor | None, *, dim: int, num_classes: int, views: int, needs_keys: bool
+    embeddings: Tensor, labels: Tensor, keys: Tensor | None, *, dim: int, views: int, needs_keys: bool
 ) -> None:
     """Raise ValueError, naming what was expected and found, on a batch that is no batch of `views` views.
 
-    embeddings (rows, dim), rows = views * B; labels (rows,) in [0, num_classes), the same in both views;
-    keys (rows, dim) exactly when `needs_keys`.
+    embeddings (rows, dim), rows = views * B; labels (rows,); keys (rows, dim) exactly when `needs_keys`. Looks at no
+    number, so it does not wait for the device.
     """
     if embeddings.ndim != 2 or embeddings.shape[1] != dim:
         raise ValueError(f"embeddings have shape {tuple(embeddings.shape)}: expected (rows, {dim})")
@@ -27,11 +27,18 @@ def check_batch(
         raise ValueError(f"queue='momentum' needs keys of shape {tuple(embeddings.shape)}, got {given}")
     if keys is not None and not needs_keys:
         raise ValueError("keys were given, but only queue='momentum' takes them")
-    flat = labels.reshape(-1)
-    inside = ((flat >= 0) & (flat < num_classes)).all()
-    together = (flat[: rows // views] == flat[-(rows // views) :]).all()
-    if bool(inside & together):
-        return
-    if not bool(inside):
-        raise ValueError(f"labels run from {int(flat.min())} to {int(flat.max())}: expected [0, {num_classes})")
+
+
+def labels_fit(labels: Tensor, *, num_classes: int, views: int) -> Tensor:
+    """() bool, not yet read from the device: labels (rows,) in [0, num_classes), the same in all `views` views."""
+    rows = len(labels) // views
+    inside = (labels >= 0) & (labels < num_classes)
+    return inside.all() & (labels[:rows] == labels[-rows:]).all()
+
+
+def complain_about(labels: Tensor, num_classes: int) -> None:
+    """Raise the ValueError that says why `labels_fit` is False."""
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= num_classes:
+        raise ValueError(f"labels run from {lowest} to {highest}: expected [0, {num_classes})")
     raise ValueError("labels of rows 0..B-1 and B..2B-1 differ: both views of an image must stand B rows apart")

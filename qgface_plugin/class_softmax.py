@@ -92,7 +92,7 @@ def _marked(weights: Tensor, flat: Tensor | None) -> Tensor:
 
 
 def _target(unit, weight, index, own, scale, margin, bound) -> tuple[Tensor, Tensor]:
-    """Each row's target logit and its derivative with respect to the cosine, (R,) both; 0 where the class is not here."""
+    """Each row's target logit and its derivative by the cosine, (R,) both; 0 where the class is not here."""
     here = own >= 0
     if len(weight if index is None else index) == 0:
         return unit.new_zeros(len(unit)), unit.new_zeros(len(unit))

@@ -101,7 +101,8 @@ class FeatureQueue(nn.Module):
         ahead = torch.arange(count, device=self.serial.device)
         if count <= len(self.serial):
             slots = (self.cursor + ahead) % len(self.serial)
-            if not bool(self.alive()[slots].any()):
+            # a ring of Q slots holds the newest entry of each: what is overwritten has Q newer ones after it
+            if len(self.serial) == self.size or not bool(self.alive()[slots].any()):
                 return slots
         self._grow(count)
         return self.cursor + ahead

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from . import distributed, terms
 from . import functional as F
-from .batch_check import check_batch
+from .batch_check import check_batch, complain_about, labels_fit
 from .class_sampling import sampled_classes
 from .class_softmax import class_logsumexp
 from .config import QGFaceConfig
@@ -22,6 +22,7 @@ from .contrast import Contrast, contrast, pair_gate
 from .errors import ConfigError
 from .feature_queue import FeatureQueue, slots_of_rank
 from .margins import READ_HERE, QGFaceMargin
+from .places import places
 
 
 class QGPartialFC(nn.Module):
@@ -104,7 +105,6 @@ class QGPartialFC(nn.Module):
             local_labels,
             local_keys,
             dim=self.embedding_size,
-            num_classes=self.num_classes,
             views=self.views,
             needs_keys=self.config.queue == "momentum",
         )
@@ -113,7 +113,12 @@ class QGPartialFC(nn.Module):
         labels = distributed.gather_views(local_labels.reshape(-1).long(), self.views)
         keys = None if local_keys is None else distributed.gather_views(local_keys.detach().to(wide), self.views)
         norms = raw.detach().norm(dim=1)
-        if not bool(norms.isfinite().all() if keys is None else norms.isfinite().all() & keys.isfinite().all()):
+        finite = norms.isfinite().all() if keys is None else norms.isfinite().all() & keys.isfinite().all()
+        fit = labels_fit(labels, num_classes=self.num_classes, views=self.views)
+        fits, is_finite = torch.stack([fit, finite]).tolist()
+        if not fits:
+            complain_about(labels, self.num_classes)
+        if not is_finite:
             return raw.sum() * float("nan")
 
         zhat = self._quality(norms)
@@ -121,11 +126,11 @@ class QGPartialFC(nn.Module):
         embeddings = normalize(raw)
         column = self._own_column(labels)
 
-        rows = self.margin_softmax.gate(zhat).nonzero().squeeze(1)
+        rows, *pairs = places(self.margin_softmax.gate(zhat), *self._pair_gates(u))
         index, position, candidates = self._sample(labels, column)
         lse, target = self._classify(embeddings[rows], index, position[rows], zhat[rows])
         keys = embeddings if keys is None else normalize(keys)
-        part = self._contrast(embeddings, keys, column, u, candidates)
+        part = self._contrast(embeddings, keys, column, pairs, candidates)
         classification, contrastive = self._finish(lse, target, part, len(labels))
 
         loss = classification + self.config.contrastive_weight * contrastive
@@ -141,6 +146,13 @@ class QGPartialFC(nn.Module):
         return distributed.gather_views(
             self.margin_softmax.quality(distributed.own_rows(norms, self.views)), self.views
         )
+
+    def _pair_gates(self, u: Tensor) -> list[Tensor]:
+        """The gate (B,) of the pairs that are contrasted; none without a queue."""
+        if self.queue is None:
+            return []
+        u_original, u_degraded = u.chunk(2)
+        return [pair_gate(F.pair_indicator(u_degraded, u_original), self.config)]
 
     def _own_column(self, labels: Tensor) -> Tensor:
         """Index of each row's class among this rank's centres, -1 where another rank owns it. (N,)"""
@@ -169,18 +181,16 @@ class QGPartialFC(nn.Module):
         return index, position, candidates
 
     def _contrast(
-        self, embeddings: Tensor, keys: Tensor, column: Tensor, u: Tensor, candidates: Tensor | None
+        self, embeddings: Tensor, keys: Tensor, column: Tensor, pairs: list[Tensor], candidates: Tensor | None
     ) -> Contrast | None:
         if self.queue is None:
             return None
         if self.training:
             proxies = self.weight.detach()[column.clamp_min(0)] if self.config.queue == "proxy" else None
             self.queue.enqueue(keys.detach(), column, proxies)
-        u_original, u_degraded = u.chunk(2)
-        pairs = pair_gate(F.pair_indicator(u_degraded, u_original), self.config).nonzero().squeeze(1)
         compete = candidates if self.config.queue_policy == "active" else None
         with torch.autocast(embeddings.device.type, enabled=False):
-            return contrast(embeddings, keys, column, pairs, self.queue, self.weight, compete, self.config)
+            return contrast(embeddings, keys, column, *pairs, self.queue, self.weight, compete, self.config)
 
     def _finish(self, lse: Tensor, target: Tensor, part: Contrast | None, rows: int) -> tuple[Tensor, Tensor]:
         """Both terms, their softmaxes finished over the ranks together with two scalars a row."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qgface_plugin.batch_check import check_batch
+from qgface_plugin.batch_check import check_batch, complain_about, labels_fit
 
-WANTED = {"dim": 3, "num_classes": 5, "views": 2, "needs_keys": False}
+WANTED = {"dim": 3, "views": 2, "needs_keys": False}
 FINE = (torch.zeros(4, 3), torch.tensor([1, 4, 1, 4]), None)
 
 
@@ -19,6 +19,23 @@ def test_a_batch_of_pairs_passes():
 
 def test_single_views_need_no_partner():
     check_batch(torch.zeros(3, 3), torch.tensor([0, 1, 2]), None, **WANTED | {"views": 1})
+    assert labels_fit(torch.tensor([0, 1, 2]), num_classes=3, views=1)
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ([1, 5, 1, 5], r"labels run from 1 to 5: expected \[0, 5\)"),
+        ([-1, 4, -1, 4], r"labels run from -1 to 4: expected \[0, 5\)"),
+        ([1, 4, 4, 1], "labels of rows 0..B-1 and B..2B-1 differ"),
+        ([1, 1, 4, 4], "both views of an image must stand B rows apart"),
+    ],
+)
+def test_labels(labels, message):
+    assert labels_fit(FINE[1], num_classes=5, views=2)
+    assert not labels_fit(torch.tensor(labels), num_classes=5, views=2)
+    with pytest.raises(ValueError, match=message):
+        complain_about(torch.tensor(labels), 5)
 
 
 @pytest.mark.parametrize(
@@ -31,10 +48,6 @@ def test_single_views_need_no_partner():
         (torch.zeros(3, 3), torch.zeros(3), None, {}, "a batch of 3 rows is not made of pairs: expected B originals"),
         (torch.zeros(0, 3), torch.zeros(0), None, {}, "a batch of 0 rows"),
         (torch.zeros(0, 3), torch.zeros(0), None, {"views": 1}, "a batch of 0 rows"),
-        (FINE[0], torch.tensor([1, 5, 1, 5]), None, {}, r"labels run from 1 to 5: expected \[0, 5\)"),
-        (FINE[0], torch.tensor([-1, 4, -1, 4]), None, {}, r"labels run from -1 to 4: expected \[0, 5\)"),
-        (FINE[0], torch.tensor([1, 4, 4, 1]), None, {}, "labels of rows 0..B-1 and B..2B-1 differ"),
-        (FINE[0], torch.tensor([1, 1, 4, 4]), None, {}, "both views of an image must stand B rows apart"),
         (*FINE, {"needs_keys": True}, r"queue='momentum' needs keys of shape \(4, 3\), got none"),
         (
             *FINE[:2],

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from qgface_plugin.errors import ConfigError
+from qgface_plugin.hosts import device
 from qgface_plugin.hosts.device import autocast, pick_device, pick_precision, seed_everything
 from qgface_plugin.hosts.memory import keep_freed_pages
 
@@ -31,7 +32,7 @@ def test_float16_on_a_cpu_is_float32_and_says_so(caplog):
 
 
 @pytest.mark.parametrize(
-    ("precision", "fp16", "device", "dtype"),
+    ("precision", "fp16", "where", "dtype"),
     [
         ("float32", False, "cpu", torch.float32),
         ("bfloat16", False, "cpu", torch.bfloat16),
@@ -39,8 +40,23 @@ def test_float16_on_a_cpu_is_float32_and_says_so(caplog):
         ("float16", False, "cuda", torch.float16),
     ],
 )
-def test_precision(precision, fp16, device, dtype):
-    assert pick_precision(precision, fp16, torch.device(device)) == dtype
+def test_precision(precision, fp16, where, dtype):
+    assert pick_precision(precision, fp16, torch.device(where)) == dtype
+
+
+@pytest.mark.parametrize("flags, warned", [("fpu avx512_bf16 avx", False), ("fpu avx2", True), (None, True)])
+def test_bfloat16_on_a_cpu_without_it_is_slow_and_says_so(flags, warned, monkeypatch, caplog):
+    def read_text(path, **_):
+        if flags is None:
+            raise FileNotFoundError(path)
+        return f"flags\t\t: {flags}\n"
+
+    monkeypatch.setattr(device.Path, "read_text", read_text)
+    assert device.has_bfloat16() is not warned
+    with caplog.at_level(logging.WARNING):
+        assert pick_precision("bfloat16", False, CPU) == torch.bfloat16
+        pick_precision("float32", False, CPU)
+    assert ("no instructions for bfloat16" in caplog.text) is warned and len(caplog.records) == warned
 
 
 def test_autocast_takes_the_type():

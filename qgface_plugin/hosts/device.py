@@ -6,6 +6,7 @@ import logging
 import os
 import random
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,12 +39,23 @@ def pick_device(name: str, setting: str = "config.qgface.train.device") -> torch
 
 def pick_precision(precision: str, fp16: bool, device: torch.device) -> torch.dtype:
     """The type of the backbone's arithmetic. `config.fp16` is float16; float16 needs a GPU, a CPU takes float32 instead
-    and says so in the log."""
+    and says so in the log; bfloat16 on a CPU without instructions for it is taken, with a warning."""
     dtype = torch.float16 if fp16 and precision == "float32" else DTYPES[precision]
     if dtype == torch.float16 and device.type != "cuda":
         LOGGER.warning("float16 needs a GPU: this run computes in float32 on %s", device)
         return torch.float32
+    if dtype == torch.bfloat16 and device.type == "cpu" and not has_bfloat16():
+        LOGGER.warning("this CPU has no instructions for bfloat16, so it is several times slower than float32 here")
     return dtype
+
+
+def has_bfloat16() -> bool:
+    """Does this CPU multiply bfloat16 itself (AVX512-BF16, AMX, or Arm's BF16)? Linux only; elsewhere False."""
+    try:
+        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(facts.split())
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
