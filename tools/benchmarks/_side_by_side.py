@@ -13,12 +13,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
+UNITS = ("ms", "ms of CPU")
 
-def interleaved(steps: Mapping[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, dict]:
-    """Medians over `rounds` rounds, after one that is not counted: {name: {"ms", "ms of CPU"}}. On a GPU work is
-    waited for before and after each step."""
-    wall: dict[str, list[float]] = {name: [] for name in steps}
-    cpu: dict[str, list[float]] = {name: [] for name in steps}
+Times = dict[str, list[tuple[float, float]]]  # by name, for each round: seconds, seconds of processor time
+
+
+def interleaved(steps: Mapping[str, Callable[[], object]], rounds: int, device: torch.device) -> Times:
+    """Each step once a round, after a round that is not counted. On a GPU work is waited for before and after."""
+    times: Times = {name: [] for name in steps}
     for turn in tqdm(range(rounds + 1), desc="rounds", leave=False, disable=None):
         for name, step in steps.items():
             wait(device)
@@ -26,12 +28,24 @@ def interleaved(steps: Mapping[str, Callable[[], None]], rounds: int, device: to
             step()
             wait(device)
             if turn:
-                wall[name].append(time.perf_counter() - began)
-                cpu[name].append(time.process_time() - began_cpu)
+                times[name].append((time.perf_counter() - began, time.process_time() - began_cpu))
+    return times
+
+
+def medians(times: Times) -> dict[str, dict[str, float]]:
+    """Milliseconds of each, by the clock and of the processor."""
     return {
-        name: {"ms": 1e3 * statistics.median(wall[name]), "ms of CPU": 1e3 * statistics.median(cpu[name])}
-        for name in steps
+        name: {
+            unit: 1e3 * statistics.median(column) for unit, column in zip(UNITS, zip(*rounds, strict=True), strict=True)
+        }
+        for name, rounds in times.items()
     }
+
+
+def ratio(times: Times, one: str, other: str, device: torch.device) -> float:
+    """Median over the rounds of one's time by the other's: by the clock on a GPU, of the processor on a CPU."""
+    kind = 0 if device.type == "cuda" else 1
+    return statistics.median(a[kind] / b[kind] for a, b in zip(times[one], times[other], strict=True))
 
 
 def wait(device: torch.device) -> None:
@@ -40,7 +54,7 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def extra_bytes(step: Callable[[], None], device: torch.device) -> int:
+def extra_bytes(step: Callable[[], object], device: torch.device) -> int:
     """The most that a step allocates beyond what is there before it, as torch's allocator counts it."""
     if device.type == "cuda":
         wait(device)

@@ -2,7 +2,8 @@
 
 All get the same rows: B originals and their B degraded views, of which the given share of all views is blurred (the
 blurred ones are degraded views, so twice that share of the pairs is contrasted). QGFace is measured beside a full
-queue of as many entries as classes. Steps take turns; figures are medians. Extra memory is what a step allocates at
+queue of as many entries as classes. Steps take turns; figures and ratios are medians over
+the rounds, ratios of processor time (on a GPU by the clock). Extra memory is what a step allocates at
 most beyond centres and queue, the gradient of the centres with it. With --arcface-torch the checkout's own
 PartialFC_V2 and ArcFace take part.
 """
@@ -22,9 +23,10 @@ from torch.nn.functional import normalize
 
 from qgface_plugin import QGFaceMargin, QGPartialFC
 from qgface_plugin.errors import ConfigError
+from qgface_plugin.hosts.memory import keep_freed_pages
 
 from ._plain_criteria import PlainArcFace, PlainHeads
-from ._side_by_side import extra_bytes, interleaved
+from ._side_by_side import extra_bytes, interleaved, medians, ratio
 
 HIGH, LOW = 21.0, 15.0  # norms of sharp and of blurred views; the statistics stand at 20 and 1
 OURS, ARCFACE, HEADS, UPSTREAM = "QGFace", "plain ArcFace", "plain heads", "PartialFC_V2"
@@ -51,6 +53,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError("--device is cuda, but torch sees no GPU")
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
+    if device.type == "cpu":  # as the built-in host does
+        keep_freed_pages()
     upstream = _upstream(arguments.arcface_torch) if arguments.arcface_torch else None
     results: dict[str, Any] = {"rows": arguments.rows, "share of views blurred": arguments.lq_share}
     results["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -73,13 +77,12 @@ def _compare(
     if upstream:
         ways[UPSTREAM] = upstream(dim, classes)
     steps = {name: _step(way.to(device), features, labels) for name, way in ways.items()}
-    figures = interleaved(steps, arguments.rounds, device)
+    times = interleaved(steps, arguments.rounds, device)
+    figures = medians(times)
     for name, step in steps.items():
         figures[name]["MB"] = extra_bytes(step, device) / 1e6
     others = [name for name in figures if name != OURS]
-    results = {f"{OURS} / {name}": figures[OURS]["ms of CPU"] / figures[name]["ms of CPU"] for name in others}
-    if device.type == "cuda":
-        results = {f"{OURS} / {name}": figures[OURS]["ms"] / figures[name]["ms"] for name in others}
+    results = {f"{OURS} / {name}": ratio(times, OURS, name, device) for name in others}
     results |= {f"memory {OURS} / {name}": figures[OURS]["MB"] / figures[name]["MB"] for name in others}
     return results | figures
 
