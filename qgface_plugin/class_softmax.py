@@ -33,10 +33,11 @@ class _ClassLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, unit, weight, index, own, scale, margin, bound, half, kept):
         ctx.index, ctx.scale, ctx.bound, ctx.half = index, scale, bound, half
-        target, ctx.slope = _target(unit, weight, index, own, scale, margin, bound)
+        trained = any(ctx.needs_input_grad[:2]) and not torch.is_inference_mode_enabled()
+        target, ctx.slope = _target(unit, weight, index, own, scale, margin, bound, trained)
         ctx.size = classes_at_a_time(len(unit), unit.is_cuda)
         ctx.inverse, ctx.shifts, ctx.weights, parts = [], [], [], []
-        room = kept if any(ctx.needs_input_grad[:2]) else 0
+        room = kept if trained else 0
         query = unit * scale
         for start in range(0, len(weight if index is None else index), ctx.size):
             centres, inverse = _unit_centres(weight, index, start, ctx.size)
@@ -91,18 +92,19 @@ def _marked(weights: Tensor, flat: Tensor | None) -> Tensor:
     return weights if flat is None else torch.where(flat, -weights, weights)
 
 
-def _target(unit, weight, index, own, scale, margin, bound) -> tuple[Tensor, Tensor]:
-    """Each row's target logit and its derivative by the cosine, (R,) both; 0 where the class is not here."""
+def _target(unit, weight, index, own, scale, margin, bound, trained: bool) -> tuple[Tensor, Tensor]:
+    """Each row's target logit and, if `trained`, its derivative by the cosine, (R,) both; 0 where the class is not
+    here."""
     here = own >= 0
     if len(weight if index is None else index) == 0:
         return unit.new_zeros(len(unit)), unit.new_zeros(len(unit))
     place = own.clamp_min(0)
     centre = torch.nn.functional.normalize(weight[place if index is None else index[place]])
     cosine = (unit * centre).sum(1)
-    with torch.enable_grad():
-        cosine = cosine.detach().requires_grad_()
+    with torch.set_grad_enabled(trained):
+        cosine = cosine.requires_grad_(trained)
         after = margin(cosine if bound is None else cosine.clamp(-bound, bound))
-        (slope,) = torch.autograd.grad(after.sum(), cosine)
+        slope = torch.autograd.grad(after.sum(), cosine)[0] if trained else torch.zeros_like(cosine)
     factor = torch.where(here, scale.squeeze(1), 0.0)
     return after.detach() * factor, slope * factor
 
@@ -149,8 +151,7 @@ def class_logsumexp(
     unit (R, d) unit vectors; weight (n, d) raw centres; index (k,) ascending: the centres that compete, None for all;
     own (R,): place of the row's class among these, -1 elsewhere; scale (R,): logits are scale x cosine; margin: cosines
     of the own classes (R,) -> what stands in their place; bound: cosines are clamped to +-bound before that; half:
-    products in float16; kept: logits that may be kept for the backward
-    pass, KEPT by default. Without classes -inf and 0.
+    products in float16; kept: logits that may be kept for the backward pass, KEPT by default. Without classes: -inf, 0.
     Gradients reach `unit` and `weight`, once: they have no second derivative. Equal to `functional.with_target` and
     `functional.logsumexp_and_target` on the whole matrix.
     """

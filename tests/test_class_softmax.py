@@ -123,6 +123,32 @@ def test_a_centre_of_length_zero():
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("kept", [0, 10**6])
+@pytest.mark.parametrize("index", [None, torch.arange(0, CLASSES, 2)], ids=["all", "sampled"])
+def test_products_in_float16(index, kept, small_chunks):
+    unit, weight, zhat = setting(torch.float32)
+    with torch.no_grad():
+        weight.copy_(normalize(weight))
+    own = torch.tensor([0, 2, -1, 7, 7, 11])
+    scale, margin, _ = QGFaceMargin(s=10.0).parts(zhat)
+    inputs = (unit, weight, own, scale, margin)
+    found, expected = (class_logsumexp(*inputs, index=index, half=half, kept=kept) for half in (True, False))
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+    assert not torch.equal(found[0], expected[0])
+    for one, other in zip(gradients(found, (unit, weight)), gradients(expected, (unit, weight)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=2e-3 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradient(mode, small_chunks):
+    unit, weight, zhat = setting()
+    scale, margin, _ = QGFaceMargin().parts(zhat)
+    expected = class_logsumexp(unit, weight, OWN, scale, margin)
+    with mode():
+        found = class_logsumexp(unit, weight, OWN, scale, margin)
+    assert not found[0].requires_grad and all(map(torch.equal, found, expected))
+
+
 class Largest(TorchDispatchMode):
     """The most numbers in any tensor that an operation gives."""
 
