@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="measured steps of each [%(default)s]")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch [%(default)s]")
     parser.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
+    parser.add_argument(
+        "--new-pages",
+        action="store_true",
+        help="on a CPU: freed memory goes back to the system, not kept for the next step as the built-in host keeps it",
+    )
     parser.add_argument("--arcface-torch", type=Path, metavar="DIR", help="a checkout, for its own PartialFC_V2")
 
 
@@ -53,7 +58,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError("--device is cuda, but torch sees no GPU")
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    if device.type == "cpu":  # as the built-in host does
+    if device.type == "cpu" and not arguments.new_pages:
         keep_freed_pages()
     upstream = _upstream(arguments.arcface_torch) if arguments.arcface_torch else None
     results: dict[str, Any] = {"rows": arguments.rows, "share of views blurred": arguments.lq_share}
