@@ -166,7 +166,8 @@ def _plain_step(
 
 def _on_device(pairs: PairBatch, device: torch.device, layout: torch.memory_format | None) -> tuple[Tensor, Tensor]:
     images, labels = concatenate(pairs.to(device, non_blocking=True))
-    return normalise(images).contiguous(memory_format=layout or torch.contiguous_format), labels
+    images = normalise(images)  # in the layout that they come in, as the host takes them
+    return images if layout is None else images.contiguous(memory_format=layout), labels
 
 
 def _sgd(backbone: nn.Module, head: nn.Module) -> torch.optim.SGD:
