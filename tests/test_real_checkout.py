@@ -35,7 +35,7 @@ BACKBONES = (
     ("r18", "sgd"), ("r34", "sgd"), ("r50", "sgd"), ("r100", "sgd"), ("r200", "sgd"), ("mbf", "sgd"),
     ("mbf_large", "adamw"), ("vit_t", "adamw"), ("vit_t_dp005_mask0", "adamw"), ("vit_s", "adamw"),
     ("vit_s_dp005_mask_0", "adamw"), ("vit_b", "adamw"), ("vit_b_dp005_mask_005", "adamw"),
-    ("vit_l_dp005_mask_005", "adamw"), ("vit_h", "adamw"),
+    ("vit_l_dp005_mask_005", "adamw"), ("vit_h", "sgd"),
 )  # fmt: skip
 
 
