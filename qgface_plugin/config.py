@@ -6,11 +6,15 @@ behaviour at every point where the two differ. Keys set beside `authors` win ove
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .errors import ConfigError
+from .heads import HEADS
+from .qualities import SOURCES
+from .queue_kinds import QUEUES
 from .schema import as_mapping, check_fields, from_mapping
 
 
@@ -33,19 +37,23 @@ class QGFaceConfig:
     """The method's settings; `config.qgface` of a recipe. Raises ConfigError on a value outside its range."""
 
     # quality: eq. 1
+    quality: str = knob("norm", "what tells a view's quality: norm, degradation, certainty, sharpness, or an own one")
     c: float = knob(0.333, "slope of the quality indicator: zhat = clip((z - mu) c / sigma, -1, 1)", low=0.0)
     stats_momentum: float = knob(0.01, "weight of the current batch in the running mu, sigma", low=0.0, high=1.0)
     stats_start: str = knob(
         "first_batch", "mu, sigma before any step: the first batch's, or 0 and 0", choices=("first_batch", "zero")
     )
     stats_scope: str = knob(
-        "global", "norms that mu, sigma see: of all ranks or of this rank", choices=("global", "rank")
+        "global", "numbers that mu, sigma see: of all ranks or of this rank", choices=("global", "rank")
     )
     sigma_rule: str = knob("floor", "division by sigma: max(sigma, 1e-3) or sigma + 1e-3", choices=("floor", "add"))
 
     # gates: eqs. 2-4
     b: float = knob(
         0.2, "threshold on u = (zhat + 1) / 2; 0 leaves every view in the classification", low=0.0, high=1.0
+    )
+    b_quantile: float | None = knob(
+        None, "in place of b: the share of pairs (of views in single-view training) that are to have u <= b", above=0.0
     )
     classification_gate: str = knob(
         "exact",
@@ -59,16 +67,27 @@ class QGFaceConfig:
     )
 
     # classification: eqs. 6-10
-    margin: str = knob("adaface", "margin head", choices=("adaface", "arcface", "cosface", "softmax"))
+    margin: str = knob(
+        "adaface", "margin head: adaface, arcface, cosface, curricularface, magface, softmax, or an own one"
+    )
+    margin_quality: str = knob(
+        "same",
+        "zhat in AdaFace's margin: the same that the gates have, or always that of the norm",
+        choices=("same", "norm"),
+    )
     s: float = knob(64.0, "scale of the cosines in both terms", above=0.0)
-    m: float = knob(0.4, "margin: cosine for adaface and cosface, radians for arcface", low=0.0, high=3.14)
+    m: float = knob(0.4, "margin: cosine for adaface, cosface; radians for arcface, curricularface", low=0.0, high=3.14)
+    curricular_momentum: float = knob(0.01, "curricularface: weight of the current batch in t", low=0.0, high=1.0)
+    magface_norms: tuple[float, float] = knob((10.0, 110.0), "magface: norms (a_low, a_high) of the margins below")
+    magface_m: tuple[float, float] = knob((0.45, 0.8), "magface: margin in radians at these norms; in between linear")
+    magface_weight: float = knob(35.0, "magface: lambda_g, factor of the regulariser", low=0.0)
     cosine_rule: str = knob(
         "exact", "cosines clamped only inside arccos, or all to +-(1 - 1e-3)", choices=("exact", "clamp")
     )
     straight_through: bool = knob(False, "derivative of the target logit taken as s, as arcface_torch's ArcFace has it")
 
     # contrast: eqs. 13-14, section III-C
-    queue: str = knob("proxy", "where negatives come from", choices=("none", "batch", "momentum", "proxy"))
+    queue: str = knob("proxy", "where negatives come from: none, batch, momentum, proxy, or an own kind")
     queue_size: int | None = knob(None, "Q in entries; None: the number of classes n", low=1)
     queue_policy: str = knob(
         "active", "sample_rate < 1: entries of sampled classes compete, or all", choices=("active", "all")
@@ -89,7 +108,18 @@ class QGFaceConfig:
     queue_rescale: bool = knob(False, "contrastive term times log 129 / log(1 + Q)")
 
     def __post_init__(self) -> None:
-        check_fields(self, "config.qgface")
+        where = "config.qgface"
+        check_fields(self, where)
+        for key, known in (("quality", SOURCES), ("margin", HEADS), ("queue", QUEUES)):
+            if (name := getattr(self, key)) not in known:
+                raise ConfigError(f"{where}.{key} is {name!r}: it must be one of {', '.join(map(repr, known))}")
+        if self.b_quantile is not None and self.b_quantile >= 1.0:
+            raise ConfigError(f"{where}.b_quantile is {self.b_quantile!r}: it must be a share in (0, 1), or None")
+        for key, least in (("magface_norms", 0.0), ("magface_m", -math.inf)):
+            low, high = tuple(getattr(self, key))
+            if not least < low < high:
+                raise ConfigError(f"{where}.{key} is ({low}, {high}): it must be (low, high), low < high")
+            object.__setattr__(self, key, (low, high))
         if self.queue == "none" and self.contrastive_gate == "zero_logits":
             raise ConfigError(
                 "config.qgface.contrastive_gate = 'zero_logits' needs a queue; config.qgface.queue is 'none'"

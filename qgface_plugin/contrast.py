@@ -41,13 +41,17 @@ class Contrast:
         return loss * math.log(129.0) / ways.log().clamp_min(math.log(2.0)) if config.queue_rescale else loss
 
 
-def pair_gate(u_pair: Tensor, config: QGFaceConfig) -> Tensor:
-    """Pairs that take part in the contrast (P,) bool: eq. 4; strictly u_p < b in the authors' code; or all."""
+def pair_gate(u_pair: Tensor, config: QGFaceConfig, b: float | Tensor | None = None) -> Tensor:
+    """Pairs that take part in the contrast (P,) bool: eq. 4; strictly u_p < b in the authors' code; or all.
+
+    b: the threshold now, a tensor () where it is a quantile; None: config.b.
+    """
+    b = config.b if b is None else b
     if config.contrastive_gate == "none":
         return torch.ones_like(u_pair, dtype=torch.bool)
     if config.contrastive_gate == "zero_logits":
-        return u_pair < config.b if config.b > 0 else torch.ones_like(u_pair, dtype=torch.bool)
-    return F.contrastive_gate(u_pair, config.b)
+        return u_pair < b if isinstance(b, Tensor) or b > 0 else torch.ones_like(u_pair, dtype=torch.bool)
+    return F.contrastive_gate(u_pair, b)
 
 
 def contrast(

@@ -112,6 +112,24 @@ def finish_softmax(logsumexp: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     return _FinishSoftmax.apply(logsumexp, share) if world_size() > 1 else (logsumexp, share)
 
 
+def total(local: Tensor) -> Tensor:
+    """The sum over the ranks, without gradient. One all-reduce."""
+    return _reduced(local, distributed.ReduceOp.SUM)
+
+
+def maximum(local: Tensor) -> Tensor:
+    """The largest over the ranks, entry by entry, without gradient. One all-reduce."""
+    return _reduced(local, distributed.ReduceOp.MAX)
+
+
+def _reduced(local: Tensor, how: distributed.ReduceOp) -> Tensor:
+    if world_size() == 1:
+        return local.detach()
+    out = local.detach().clone()
+    distributed.all_reduce(out, how)
+    return out
+
+
 def everywhere(condition: bool, device: torch.device | str = "cpu") -> bool:
     """True when `condition` holds on every rank. One all-reduce of one number."""
     return all_hold([condition], device)[0]

@@ -12,7 +12,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, softplus
+from torch.nn.functional import linear, normalize, softplus
 
 NORM_RANGE = (1e-3, 100.0)  # norms are clipped to it before statistics and indicator
 SIGMA_FLOOR = 1e-3
@@ -23,19 +23,28 @@ ANGLE_MARGIN = 1e-3  # modified angles stay in [1e-3, pi - 1e-3] radians
 # --- quality: eqs. 1-4 -------------------------------------------------------------------------------------------
 
 
-def clip_norms(norms: Tensor) -> Tensor:
-    """Norms clipped to NORM_RANGE, without gradient."""
-    return norms.detach().clamp(*NORM_RANGE)
+def clip_norms(norms: Tensor, limits: tuple[float, float] = NORM_RANGE) -> Tensor:
+    """Norms, or other numbers of quality, clipped to `limits`, without gradient."""
+    return norms.detach().clamp(*limits)
 
 
-def quality_indicator(norms: Tensor, mean: Tensor, std: Tensor, c: float, *, floor: bool = True) -> Tensor:
+def quality_indicator(
+    norms: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    c: float,
+    *,
+    floor: bool = True,
+    limits: tuple[float, float] = NORM_RANGE,
+) -> Tensor:
     """Eq. 1: zhat = clip((z - mu) c / sigma, -1, 1), one number a row, without gradient.
 
-    norms (N,) of the raw embeddings; mean, std () running statistics of such norms; c slope.
+    norms (N,) of the raw embeddings, or numbers of another source; mean, std () running statistics of such numbers;
+    c slope; limits that they are clipped to first.
     floor=True divides by max(sigma, 1e-3), floor=False by sigma + 1e-3 (the authors' code).
     """
     sigma = std.clamp_min(SIGMA_FLOOR) if floor else std + SIGMA_FLOOR
-    return ((clip_norms(norms) - mean) * c / sigma).clamp(-1.0, 1.0)
+    return ((clip_norms(norms, limits) - mean) * c / sigma).clamp(-1.0, 1.0)
 
 
 def unit_scale(zhat: Tensor) -> Tensor:
@@ -48,19 +57,23 @@ def pair_indicator(zhat_low: Tensor, zhat_high: Tensor) -> Tensor:
     return torch.minimum(zhat_low, zhat_high)
 
 
-def classification_gate(u: Tensor, b: float) -> Tensor:
-    """Eq. 3: True where a view takes part in the classification, u > b; b = 0 lets every view take part. (N,) bool."""
-    return u > b if b > 0 else torch.ones_like(u, dtype=torch.bool)
+def classification_gate(u: Tensor, b: float | Tensor) -> Tensor:
+    """Eq. 3: True where a view takes part in the classification, u > b; b = 0 lets every view take part. (N,) bool.
+
+    A b that is a tensor () is a quantile: 0 is no exception then, and nothing waits for its device.
+    """
+    return u > b if isinstance(b, Tensor) or b > 0 else torch.ones_like(u, dtype=torch.bool)
 
 
-def contrastive_gate(u_pair: Tensor, b: float) -> Tensor:
+def contrastive_gate(u_pair: Tensor, b: float | Tensor) -> Tensor:
     """Eq. 4: True where a pair takes part in the contrast, u_p <= b. (P,) bool."""
     return u_pair <= b
 
 
-def soft_gate(u: Tensor, b: float, s: float) -> Tensor:
+def soft_gate(u: Tensor, b: float | Tensor, s: float) -> Tensor:
     """The authors' factor on a row's logits, sigmoid(2 s (u - b)); 1 when b = 0. (N,), without gradient."""
-    return torch.sigmoid(2.0 * s * (u.detach() - b)) if b > 0 else torch.ones_like(u)
+    soft = isinstance(b, Tensor) or b > 0
+    return torch.sigmoid(2.0 * s * (u.detach() - b)) if soft else torch.ones_like(u)
 
 
 # --- classification: eqs. 6-12 -----------------------------------------------------------------------------------
@@ -102,6 +115,13 @@ def gradient_scale(probability: Tensor, cosine: Tensor, zhat: Tensor, m: float) 
     """
     theta = angle(cosine)
     return (probability - 1.0) * torch.sin(theta - m * zhat) / torch.sin(theta)
+
+
+def cosines(unit: Tensor, centres: Tensor, *, half: bool = False) -> Tensor:
+    """cos(theta) (N, n) of unit vectors (N, d) to raw class centres (n, d); half: products in float16."""
+    with torch.autocast(unit.device.type, enabled=False):
+        centres = normalize(centres)
+        return linear(unit.half(), centres.half()).float() if half else linear(unit, centres)
 
 
 def with_target(cosine: Tensor, column: Tensor, target: Tensor, s: float) -> Tensor:

@@ -14,15 +14,18 @@ from torch.nn.functional import normalize
 
 from . import distributed, terms
 from . import functional as F
-from .batch_check import check_batch, complain_about, labels_fit
+from .batch_check import all_finite, check_batch, complain_about, labels_fit
 from .class_sampling import sampled_classes
 from .class_softmax import class_logsumexp
 from .config import QGFaceConfig
 from .contrast import Contrast, contrast, pair_gate
 from .errors import ConfigError
-from .feature_queue import FeatureQueue, slots_of_rank
+from .feature_queue import FeatureQueue
 from .margins import READ_HERE, QGFaceMargin
 from .places import places
+from .qualities import Rows
+from .quality import RunningQuality
+from .queue_kinds import QUEUES
 
 
 class QGPartialFC(nn.Module):
@@ -38,7 +41,9 @@ class QGPartialFC(nn.Module):
     Collectives of a training step on more than one rank, B pairs on each, R <= 4 B ranks rows that the gates let
     through: all-gathers of embeddings (2B, d) and labels (2B,); all-reduces of (R,) maxima and (2, R) sums; backward:
     a reduce-scatter of the gathered gradient, (2B, d) for each rank. queue="momentum" adds an all-gather of keys
-    (2B, d), stats_scope="rank" one of qualities (2B,). Nothing grows with the classes or the queue.
+    (2B, d), stats_scope="rank" one of qualities (2B,), a quality that the host measures one of its numbers (2B,),
+    quality="certainty" an all-reduce of (2, 2B ranks) maxima, margin="curricularface" one of (R,) cosines. Nothing
+    grows with the classes or the queue.
     Raises ConfigError on settings that contradict each other.
     """
 
@@ -84,36 +89,42 @@ class QGPartialFC(nn.Module):
         self.u_views: Tensor | None = None
 
     def _make_queue(self) -> FeatureQueue | None:
-        if self.config.queue == "none":
-            return None
-        if self.config.queue == "batch":
-            return FeatureQueue(None, self.embedding_size)
-        size = self.config.queue_size or self.num_classes
-        return FeatureQueue(size, self.embedding_size, slots=slots_of_rank(size, distributed.world_size()))
+        return QUEUES[self.config.queue].make(self.config.queue_size or self.num_classes, self.embedding_size)
 
-    def forward(self, local_embeddings: Tensor, local_labels: Tensor, local_keys: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        local_embeddings: Tensor,
+        local_labels: Tensor,
+        local_keys: Tensor | None = None,
+        local_quality: Tensor | None = None,
+    ) -> Tensor:
         """The scalar loss of the GLOBAL batch, the same on every rank.
 
         local_embeddings (2B, d): raw, rows 0..B-1 the original views, rows B..2B-1 the degraded views of the same
         images; local_labels (2B,) in [0, num_classes); local_keys (2B, d): the momentum encoder's embeddings of the
-        same rows, with queue="momentum" only. Sets `terms` (0-d tensors by name) and `u_views` (2B,), this rank's
-        qualities. Embeddings or keys that are not finite give a NaN loss and leave queue and statistics untouched.
+        same rows, with queue="momentum" only; local_quality (2B,): one number for each of these rows, larger for better
+        images, exactly with a source of quality that the host measures. Sets `terms` (0-d tensors by name) and
+        `u_views` (2B,), this rank's qualities. Embeddings, keys or numbers that are not finite give a NaN loss and
+        leave queue and statistics untouched.
         Raises ValueError on an odd batch, labels out of range, or views that do not belong together.
         """
         check_batch(
             local_embeddings,
             local_labels,
             local_keys,
+            local_quality,
             dim=self.embedding_size,
             views=self.views,
-            needs_keys=self.config.queue == "momentum",
+            needs_keys=QUEUES[self.config.queue].keyed,
+            needs_quality=self.config.quality if self.margin_softmax.source.of_images else None,
         )
         wide = torch.promote_types(local_embeddings.dtype, torch.float32)
         raw = distributed.gather_views(local_embeddings.to(wide), self.views)
         labels = distributed.gather_views(local_labels.reshape(-1).long(), self.views)
         keys = None if local_keys is None else distributed.gather_views(local_keys.detach().to(wide), self.views)
+        numbers = None if local_quality is None else distributed.gather_views(local_quality.detach(), self.views)
         norms = raw.detach().norm(dim=1)
-        finite = norms.isfinite().all() if keys is None else norms.isfinite().all() & keys.isfinite().all()
+        finite = all_finite(norms, keys, numbers)
         fit = labels_fit(labels, num_classes=self.num_classes, views=self.views)
         fits, is_finite = torch.stack([fit, finite]).tolist()
         if not fits:
@@ -121,14 +132,20 @@ class QGPartialFC(nn.Module):
         if not is_finite:
             return raw.sum() * float("nan")
 
-        zhat = self._quality(norms)
-        u = F.unit_scale(zhat)
         embeddings = normalize(raw)
         column = self._own_column(labels)
-
-        rows, *pairs = places(self.margin_softmax.gate(zhat), *self._pair_gates(u))
         index, position, candidates = self._sample(labels, column)
-        lse, target = self._classify(embeddings[rows], index, position[rows], zhat[rows])
+
+        margin = self.margin_softmax
+        if numbers is None:
+            weight = self.weight.detach()
+            numbers = margin.source.of_rows(Rows(raw.detach(), embeddings.detach(), weight, index, position))
+        zhat = self._quality(margin.quality, numbers)
+        u = F.unit_scale(zhat)
+        margin.follow(u if self.views == 1 else F.pair_indicator(*u.chunk(2)))
+
+        rows, *pairs = places(margin.gate(zhat), *self._pair_gates(u))
+        lse, target = self._classify(raw, embeddings, index, position, zhat, rows)
         keys = embeddings if keys is None else normalize(keys)
         part = self._contrast(embeddings, keys, column, pairs, candidates)
         classification, contrastive = self._finish(lse, target, part, len(labels))
@@ -136,34 +153,45 @@ class QGPartialFC(nn.Module):
         loss = classification + self.config.contrastive_weight * contrastive
         self.u_views = distributed.own_rows(u, self.views)
         self.terms = terms.summary(
-            self, loss, classification, contrastive, norms, u, embeddings.detach(), keys.detach(), column
+            self, loss, classification, contrastive, norms, numbers, u, embeddings.detach(), keys.detach(), column
         )
         return loss
 
-    def _quality(self, norms: Tensor) -> Tensor:
+    def _quality(self, statistics: RunningQuality, numbers: Tensor) -> Tensor:
         if self.config.stats_scope == "global":
-            return self.margin_softmax.quality(norms)
-        return distributed.gather_views(
-            self.margin_softmax.quality(distributed.own_rows(norms, self.views)), self.views
-        )
+            return statistics(numbers)
+        return distributed.gather_views(statistics(distributed.own_rows(numbers, self.views)), self.views)
 
     def _pair_gates(self, u: Tensor) -> list[Tensor]:
         """The gate (B,) of the pairs that are contrasted; none without a queue."""
         if self.queue is None:
             return []
         u_original, u_degraded = u.chunk(2)
-        return [pair_gate(F.pair_indicator(u_degraded, u_original), self.config)]
+        return [pair_gate(F.pair_indicator(u_degraded, u_original), self.config, self.margin_softmax.b)]
 
     def _own_column(self, labels: Tensor) -> Tensor:
         """Index of each row's class among this rank's centres, -1 where another rank owns it. (N,)"""
         column = labels - self.class_start
         return torch.where((column >= 0) & (column < self.num_local), column, -1)
 
-    def _classify(self, embeddings: Tensor, index: Tensor | None, own: Tensor, zhat: Tensor) -> tuple[Tensor, Tensor]:
-        """This rank's log-sum-exp and target logit (R,) of the rows that take part; own: their places in `index`."""
-        scale, margin, bound = self.margin_softmax.parts(zhat)
-        half = self.fp16 and embeddings.is_cuda
-        return class_logsumexp(embeddings, self.weight, own, scale, margin, index=index, bound=bound, half=half)
+    def _classify(
+        self, raw: Tensor, embeddings: Tensor, index: Tensor | None, position: Tensor, zhat: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """This rank's log-sum-exp and target logit (R,) of the `rows` (R,) that take part, of (2B, ...) each; position:
+        the rows' places in `index`. What the margin adds to a row's loss is taken off its target logit."""
+        margin, own, margin_zhat = self.margin_softmax, position[rows], None
+        if margin.norm_quality is not None:
+            margin_zhat = self._quality(margin.norm_quality, raw.detach().norm(dim=1))[rows]
+        unit, half = embeddings[rows], self.fp16 and embeddings.is_cuda
+        if not margin.head.needs_matrix:
+            scale, target_of, bound = margin.parts(zhat[rows], margin_zhat)
+            return class_logsumexp(unit, self.weight, own, scale, target_of, index=index, bound=bound, half=half)
+        norms = raw[rows].norm(dim=1) if margin.head.wants_norms else None
+        cosine = F.cosines(unit, self.weight if index is None else self.weight[index], half=half)
+        logits = margin.scaled_logits(cosine, own, zhat[rows], norms=norms, margin_zhat=margin_zhat)
+        lse, target = F.logsumexp_and_target(logits, own)
+        added = margin.added_loss(zhat[rows], norms)
+        return lse, target if added is None else target - added.where(own >= 0, 0.0)
 
     def _sample(self, labels: Tensor, column: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
         """Centres that compete in this step (None: all), each row's position among them (-1: elsewhere), their mask."""
@@ -186,7 +214,8 @@ class QGPartialFC(nn.Module):
         if self.queue is None:
             return None
         if self.training:
-            proxies = self.weight.detach()[column.clamp_min(0)] if self.config.queue == "proxy" else None
+            refreshed = QUEUES[self.config.queue].refreshed
+            proxies = self.weight.detach()[column.clamp_min(0)] if refreshed else None
             self.queue.enqueue(keys.detach(), column, proxies)
         compete = candidates if self.config.queue_policy == "active" else None
         with torch.autocast(embeddings.device.type, enabled=False):

@@ -92,6 +92,11 @@ class Run:
                 f"config.qgface.degradation is None (single views), but config.qgface.queue is {self.qgface.queue!r}: "
                 "contrast needs pairs. Set queue = 'none', or a degradation"
             )
+        if self.degradation is None and self.qgface.quality == "degradation":
+            raise ConfigError(
+                "config.qgface.quality is 'degradation', but config.qgface.degradation is None (single views): no view "
+                "is degraded. Set another quality, or a degradation"
+            )
         if self.fp16 and self.train.precision == "bfloat16":
             raise ConfigError("config.fp16 is True, but config.qgface.train.precision is 'bfloat16': set fp16 = False")
 

@@ -23,6 +23,7 @@ def summary(
     classification: Tensor,
     contrastive: Tensor,
     norms: Tensor,
+    numbers: Tensor,
     u: Tensor,
     embeddings: Tensor,
     keys: Tensor,
@@ -30,24 +31,35 @@ def summary(
 ) -> dict[str, Tensor]:
     """0-d tensors by name, over the global batch, without gradient and without waiting for the device.
 
-    loss, classification, contrastive; norm_mean, norm_std: running mu and sigma; lq_share_view: share of views with
-    u <= b. With pairs also lq_share_pair; norm_order: share of pairs whose original view has the larger norm; and
-    positive_cosine: mean cosine of a pair's views. With a queue also queue_fill, living entries / Q, and
-    `negative_cosines`. embeddings, keys (2P, d) unit vectors; column (2P,) as `contrast` takes it.
+    norms, numbers, u (N,): of the embeddings, of the source of quality, and the latter on the threshold's scale;
+    embeddings, keys (N, d) unit vectors; column (N,) as `contrast` takes it.
+
+    loss, classification, contrastive; b: the threshold; lq_share_view: share of views with u <= b; norm_mean, norm_std:
+    running mu and sigma where quality is the norm. Another source has quality_mean and quality_std for these, and
+    norm_mean and norm_std are the batch's. With pairs also lq_share_pair; norm_order and quality_order: share of pairs
+    whose original view has the larger norm, the larger quality (equal ones count as half); positive_cosine: mean cosine
+    of a pair's views. With a queue also queue_fill, living entries / Q, and `negative_cosines`.
     """
-    b, quality = criterion.config.b, criterion.margin_softmax.quality
+    b, quality = criterion.margin_softmax.b, criterion.margin_softmax.quality
+    running = {"mean": quality.mean.clone(), "std": quality.std.clone()}
+    by_norm = criterion.config.quality == "norm"
     out = {
         "loss": loss.detach(),
         "classification": classification.detach(),
         "contrastive": contrastive.detach(),
         "lq_share_view": (u <= b).float().mean(),
-        "norm_mean": quality.mean.clone(),
-        "norm_std": quality.std.clone(),
+        "b": b.clone() if isinstance(b, Tensor) else u.new_full((), b),
+        "norm_mean": running["mean"] if by_norm else norms.mean(),
+        "norm_std": running["std"] if by_norm else norms.std(),
     }
+    if not by_norm:
+        out |= {"quality_mean": running["mean"], "quality_std": running["std"]}
     if criterion.views == 2:
         (u_original, u_degraded), (z_original, z_degraded) = u.chunk(2), norms.chunk(2)
         out["lq_share_pair"] = (pair_indicator(u_degraded, u_original) <= b).float().mean()
         out["norm_order"] = (z_original > z_degraded).float().mean()
+        better, worse = numbers.chunk(2)
+        out["quality_order"] = ((better > worse).float() + 0.5 * (better == worse).float()).mean()
         out["norm_original"], out["norm_degraded"] = z_original.mean(), z_degraded.mean()
         query, key = embeddings.chunk(2)[1], keys.chunk(2)[0]
         out["positive_cosine"] = (query * key).sum(1).mean()

@@ -20,6 +20,13 @@ PAPER = {
     "classification_gate": "exact",
     "contrastive_gate": "exact",
     "margin": "adaface",
+    "quality": "norm",
+    "margin_quality": "same",
+    "b_quantile": None,
+    "curricular_momentum": 0.01,
+    "magface_norms": (10.0, 110.0),
+    "magface_m": (0.45, 0.8),
+    "magface_weight": 35.0,
     "s": 64.0,
     "m": 0.4,
     "cosine_rule": "exact",
@@ -80,10 +87,41 @@ def sample_std(values: list[float]) -> float:
     return math.sqrt(sum((value - middle) ** 2 for value in values) / (len(values) - 1))
 
 
-def indicator(z: float, mu: float, sigma: float, c: float, sigma_rule: str = "floor") -> float:
+LIMITS = {"norm": (1e-3, 100.0), "degradation": (-16.0, 0.0), "certainty": (-2.0, 2.0), "sharpness": (-6.0, 3.0)}
+
+
+def indicator(
+    z: float, mu: float, sigma: float, c: float, sigma_rule: str = "floor", limits: tuple = LIMITS["norm"]
+) -> float:
     """Eq. 1."""
     divisor = max(sigma, 1e-3) if sigma_rule == "floor" else sigma + 1e-3
-    return clip((clip(z, 1e-3, 100.0) - mu) * c / divisor, -1.0, 1.0)
+    return clip((clip(z, *limits) - mu) * c / divisor, -1.0, 1.0)
+
+
+def certainty(row: np.ndarray, label: int, centres: list[np.ndarray]) -> float:
+    """CR-FIQA's ratio: cosine to the own centre by 1 + cosine to the nearest other."""
+    cosines = [dot(row, centre) for centre in centres]
+    return cosines[label] / (max(c for j, c in enumerate(cosines) if j != label) + 1.001)
+
+
+def quantile(values: list[float], q: float) -> float:
+    """Weibull's: the value at place q (N + 1) of the ordered ones, counted from 1, with a line in between."""
+    ordered, place = sorted(values), clip(q * (len(values) + 1), 1, len(values))
+    whole = math.floor(place)
+    if whole == len(values):
+        return ordered[-1]
+    return (1 - (place - whole)) * ordered[whole - 1] + (place - whole) * ordered[whole]
+
+
+def magface_margin(a: float, o: dict) -> float:
+    (a_low, a_high), (m_low, m_high) = o["magface_norms"], o["magface_m"]
+    return m_low + (m_high - m_low) * (clip(a, a_low, a_high) - a_low) / (a_high - a_low)
+
+
+def magface_added(a: float, o: dict) -> float:
+    a_low, a_high = o["magface_norms"]
+    a = clip(a, a_low, a_high)
+    return o["magface_weight"] * (1 / a + a / a_high**2)
 
 
 def target(margin: str, cosine: float, zhat: float, m: float) -> float:
@@ -93,24 +131,40 @@ def target(margin: str, cosine: float, zhat: float, m: float) -> float:
     if margin == "cosface":
         return cosine - m
     theta = math.acos(cosine)
-    if margin == "arcface":
+    if margin in ("arcface", "curricularface", "magface"):
         return math.cos(clip(theta + m, 1e-3, math.pi - 1e-3))
     return math.cos(clip(theta - m * zhat, 1e-3, math.pi - 1e-3)) - (m * zhat + m)
 
 
-def cross_entropy(cosines: list[float], label: int, zhat: float, o: dict) -> float:
-    """-log P_y of one row from its cosines to all class centres; 0 where its gate leaves it out."""
+def cross_entropy(
+    cosines: list[float],
+    label: int,
+    zhat: float,
+    o: dict,
+    a: float = 20.0,
+    t: float = 0.0,
+    margin_zhat: float | None = None,
+) -> float:
+    """-log P_y of one row from its cosines to all class centres; 0 where its gate leaves it out.
+
+    a: the norm of its embedding, for magface; t: curricularface's; margin_zhat: adaface's, where it is another.
+    """
     u = (zhat + 1.0) / 2.0
     if o["classification_gate"] == "exact" and o["b"] > 0 and not u > o["b"]:
         return 0.0
     if o["cosine_rule"] == "clamp":
         cosines = [clip(cosine, -0.999, 0.999) for cosine in cosines]
+    m = magface_margin(a, o) if o["margin"] == "magface" else o["m"]
+    shifted = target(o["margin"], cosines[label], zhat if margin_zhat is None else margin_zhat, m)
+    if o["margin"] == "curricularface":
+        cosines = [cosine * (t + cosine) if cosine > shifted else cosine for cosine in cosines]
     logits = [o["s"] * cosine for cosine in cosines]
-    logits[label] = o["s"] * target(o["margin"], cosines[label], zhat, o["m"])
+    logits[label] = o["s"] * shifted
     if o["classification_gate"] == "sigmoid" and o["b"] > 0:
         factor = 1.0 / (1.0 + math.exp(-(zhat + 2.0 * (0.5 - o["b"])) * o["s"]))
         logits = [factor * logit for logit in logits]
-    return log_sum_exp(logits) - logits[label]
+    added = magface_added(a, o) if o["margin"] == "magface" else 0.0
+    return log_sum_exp(logits) - logits[label] + added
 
 
 def contrastive(query, key, negatives: list[np.ndarray], same: list[bool], u_pair: float, o: dict) -> float:
@@ -153,6 +207,10 @@ class Reference:
     sigma: float | None = None
     entries: list[tuple[np.ndarray, int, np.ndarray]] = field(default_factory=list)  # newest first
     zhat: list[float] = field(default_factory=list)
+    norm_statistics: Reference | None = None  # of margin_quality = "norm"
+    margin_zhat: list[float] | None = None
+    b: float | None = None
+    t: float = 0.0
 
     def __post_init__(self) -> None:
         if self.options["stats_start"] == "zero":
@@ -161,7 +219,7 @@ class Reference:
     def observe(self, norms: list[float]) -> None:
         if len(norms) < 2:
             return
-        norms = [clip(z, 1e-3, 100.0) for z in norms]
+        norms = [clip(z, *LIMITS[self.options["quality"]]) for z in norms]
         weight = self.options["stats_momentum"] if self.mu is not None else 1.0
         self.mu = (1 - weight) * (self.mu or 0.0) + weight * mean(norms)
         self.sigma = (1 - weight) * (self.sigma or 0.0) + weight * sample_std(norms)
@@ -176,12 +234,40 @@ class Reference:
         now = [f if self.options["queue"] != "proxy" else refreshed(f, old, centres[y]) for f, y, old in self.entries]
         return [unit(f) for f in now] if self.options["renormalise"] else now
 
-    def step(self, features, labels, centres, keys=None) -> tuple[float, float]:
+    def indicators(self, numbers: list[float]) -> list[float]:
+        """zhat of the rows, after the statistics have seen them."""
         o = self.options
-        norms = [norm(h) for h in features]
-        self.observe(norms)
-        self.zhat = [indicator(z, self.mu, self.sigma, o["c"], o["sigma_rule"]) for z in norms]
+        self.observe(numbers)
+        limits = LIMITS[o["quality"]]
+        return [indicator(z, self.mu, self.sigma, o["c"], o["sigma_rule"], limits) for z in numbers]
+
+    def follow(self) -> None:
+        """The threshold: b, or the running quantile of the pairs' u."""
+        o, half = self.options, len(self.zhat) // 2
+        if o["b_quantile"] is None:
+            self.b = o["b"]
+            return
+        pairs = [(min(self.zhat[i], self.zhat[i + half]) + 1) / 2 for i in range(half)]
+        found = quantile(pairs, o["b_quantile"])
+        self.b = found if self.b is None else self.b + o["stats_momentum"] * (found - self.b)
+
+    def step(self, features, labels, centres, keys=None, numbers=None) -> tuple[float, float]:
+        o = self.options
         self.labels = [int(y) for y in labels]
+        norms, w = [norm(h) for h in features], [unit(x) for x in centres]
+        if o["quality"] == "norm":
+            numbers = norms
+        elif o["quality"] == "certainty":
+            numbers = [certainty(unit(h), y, w) for h, y in zip(features, self.labels, strict=True)]
+        self.numbers, self.zhat = numbers, self.indicators(numbers)
+        if o["margin_quality"] == "norm":
+            self.norm_statistics = self.norm_statistics or Reference(o | {"quality": "norm"})
+            self.margin_zhat = self.norm_statistics.indicators(norms)
+        self.follow()
+        own = [dot(unit(h), w[y]) for h, y in zip(features, self.labels, strict=True)]
+        own = [c for c, zhat in zip(own, self.zhat, strict=True) if (zhat + 1) / 2 > self.b]
+        if own and o["margin"] == "curricularface":
+            self.t = (1 - o["curricular_momentum"]) * self.t + o["curricular_momentum"] * mean(own)
         self.given = None if keys is None else [unit(k) for k in keys]
         self.keys = self.given or [unit(h) for h in features]
         self.queue = []
@@ -192,10 +278,14 @@ class Reference:
 
     def losses(self, features, centres) -> tuple[float, float]:
         """(classification, contrastive), each the mean over all of its rows."""
-        o, rows = self.options, len(features)
+        o, rows = self.options | {"b": self.b}, len(features)
         h, w = [unit(x) for x in features], [unit(x) for x in centres]
+        margin_zhat = self.margin_zhat or self.zhat
         classification = [
-            cross_entropy([dot(h[i], wj) for wj in w], self.labels[i], self.zhat[i], o) for i in range(rows)
+            cross_entropy(
+                [dot(h[i], wj) for wj in w], self.labels[i], self.zhat[i], o, norm(features[i]), self.t, margin_zhat[i]
+            )
+            for i in range(rows)
         ]
         if o["queue"] == "none":
             return mean(classification), 0.0

@@ -50,7 +50,8 @@ def train(case: Case, steps: int) -> dict:
     for step in range(1, steps + 1):
         inputs, labels = (distributed.own_rows(x) for x in global_batch(step, case.dtype))
         with model.no_sync() if model is not backbone and step % case.accumulate else nullcontext():
-            loss = criterion(model(inputs), labels)
+            given = inputs[:, 0].detach() if criterion.margin_softmax.source.of_images else None
+            loss = criterion(model(inputs), labels, None, given)
             loss.backward()
         out["losses"].append(loss.detach())
         out["centres"].append(criterion.weight.grad.clone())
@@ -63,6 +64,8 @@ def train(case: Case, steps: int) -> dict:
     alive = queue.alive().nonzero().squeeze(1).tolist()
     out["queue"] = [(int(queue.serial[i]), int(queue.labels[i]) + start, now[i]) for i in alive]
     out["weights"] = backbone.weight.detach().clone()
+    margin = criterion.margin_softmax.state_dict()
+    out["margin"] = torch.cat([value.reshape(1).to(case.dtype) for value in margin.values()])
     return out
 
 
@@ -95,7 +98,7 @@ def collectives(classes: int, queue_size: int, **options) -> dict:
     terms, rows = criterion.terms, 2 * PAIRS
     classified = round(rows * (1 - float(terms["lq_share_view"])))
     contrasted = round(rows / 2 * float(terms["lq_share_pair"]))
-    return {"seen": spy.seen, "rows": classified + contrasted}
+    return {"seen": spy.seen, "classified": classified, "rows": classified + contrasted}
 
 
 def _work(rank: int, counts: tuple[int, ...], cases: dict[str, Case], steps: int, folder: str) -> None:
@@ -109,6 +112,7 @@ def _work(rank: int, counts: tuple[int, ...], cases: dict[str, Case], steps: int
             results: dict = {name: train(case, steps) for name, case in cases.items()}
             if ranks > 1:
                 results["few"], results["many"] = collectives(11, 60), collectives(1100, 6000)
+                results["certain"] = collectives(11, 60, quality="certainty", margin="curricularface")
                 results["momentum"] = collectives(11, 60, queue="momentum", stats_scope="rank", sample_rate=0.5)
             distributed.barrier()
             torch.distributed.destroy_process_group()

@@ -18,6 +18,7 @@ from tiny import tiny_run, write_faces
 from qgface_plugin.config import QGFaceConfig
 from qgface_plugin.data.images import decode
 from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.errors import ConfigError
 from qgface_plugin.evaluation.protocols.scface import EDGES
 from qgface_plugin.experiments.figures.gradient import OTHERS, closed_form, measured
 from qgface_plugin.experiments.figures.metrics import read_runs, smooth
@@ -82,6 +83,14 @@ def test_quality_is_the_gates(trained):
     found = load_trained(trained / "out", device="cpu")
     norms = np.array([float(found.mean), float(found.mean + found.std), 1e9], dtype=np.float32)
     assert found.quality(norms) == pytest.approx([0.5, 0.5 + 0.333 / 2, 1.0], abs=1e-5)
+
+
+def test_a_gate_that_figures_do_not_know_is_refused(trained):
+    for changed in ("quality='sharpness'", "b_quantile=0.3"):
+        recipe = trained / "other.py"
+        recipe.write_text(RECIPE.replace("b=0.5", changed))
+        with pytest.raises(ConfigError, match=rf"was trained with .*{changed.split('=')[1]}.*a fixed b only"):
+            load_trained(trained / "out", recipe)
 
 
 def test_similarity_says_what_is_gained(tmp_path, capsys):

@@ -16,8 +16,9 @@ from qgface_plugin.hosts.guest_log import GuestLog
 from qgface_plugin.run import Run
 
 
-def criterion(step: int, norm_order: float = 1.0) -> SimpleNamespace:
-    terms = {"loss": torch.tensor(float(step)), "norm_order": torch.tensor(norm_order)}
+def criterion(step: int, quality_order: float = 1.0) -> SimpleNamespace:
+    terms = {"loss": float(step), "quality_order": quality_order, "b": 0.2}
+    terms = {name: torch.tensor(value) for name, value in terms.items()}
     return SimpleNamespace(terms=terms, queue=None, weight=None, u_views=torch.tensor([0.1, 0.9]))
 
 
@@ -27,10 +28,10 @@ def batch() -> PairBatch:
     return PairBatch(views, views, torch.zeros(1, dtype=torch.long))
 
 
-def record(folder, batch, steps, start=0, norm_order=1.0) -> list[dict]:
+def record(folder, batch, steps, start=0, quality_order=1.0) -> list[dict]:
     log = GuestLog(Run(output=str(folder)), None, 2, start)
     for step in steps:
-        log.step(step, 0, 0.1, criterion(step, norm_order), batch)
+        log.step(step, 0, 0.1, criterion(step, quality_order), batch)
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -49,9 +50,9 @@ def test_a_resumed_run_keeps_the_lines_before_it(tmp_path, batch):
 
 def test_norms_upside_down_are_a_warning(tmp_path, batch, caplog):
     with caplog.at_level(logging.WARNING, "qgface_plugin"):
-        record(tmp_path, batch, range(1, 99), norm_order=0.2)
+        record(tmp_path, batch, range(1, 99), quality_order=0.2)
         assert not caplog.records
-        record(tmp_path, batch, range(1, 121), norm_order=0.2)
+        record(tmp_path, batch, range(1, 121), quality_order=0.2)
     assert [r.levelname for r in caplog.records] == ["WARNING"] and "upside down" in caplog.text
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from qgface_plugin.hosts.norm_order import NormOrderWatch
+from qgface_plugin.hosts.norm_order import OrderWatch
 
 
 def test_running_mean_equals_single_updates():
-    watch, expected = NormOrderWatch(momentum=0.01), 0.9
+    watch, expected = OrderWatch(momentum=0.01), 0.9
     for value, steps in ((0.9, 10), (0.4, 10), (0.7, 25)):
         watch.update(value, steps, epoch=0)
         for _ in range(steps):
@@ -17,18 +17,18 @@ def test_running_mean_equals_single_updates():
 
 
 def test_silent_in_the_grace_then_once_an_epoch():
-    watch = NormOrderWatch(grace_steps=100)
+    watch = OrderWatch(grace_steps=100)
     due = [(step, epoch) for epoch in (0, 1, 2) for step in range(0, 300, 10) if watch.update(0.3, 10, epoch)]
     assert due == [(90, 0), (0, 1), (0, 2)]  # 90: the tenth update ends the grace
 
 
 def test_silent_while_the_norm_carries_quality():
-    watch = NormOrderWatch(grace_steps=10)
+    watch = OrderWatch(grace_steps=10)
     assert all(watch.update(0.5, 10, epoch) is None for epoch in range(5))
 
 
 def test_it_warns_when_the_mean_falls_below_a_half_and_says_what_to_do():
-    watch = NormOrderWatch(grace_steps=10)
+    watch = OrderWatch(grace_steps=10)
     texts = [watch.update(0.9, 100, 0), *(watch.update(0.1, 10, 0) for _ in range(20))]
     first = next(i for i, text in enumerate(texts) if text)
     # 0.1 + 0.8 * 0.99^n < 0.5 from n = 69 on
@@ -38,7 +38,7 @@ def test_it_warns_when_the_mean_falls_below_a_half_and_says_what_to_do():
 
 
 def test_what_is_not_finite_is_left_out():
-    watch = NormOrderWatch(grace_steps=10)
+    watch = OrderWatch(grace_steps=10)
     watch.update(0.8, 10, 0)
     assert watch.update(float("nan"), 10, 0) is None
     assert watch.mean == 0.8

@@ -176,10 +176,12 @@ def test_pin_memory_pins_every_tensor(monkeypatch, faces):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
     moved = batch.pin_memory()
     assert moved.skipped == 3 and torch.equal(moved.low, batch.low) and torch.equal(moved.high, batch.high)
-    assert {tensor.data_ptr() for tensor in pinned} == {batch.high.data_ptr(), batch.labels.data_ptr()}
+    assert {tensor.data_ptr() for tensor in pinned} == {
+        tensor.data_ptr() for tensor in (batch.high, batch.labels, batch.strength)
+    }
     pinned.clear()
     originals = PairDataset(faces, OURS, 1, degrade_on="device").__getitems__([(0, 0)]).pin_memory()
-    assert len(pinned) == 3 and {id(t) for t in pinned} == {id(t) for t in originals.tensors()}
+    assert len(pinned) == 4 and {id(t) for t in pinned} == {id(t) for t in originals.tensors()}
 
 
 def test_views_that_do_not_lie_side_by_side_are_put_there(faces):

@@ -41,6 +41,15 @@ ROWS_OF_THE_TABLE = {
     "arcface": {"margin": "arcface"},
     "cosface": {"margin": "cosface"},
     "softmax": {"margin": "softmax"},
+    "curricularface": {"margin": "curricularface", "curricular_momentum": 0.4},
+    "magface": {"margin": "magface", "magface_norms": (17.0, 24.0)},
+    "certainty": {"quality": "certainty"},
+    "sharpness": {"quality": "sharpness"},
+    "degradation": {"quality": "degradation", "stats_scope": "rank"},
+    "norm_in_the_margin": {"quality": "certainty", "margin_quality": "norm"},
+    "quantile": {"b_quantile": 0.4},
+    "quantile_of_certainty": {"b_quantile": 0.6, "quality": "certainty", "margin": "magface"},
+    "quantile_in_soft_gates": {"b_quantile": 0.4, "classification_gate": "sigmoid", "contrastive_gate": "zero_logits"},
 }
 
 
@@ -56,13 +65,19 @@ def test_losses_and_gradients_are_the_loops(case):
         keys = batch(rng)[0] if options.get("queue") == "momentum" else None
         centres = loss_of.weight.detach().numpy().copy()
         loss_of.zero_grad()
-        loss = loss_of(features, labels, keys)
+        given = options.get("quality") in ("sharpness", "degradation")
+        numbers = torch.from_numpy(rng.uniform(-8, 4, len(labels))) if given else None  # some beyond their limits
+        loss = loss_of(features, labels, keys, numbers)
         loss.backward()
-        expected = reference.step(features.detach().numpy(), labels, centres, None if keys is None else keys.numpy())
+        keys, numbers = (None if x is None else x.numpy() for x in (keys, numbers))
+        expected = reference.step(features.detach().numpy(), labels, centres, keys, numbers)
         found = [float(loss_of.terms[name]) for name in ("classification", "contrastive")]
         np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
         total = expected[0] + reference.options["contrastive_weight"] * expected[1]
         assert loss.item() == pytest.approx(total, rel=1e-8, abs=1e-10)
+        assert float(loss_of.terms["b"]) == pytest.approx(reference.b, rel=1e-10)
+        order = [reference.numbers[i] > reference.numbers[i + len(labels) // 2] for i in range(len(labels) // 2)]
+        assert float(loss_of.terms["quality_order"]) == pytest.approx(sum(order) / len(order))
         with torch.no_grad():
             loss_of.weight += 0.1 * torch.from_numpy(rng.normal(size=(CLASSES, DIM)))
     slopes = reference.gradients(features.detach().numpy(), centres)

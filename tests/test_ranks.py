@@ -26,6 +26,7 @@ def whole(results: list[dict], name: str) -> dict:
     for part in parts:
         assert torch.equal(torch.stack(part["losses"]), torch.stack(parts[0]["losses"])), "ranks differ in the loss"
         assert torch.equal(part["weights"], parts[0]["weights"]), "ranks differ in the backbone"
+        assert torch.equal(part["margin"], parts[0]["margin"]), "ranks differ in statistics, threshold or head"
     queue = sorted((entry for part in parts for entry in part["queue"]), key=lambda entry: entry[0])
     centres = [torch.cat(shards) for shards in zip(*(part["centres"] for part in parts), strict=True)]
     return {
@@ -33,6 +34,7 @@ def whole(results: list[dict], name: str) -> dict:
         "backbone": torch.stack(parts[0]["backbone"]),
         "centres": torch.stack(centres),
         "weights": parts[0]["weights"],
+        "margin": parts[0]["margin"],
         "serial, label": torch.tensor([entry[:2] for entry in queue]),
         "features": torch.stack([entry[2] for entry in queue]),
     }
@@ -68,10 +70,12 @@ def test_sampling_leaves_classes_out(short):
 def test_collectives_are_those_of_the_docstring(short):
     """Whatever reaches the process group, counted: two all-gathers, two all-reduces, one reduce-scatter."""
     own = 2 * PAIRS // 4  # rows of a rank
-    for name, more in (("few", []), ("many", []), ("momentum", [own * INPUTS, own])):
+    for name, more in (("few", []), ("many", []), ("momentum", [own * INPUTS, own]), ("certain", [])):
         for result in short[4]:
             rows, gathered = result[name]["rows"], [own * INPUTS, own, *more]
             expected = [("allgather_", numbers) for numbers in gathered]
+            if name == "certain":
+                expected += [("allreduce_", 2 * 2 * PAIRS), ("allreduce_", result[name]["classified"])]
             expected += [("allreduce_", rows), ("allreduce_", 2 * rows), ("reduce_scatter_", own * INPUTS)]
             assert result[name]["seen"] == expected and 0 < rows < 3 * PAIRS
 

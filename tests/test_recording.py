@@ -181,7 +181,7 @@ def test_a_run_that_cannot_begin_leaves_no_handlers(tmp_path):
 def test_upside_down_norms_are_a_warning_in_the_log(tmp_path):
     with recorder(tmp_path, total_steps=400, frequent=20) as run:
         for step in range(1, 401):
-            run.step(step, step // 201, 0.1, {"loss": 1.0, "norm_order": torch.tensor(0.25)}, 8)
+            run.step(step, step // 201, 0.1, {"loss": 1.0, "quality_order": torch.tensor(0.25)}, 8)
     warnings = [i for i, message in enumerate(messages(tmp_path)) if "the norm is upside down: in only 25%" in message]
     speeds = [i for i, message in enumerate(messages(tmp_path)) if message.startswith("Speed")]
     # after the lines of step 100 (the grace) and 220 (the next epoch's first)
@@ -198,7 +198,7 @@ def test_progress_bar_and_log_lines_share_a_terminal(tmp_path, capsys):
 def test_what_is_not_finite_does_not_stop_the_recording(tmp_path):
     nan = float("nan")
     with recorder(tmp_path, frequent=1) as run:
-        run.step(1, 0, 0.1, {"loss": torch.tensor(nan), "norm_order": nan}, 8, histogram=torch.tensor([nan, 0.5]))
+        run.step(1, 0, 0.1, {"loss": torch.tensor(nan), "quality_order": nan}, 8, histogram=torch.tensor([nan, 0.5]))
         run.step(2, 0, 0.1, {"loss": torch.tensor(1.0)}, 8, histogram=torch.tensor([nan]))
         run.step(3, 0, 0.1, {}, 8, histogram=torch.zeros(0))
     lines = metrics(tmp_path)

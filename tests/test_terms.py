@@ -8,8 +8,10 @@ import torch
 import qgface_plugin.terms as terms_module
 from qgface_plugin import QGFaceMargin, QGPartialFC
 
-ALWAYS = {"loss", "classification", "contrastive", "lq_share_view", "norm_mean", "norm_std"}
-PAIRED = {"lq_share_pair", "norm_order", "norm_original", "norm_degraded", "positive_cosine"}
+ALWAYS = {"loss", "classification", "contrastive", "b", "lq_share_view", "norm_mean", "norm_std"}
+PAIRED = {
+    "lq_share_pair", "norm_order", "quality_order", "norm_original", "norm_degraded", "positive_cosine",
+}  # fmt: skip
 QUEUED = {"queue_fill", "negative_cosine", "hardest_cosine"}
 NORMS = torch.tensor([20.0, 22.0, 24.0, 26.0, 21.0, 18.0, 10.0, 19.0])  # pair 0 is in the wrong order
 
@@ -42,7 +44,8 @@ def test_values():
     terms = {name: float(value) for name, value in step(criterion).items()}
     assert terms["norm_mean"] == pytest.approx(20.0)
     assert terms["norm_std"] == pytest.approx(float(NORMS.std()))
-    assert terms["norm_order"] == 0.75
+    assert terms["norm_order"] == terms["quality_order"] == 0.75
+    assert terms["b"] == 0.5
     assert (terms["norm_original"], terms["norm_degraded"]) == (23.0, 17.0)
     assert terms["lq_share_view"] == pytest.approx(4 / 8)  # 20, 18, 10 and 19 are not above the mean of 20
     assert terms["lq_share_pair"] == 1.0

@@ -31,7 +31,7 @@ def both_views(batch: PairBatch, policy: DegradationPolicy | None) -> PairBatch:
     mirrored = batch.plans[:, Plan._fields.index("flip_high")]
     views[:size] = _where(mirrored, batch.high.flip(3), batch.high)
     views[size:] = degrade_batch(batch.high, batch.plans, policy)
-    return PairBatch(views[:size], views[size:], batch.labels, batch.skipped)
+    return PairBatch(views[:size], views[size:], batch.labels, batch.skipped, strength=batch.strength)
 
 
 def degrade_batch(images: Tensor, plans: Tensor, policy: DegradationPolicy) -> Tensor:

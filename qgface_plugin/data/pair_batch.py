@@ -26,6 +26,7 @@ class PairBatch:
         skipped: corrupt images that were replaced while this batch was made.
         plans: float32 (B, fields of Plan) while the views are still to be made by `degrade_batch.both_views`: then
             `high` holds the images as they were decoded and `low` is None. Otherwise None.
+        strength: float32 (B,), how strongly `low` was degraded, see `strength.py`; None in single-view training.
         slot: in a worker, (key of the pool, slot) that the pixels lie in.
     """
 
@@ -35,6 +36,7 @@ class PairBatch:
     skipped: int = 0
     plans: torch.Tensor | None = None
     slot: tuple[int, int] | None = None
+    strength: torch.Tensor | None = None
 
     @classmethod
     def of(
@@ -45,19 +47,20 @@ class PairBatch:
         skipped: int,
         plans: np.ndarray | None = None,
         slot: tuple[int, int] | None = None,
+        strength: np.ndarray | None = None,
     ) -> PairBatch:
         """From pixels as they are decoded, uint8 (B, 112, 112, 3) or, if `paired`, (2B, ...), originals first."""
         views = pixels.permute(0, 3, 1, 2)
         high, low = (views[: len(labels)], views[len(labels) :]) if paired else (views, None)
-        plans = None if plans is None else torch.from_numpy(plans)
-        return cls(high, low, torch.from_numpy(labels), skipped, plans, slot)
+        plans, strength = (None if x is None else torch.from_numpy(x) for x in (plans, strength))
+        return cls(high, low, torch.from_numpy(labels), skipped, plans, slot, strength)
 
     def __reduce__(self) -> tuple:
         """From a worker to the main process, which has the pool's memory, only the slot's number travels."""
         if self.slot is None:
-            return PairBatch, (self.high, self.low, self.labels, self.skipped, self.plans)
-        plans = None if self.plans is None else self.plans.numpy()
-        return _from_slot, (self.slot, self.low is not None, self.labels.numpy(), self.skipped, plans)
+            return PairBatch, (self.high, self.low, self.labels, self.skipped, self.plans, None, self.strength)
+        plans, strength = (None if x is None else x.numpy() for x in (self.plans, self.strength))
+        return _from_slot, (self.slot, self.low is not None, self.labels.numpy(), self.skipped, plans, strength)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,22 +75,34 @@ class PairBatch:
 
     def tensors(self) -> list[torch.Tensor]:
         """Every tensor of the batch."""
-        return [tensor for tensor in (self.high, self.low, self.labels, self.plans) if tensor is not None]
+        return [
+            tensor for tensor in (self.high, self.low, self.labels, self.plans, self.strength) if tensor is not None
+        ]
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PairBatch:
-        labels, plans = change(self.labels), None if self.plans is None else change(self.plans)
+        plans, strength = (None if x is None else change(x) for x in (self.plans, self.strength))
+        labels = change(self.labels)
         if self.low is None:
-            return PairBatch(change(self.high), None, labels, self.skipped, plans)
+            return PairBatch(change(self.high), None, labels, self.skipped, plans, strength=strength)
         high, low = change(_joined(self.high, self.low)).chunk(2)
-        return PairBatch(high, low, labels, self.skipped, plans)
+        return PairBatch(high, low, labels, self.skipped, plans, strength=strength)
+
+    def strengths(self) -> torch.Tensor | None:
+        """`strength` of both views, (2B,), originals, which have 0, first; None in single-view training."""
+        return None if self.strength is None else torch.cat([torch.zeros_like(self.strength), self.strength])
 
 
 def _from_slot(
-    slot: tuple[int, int], paired: bool, labels: np.ndarray, skipped: int, plans: np.ndarray | None
+    slot: tuple[int, int],
+    paired: bool,
+    labels: np.ndarray,
+    skipped: int,
+    plans: np.ndarray | None,
+    strength: np.ndarray | None,
 ) -> PairBatch:
     key, number = slot
     pixels = find_pool(key).lend(number)[: len(labels) * (2 if paired else 1)]
-    return PairBatch.of(pixels, paired, labels, skipped, plans)
+    return PairBatch.of(pixels, paired, labels, skipped, plans, strength=strength)
 
 
 def concatenate(batch: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,6 +21,7 @@ from qgface_plugin.data.images import decode_into
 from qgface_plugin.data.pair_batch import PairBatch, concatenate, normalise
 from qgface_plugin.data.pixel_pool import LIMIT, PixelPool
 from qgface_plugin.data.policy import DegradationPolicy
+from qgface_plugin.data.strength import strength
 from qgface_plugin.errors import ConfigError, DataError
 
 __all__ = ["Pair", "PairBatch", "PairDataset", "collate", "concatenate", "normalise", "worker_init"]
@@ -134,18 +135,21 @@ class PairDataset(Dataset):
         # All are decoded, then all degraded: in turns, the two push each other's code out of the core's cache.
         rows, size = pixels.numpy(), len(places)
         labels, skipped = self._decode_all(places, rows)
-        for row, numbers in enumerate(self._plans(places).tolist()):
+        plans = self._plans(places)
+        for row, numbers in enumerate(plans.tolist()):
             plan, image = Plan._make(numbers), rows[row]
             if self.policy is not None:
                 rows[size + row] = apply(image, plan, self.policy)
             if plan.flip_high:
                 cv2.flip(image, 1, dst=image)  # OpenCV mirrors in place
-        return PairBatch.of(pixels, self.policy is not None, labels, skipped)
+        paired = self.policy is not None
+        return PairBatch.of(pixels, paired, labels, skipped, strength=strength(plans) if paired else None)
 
     def _originals(self, places: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
         """The images as they are decoded into `pixels` (B, 112, 112, 3), with what is to be done to them."""
         labels, skipped = self._decode_all(places, pixels.numpy())
-        return PairBatch.of(pixels, False, labels, skipped, self._plans(places))
+        plans = self._plans(places)
+        return PairBatch.of(pixels, False, labels, skipped, plans, strength=strength(plans))
 
     def _decode_all(self, places: Sequence[tuple[int, int]], rows: np.ndarray) -> tuple[np.ndarray, int]:
         """Decode into the first B rows; labels int64 (B,), and how many images were passed over."""

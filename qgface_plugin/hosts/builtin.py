@@ -15,6 +15,7 @@ from ..data.pairs import PairBatch
 from ..errors import Stopped, TrainingError
 from ..evaluation.protocols.lfw import DecodedPairs, verify
 from ..momentum_encoder import MomentumEncoder
+from ..queue_kinds import QUEUES
 from ..recipe import Run
 from . import not_honoured, parts, resume, run_state
 from .device import pick_device, pick_precision, seed_everything
@@ -80,7 +81,7 @@ class Trainer:
             [epoch * self.steps_per_epoch for epoch in run.train.milestones],
             run.train.gamma,
         )
-        momentum = MomentumEncoder(backbone, run.qgface.key_momentum) if run.qgface.queue == "momentum" else None
+        momentum = MomentumEncoder(backbone, run.qgface.key_momentum) if QUEUES[run.qgface.queue].keyed else None
         self.step = TrainStep(
             model=self._wrap(backbone),
             backbone=backbone,
@@ -174,7 +175,7 @@ class Trainer:
         every = self.run.train.pair_grid_every
         if every and batch.low is not None and self.global_step % every == 1 % every and distributed.rank() == 0:
             u_high, u_low = criterion.u_views.cpu().chunk(2)
-            grid = pair_grid(batch.high, batch.low, u_high.numpy(), u_low.numpy(), self.run.qgface.b)
+            grid = pair_grid(batch.high, batch.low, u_high.numpy(), u_low.numpy(), float(criterion.terms["b"]))
             recorder.images("pairs", grid, self.global_step)
 
     def _complain(self) -> None:

@@ -19,6 +19,7 @@ from ..backbones.common import freeze_bias
 from ..data.sampler import EpochSampler
 from ..errors import CheckpointError, ConfigError
 from ..margins import QGFaceMargin
+from ..queue_kinds import QUEUES
 from ..run import Run
 from . import not_honoured, parts
 from .device import pick_precision
@@ -98,7 +99,7 @@ class Guest:
         run, rank, ranks = self.run, distributed.rank(), distributed.world_size()
         dataset = parts.make_dataset(run, self._source)
         sampler = EpochSampler(len(dataset), batch_size, rank, ranks, run.seed)
-        self.loader = PairLoader(dataset, sampler, workers, self.device)
+        self.loader = PairLoader(dataset, sampler, workers, self.device, run.qgface.quality)
         return self.loader
 
     def make_backbone(self, original: Callable[..., nn.Module], name: str, **options: Any) -> nn.Module:
@@ -132,7 +133,7 @@ class Guest:
         if run.train.channels_last:
             backbone = backbone.to(memory_format=torch.channels_last)
         self._backbone = backbone
-        if run.qgface.queue == "momentum":
+        if QUEUES[run.qgface.queue].keyed:
             self._keys = KeySource(backbone, run.qgface.key_momentum, run.gradient_acc)
         return backbone
 
@@ -150,6 +151,7 @@ class Guest:
         options = {"paired": run.degradation is not None, "sample_seed": run.seed}
         criterion = kind(margin, embedding_size, num_classes, sample_rate, fp16, **options)
         criterion.key_source = self._keys
+        criterion.quality_source = lambda: self.loader.quality if self.loader is not None else None
         criterion.max_bad_steps = run.train.max_bad_steps
         criterion.checkpoint = Path(run.output) / f"checkpoint_gpu_{distributed.rank()}.pt"
         criterion.advice = "Lower config.lr, or lengthen config.warmup_epoch, and resume from it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,13 @@ class GuestPartialFC(QGPartialFC):
     """QGPartialFC that skips the host's steps that are not finite and stops the run after too many: the host's loop
     would train on them.
 
-    max_bad_steps: such steps in a row before TrainingError; checkpoint: the file that the host saves this rank's
-    checkpoints in; advice: what the error says to do.
+    key_source, quality_source: where the keys and the numbers of quality of the host's rows come from, as its loop
+    hands over neither; max_bad_steps: steps that are not finite, in a row, before TrainingError; checkpoint: the file
+    that the host saves this rank's checkpoints in; advice: what the error says to do.
     """
 
     key_source: KeySource | None = None
+    quality_source: Callable[[], Tensor | None] = staticmethod(lambda: None)
     max_bad_steps = 1
     checkpoint: Path | None = None
     advice = ""
@@ -80,7 +83,7 @@ class GuestPartialFC(QGPartialFC):
     def forward(self, local_embeddings: Tensor, local_labels: Tensor) -> Tensor:
         """The scalar loss of the global batch, as QGPartialFC has it."""
         keys = self.key_source.take() if self.key_source is not None and self.training else None
-        loss = super().forward(local_embeddings, local_labels, keys)
+        loss = super().forward(local_embeddings, local_labels, keys, self.quality_source())
         self._bad_loss = not bool(loss.isfinite())  # the loss is global: every rank decides alike
         if self._bad_loss:
             self._skip("loss")

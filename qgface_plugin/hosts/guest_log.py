@@ -16,14 +16,14 @@ from ..data.pairs import PairBatch
 from ..partial_fc import QGPartialFC
 from ..run import Run
 from .metrics_log import MetricsLog
-from .norm_order import NormOrderWatch
+from .norm_order import OrderWatch
 from .pair_grid import pair_grid
 from .running_means import RunningMeans
 
 LOGGER = logging.getLogger(__name__)
 _NAMED = {
     "classification": "Classification", "contrastive": "Contrastive", "lq_share_view": "LQ Views",
-    "lq_share_pair": "LQ Pairs", "norm_order": "Norm Order",
+    "lq_share_pair": "LQ Pairs", "norm_order": "Norm Order", "quality_order": "Quality Order",
     "data_stall": "Data Stall",
 }  # fmt: skip
 
@@ -41,7 +41,7 @@ class GuestLog:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "recipe.json").write_text(json.dumps(run.as_dict(), indent=2) + "\n", encoding="utf-8")
         self._metrics = MetricsLog(folder / "metrics.jsonl", start_step)
-        self._watch, self._means = NormOrderWatch(), RunningMeans()
+        self._watch, self._means = OrderWatch(run.qgface.quality), RunningMeans()
         self._clock: float | None = None
         self._waited = 0.0  # since the clock was set
 
@@ -70,7 +70,7 @@ class GuestLog:
         self._clock, self._waited = now, 0.0
         named = [f"{label}: {means[name]:.4f}" for name, label in _NAMED.items() if name in means]
         LOGGER.info("QGFace %s   Global Step: %d", "   ".join(named), global_step)
-        if "norm_order" in means and (warning := self._watch.update(means["norm_order"], steps, epoch)):
+        if "quality_order" in means and (warning := self._watch.update(means["quality_order"], steps, epoch)):
             LOGGER.warning(warning)
         self._metrics.write({"kind": "train", "step": global_step, "epoch": epoch, "lr": lr, **means})
         if self.writer is None:
@@ -85,7 +85,7 @@ class GuestLog:
 
     def _show_pairs(self, global_step: int, criterion: QGPartialFC, batch: PairBatch) -> None:
         u_high, u_low = criterion.u_views.cpu().chunk(2)
-        grid = pair_grid(batch.high, batch.low, u_high.numpy(), u_low.numpy(), self.run.qgface.b)
+        grid = pair_grid(batch.high, batch.low, u_high.numpy(), u_low.numpy(), float(criterion.terms["b"]))
         height, width, _ = grid.shape
         shown = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encode_png(grid))
         self.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag="pairs", image=shown)]), global_step)

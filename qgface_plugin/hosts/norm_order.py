@@ -1,4 +1,4 @@
-"""Does the norm still carry quality? Every pair of views is a free test of it (DESIGN section 2)."""
+"""Does the source of quality still tell it? Every pair of views is a free test of it (DESIGN section 2)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import math
 from collections.abc import Sequence
 
 
-class NormOrderWatch:
-    """Follows the running mean of `norm_order` and says once an epoch when it is upside down.
+class OrderWatch:
+    """Follows the running mean of `quality_order` and says once an epoch when it is upside down.
 
-    `norm_order` is the share of pairs, in [0, 1], whose original view has the larger feature norm. Chance is 0.5.
+    `quality_order` is the share of pairs, in [0, 1], whose original view has the better quality by its source, named
+    by `quality`; with "norm" it is the larger feature norm. Chance is 0.5.
     """
 
-    def __init__(self, momentum: float = 0.01, grace_steps: int = 100) -> None:
-        self.momentum, self.grace_steps = momentum, grace_steps
+    def __init__(self, quality: str = "norm", momentum: float = 0.01, grace_steps: int = 100) -> None:
+        self.quality, self.momentum, self.grace_steps = quality, momentum, grace_steps
         self.mean: float | None = None
         self._steps, self._warned_epoch = 0, None
 
@@ -25,22 +26,29 @@ class NormOrderWatch:
         """Continue from `state`."""
         self.mean, self._steps, self._warned_epoch = state
 
-    def update(self, norm_order: float, steps: int, epoch: int) -> str | None:
-        """Take the mean `norm_order` over the last `steps` steps; the warning's text when it is due, else None.
+    def update(self, order: float, steps: int, epoch: int) -> str | None:
+        """Take the mean `quality_order` over the last `steps` steps; the warning's text when it is due, else None.
 
         The result is that of `steps` single updates with that mean. A mean that is not finite is left out.
         """
-        if not math.isfinite(norm_order):
+        if not math.isfinite(order):
             return None
         kept = (1 - self.momentum) ** steps
-        self.mean = norm_order if self.mean is None else kept * self.mean + (1 - kept) * norm_order
+        self.mean = order if self.mean is None else kept * self.mean + (1 - kept) * order
         self._steps += steps
         if self._steps < self.grace_steps or self.mean >= 0.5 or self._warned_epoch == epoch:
             return None
         self._warned_epoch = epoch
+        if self.quality != "norm":
+            return (
+                f"the quality {self.quality!r} is upside down: by it, in only {self.mean:.0%} of the pairs (running "
+                "mean) the original view is better than its degraded view, so the gates take blurred views for sharp "
+                "ones. What helps: another config.qgface.quality, or a stronger config.qgface.degradation"
+            )
         return (
             f"the norm is upside down: in only {self.mean:.0%} of the pairs (running mean) the original view has a "
             "larger feature norm than its degraded view. Norms stand for quality, so the gates now keep blurred views "
             "in the classification and send sharp ones to the contrast. What helps: "
-            "config.qgface.train.features_bias = False, more data or epochs, a lower config.qgface.b"
+            "config.qgface.train.features_bias = False, config.qgface.quality = 'degradation', more data or epochs, a "
+            "lower config.qgface.b"
         )

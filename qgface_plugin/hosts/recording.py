@@ -24,7 +24,7 @@ from tqdm import tqdm
 from ..data.images import encode_png
 from .logs import logging_to
 from .metrics_log import MetricsLog
-from .norm_order import NormOrderWatch
+from .norm_order import OrderWatch
 from .running_means import RunningMeans
 
 LOGGER = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ _NAMED = {
     "lq_share_view": "LQ Views",
     "lq_share_pair": "LQ Pairs",
     "norm_order": "Norm Order",
+    "quality_order": "Quality Order",
     "data_stall": "Data Stall",
 }
 
@@ -61,7 +62,7 @@ class RunRecorder:
     ) -> None:
         self.folder, self.rank, self.run_as_dict = Path(folder), rank, run_as_dict
         self.total_steps, self.frequent, self.progress = total_steps, frequent, progress
-        self._watch = NormOrderWatch()
+        self._watch = OrderWatch(run_as_dict.get("qgface", {}).get("quality", "norm"))
         self._means = RunningMeans()
         self._metrics: MetricsLog | None = None
         self._highest: dict[str, float] = {}
@@ -174,7 +175,7 @@ class RunRecorder:
             f"Global Step: {global_step}   Required: {a_step * (self.total_steps - global_step) / 3600:.1f} hours"
             + "".join(named)
         )
-        if "norm_order" in means and (warning := self._watch.update(means["norm_order"], steps, epoch)):
+        if "quality_order" in means and (warning := self._watch.update(means["quality_order"], steps, epoch)):
             LOGGER.warning(warning)
         for name, value in {**means, "learning_rate": lr, "samples_per_second": speed}.items():
             self._writer.add_scalar(name, value, global_step)

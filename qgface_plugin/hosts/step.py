@@ -13,6 +13,7 @@ from .. import distributed
 from ..data.pairs import PairBatch, concatenate, normalise
 from ..momentum_encoder import MomentumEncoder
 from ..partial_fc import QGPartialFC
+from ..qualities import of_images
 from .device import autocast
 from .undo import Undo
 
@@ -55,7 +56,8 @@ class TrainStep:
         with autocast(self.device, self.dtype):
             embeddings = self.model(images)
             keys = self.key_encoder(images) if self.key_encoder is not None else None
-        loss: Tensor = self.criterion(embeddings, labels, keys)
+        quality = of_images(self.criterion.config.quality, images, batch.strengths())
+        loss: Tensor = self.criterion(embeddings, labels, keys, quality)
         if not bool(loss.isfinite()):  # the loss is global: every rank decides alike
             self.optimizer.zero_grad()
             undo.back()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ... import functional as F
-from ...errors import CheckpointError
+from ...errors import CheckpointError, ConfigError
 from ...evaluation.models import FaceModel, load_model
 from ...hosts.checkpoint import load
 from ...recipe import Run, load_recipe
@@ -39,10 +39,15 @@ def load_trained(folder: str | Path, recipe: str | Path | None = None, device: s
     """The run in `folder`. recipe: its recipe; None: the one that tools/ablation.py keeps in the folder.
 
     Raises CheckpointError where the folder lacks a checkpoint or the checkpoint has no statistics, ConfigError for
-    the recipe.
+    the recipe, or where its gate follows anything but the norm and a fixed threshold.
     """
     folder = Path(folder)
     run = load_recipe(folder / RECIPE if recipe is None else recipe, {})
+    if run.qgface.quality != "norm" or run.qgface.b_quantile is not None:
+        raise ConfigError(
+            f"{folder} was trained with config.qgface.quality = {run.qgface.quality!r} and b_quantile = "
+            f"{run.qgface.b_quantile!r}: figures draw the gate of quality = 'norm' with a fixed b only"
+        )
     path = folder / "checkpoint_gpu_0.pt"
     if not path.exists():
         raise CheckpointError(f"{path} does not exist: the gate's statistics are in the checkpoint, not in model.pt")

@@ -1,0 +1,69 @@
+"""docs/guide.md: its parts of one's own are recipes that train, and its table of thresholds is right."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from statistics import NormalDist
+
+import pytest
+import torch
+from test_recipes import small
+from tiny import tiny_model, write_faces
+
+from qgface_plugin.feature_queue import FeatureQueue
+from qgface_plugin.heads import HEADS
+from qgface_plugin.hosts import parts
+from qgface_plugin.hosts.builtin import train
+from qgface_plugin.qualities import SOURCES
+from qgface_plugin.queue_kinds import QUEUES, QueueKind, queue_kind
+from qgface_plugin.recipe import load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+BLOCKS = {m[1]: m[0] for m in re.finditer(r"(?<=```python\n)# (my_\w+)\.py\n.*?(?=```)", GUIDE, re.DOTALL)}
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    """Names that recipes have added are gone afterwards."""
+    tables = (HEADS, SOURCES, QUEUES)
+    before = [dict(table) for table in tables]
+    yield
+    for table, kept in zip(tables, before, strict=True):
+        table.clear()
+        table.update(kept)
+
+
+def test_there_is_one_for_each_part():
+    assert set(BLOCKS) == {"my_margin", "my_quality", "my_queue", "my_degradation"}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_it_trains(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "get_model", tiny_model)
+    write_faces(tmp_path / "data")
+    shutil.copy(ROOT / "recipes" / "lfw_mbf.py", tmp_path)
+    path = tmp_path / f"{name}.py"
+    path.write_text(BLOCKS[name])
+    train(small(path, tmp_path))
+    train(small(path, tmp_path))  # loaded again in the same process
+    saved = torch.load(tmp_path / "out" / "checkpoint_gpu_0.pt", weights_only=True)["state_dict_softmax_fc"]
+    run = load_recipe(path, {})
+    method, plain = run.qgface, load_recipe(tmp_path / "lfw_mbf.py", {})
+    assert (method, run.degradation) != (plain.qgface, plain.degradation)
+    assert int(saved["queue.enqueued"]) == (4 if name == "my_queue" else 8)  # two steps of two pairs
+
+
+def test_ours_are_not_replaced():
+    with pytest.raises(ValueError, match="there is a queue kind 'proxy' already"):
+        queue_kind("proxy", QueueKind(lambda size, dim: FeatureQueue(size, dim)))
+
+
+def test_the_table_of_thresholds():
+    rows = re.findall(r"^\| (0\.\d) \|.*\| ([\d.]+) % \|$", GUIDE, re.MULTILINE)
+    assert len(rows) == 5
+    for b, share in rows:
+        expected = 100 * NormalDist().cdf((2 * float(b) - 1) / 0.333)
+        assert float(share) == pytest.approx(expected, abs=0.051)

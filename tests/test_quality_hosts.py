@@ -1,0 +1,87 @@
+"""Sources of quality, a running threshold and other heads in whole runs: both hosts train alike and resume exactly."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from checkouts import MINI, metrics, run, write_recipe
+from tiny import tiny_model, tiny_run, write_faces
+
+from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.hosts import parts
+from qgface_plugin.hosts.builtin import train
+from qgface_plugin.options import TrainOptions
+
+SETTINGS = {
+    "degradation": {"quality": "degradation", "b_quantile": 0.5},
+    "sharpness": {"quality": "sharpness", "b_quantile": 0.4, "margin": "curricularface", "curricular_momentum": 0.3},
+    "certainty": {"quality": "certainty", "b_quantile": 0.3, "margin_quality": "norm"},
+    "magface": {"margin": "magface", "magface_norms": (1.0, 5.0), "b": 0.5},
+}
+KEYS = ("loss", "contrastive", "b", "lq_share_pair", "quality_order")
+IN_BOTH_HOSTS = f"""
+import os, sys
+from qgface_plugin.hosts import parts, run_recipe
+for recipe in ("two", "on", "three"):
+    run_recipe(recipe)
+del os.environ["ARCFACE_TORCH"]
+sys.path.append({str(MINI)!r})
+import backbones
+from qgface_plugin.backbones.common import freeze_bias
+def get_model(name, num_features, features_bias):
+    model = backbones.get_model(name, num_features=num_features)
+    freeze_bias(model.features)
+    return model
+parts.get_model = get_model
+run_recipe("builtin")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_faces(tmp_path / "data")
+    return tmp_path
+
+
+def lines(path) -> list[dict]:
+    return [line for line in map(json.loads, (path / "metrics.jsonl").read_text().splitlines()) if "loss" in line]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_built_in_host_resumes_exactly(folder, monkeypatch, name):
+    monkeypatch.setattr(parts, "get_model", tiny_model)
+    method, half = QGFaceConfig(**SETTINGS[name]), TrainOptions(max_steps=5, checkpoint_every=5)
+    train(tiny_run(folder, qgface=method, output=str(folder / "straight")))
+    train(tiny_run(folder, qgface=method, train=half))
+    train(tiny_run(folder, qgface=method, resume=True))
+    straight, resumed = lines(folder / "straight"), lines(folder / "out")
+    assert len(straight) == 12
+    for key in KEYS:
+        assert [line[key] for line in resumed] == [line[key] for line in straight], key
+    assert len({line["b"] for line in straight}) == (12 if method.b_quantile else 1)
+    assert any(line["contrastive"] != 0 for line in straight)
+
+
+REST = [pytest.param(name, marks=pytest.mark.long) for name in SETTINGS if name != "degradation"]
+
+
+@pytest.mark.parametrize("name", ["degradation", *REST])
+def test_in_a_checkout_as_in_the_built_in_host_and_resumed_exactly(folder, name):
+    shared = f"config.qgface.update({SETTINGS[name]!r})\nconfig.frequent = 1\nconfig.num_epoch = 3\n"
+    shared += "config.qgface.train.update(schedule='step', milestones=(1,))\n"
+    for recipe, extra in (
+        ("two", "config.output = 'work_dirs/guest'\nconfig.num_epoch = 2\n"),
+        ("on", "config.output = 'work_dirs/guest'\nconfig.resume = True\n"),
+        ("three", ""),
+        ("builtin", ""),
+    ):
+        write_recipe(folder, recipe, shared + extra)
+    guest = run("-c", IN_BOTH_HOSTS, cwd=folder, ARCFACE_TORCH=str(MINI))
+    assert guest.returncode == 0, guest.stderr
+    resumed, straight, ours = (metrics(folder / "work_dirs" / output) for output in ("guest", "three", "builtin"))
+    assert len(straight) == 18 and any(line["contrastive"] != 0 for line in straight)
+    assert "training with the built-in loop" in guest.stdout
+    assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in straight], rel=1e-5)
+    for key in KEYS:
+        assert [line[key] for line in resumed] == [line[key] for line in straight], key
