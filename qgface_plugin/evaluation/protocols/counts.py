@@ -39,3 +39,11 @@ def listed(names: Sequence[str]) -> str:
     """The first few of `names`, and how many more there are."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def with_unreadable(inventory: Inventory, problems: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """An inventory for JSON with the files that turned out to be undecodable, and the warnings about those."""
+    unreadable = Inventory()
+    unreadable.name("unreadable", problems, "{} images cannot be decoded and are left out")
+    found = inventory.as_dict()
+    return {**found, "names": {**found["names"], **unreadable.names}}, unreadable.warnings

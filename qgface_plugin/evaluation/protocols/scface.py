@@ -11,7 +11,7 @@ from ...errors import DataError
 from ..identification import Ranking, rank_features, rank_rate, similarity_blocks
 from ..image_files import FileFeatures, embed_files
 from ..models import FaceModel
-from .counts import Inventory
+from .counts import with_unreadable
 from .scface_files import CAMERAS, DISTANCES, ScfaceSet
 
 EDGES = np.linspace(-1, 1, 81)  # of the histograms of similarities
@@ -34,12 +34,9 @@ def evaluate_scface(
     """
     paths = [*images.gallery, *images.probes]
     embedded = embed_files(model, paths, flip, batch_size, workers, on_corrupt, progress)
-    unreadable = Inventory()
-    unreadable.name("unreadable", embedded.problems, "{} images cannot be decoded and are left out")
     results = score_scface(images, embedded)
-    results["inventory"] = images.inventory.as_dict()
-    results["inventory"]["names"] = {**results["inventory"]["names"], **unreadable.names}
-    return results, unreadable.warnings
+    results["inventory"], warnings = with_unreadable(images.inventory, embedded.problems)
+    return results, warnings
 
 
 def near_probes(images: ScfaceSet) -> tuple[list[Path], np.ndarray, list[Path], np.ndarray]:

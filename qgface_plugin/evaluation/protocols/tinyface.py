@@ -9,7 +9,7 @@ import numpy as np
 from ..identification import Ranking, cmc, mean_average_precision, rank_features, rank_rate
 from ..image_files import FileFeatures, embed_files
 from ..models import FaceModel
-from .counts import Inventory
+from .counts import with_unreadable
 from .tinyface_files import TinyfaceSet
 
 RANKS = (1, 5, 20)
@@ -32,12 +32,9 @@ def evaluate_tinyface(
     """
     paths = [*images.probes, *images.matches, *images.distractors]
     embedded = embed_files(model, paths, flip, batch_size, workers, on_corrupt, progress)
-    unreadable = Inventory()
-    unreadable.name("unreadable", embedded.problems, "{} images cannot be decoded and are left out")
     results = score_tinyface(images, embedded, progress and f"{progress} search")
-    results["inventory"] = images.inventory.as_dict()
-    results["inventory"]["names"] = {**results["inventory"]["names"], **unreadable.names}
-    return results, unreadable.warnings
+    results["inventory"], warnings = with_unreadable(images.inventory, embedded.problems)
+    return results, warnings
 
 
 def score_tinyface(images: TinyfaceSet, embedded: FileFeatures, progress: str | None = None) -> dict[str, Any]:
