@@ -1,0 +1,12 @@
+"""QGFace with 30 % of the pairs contrasted, and quality from the norm of the embedding, as in the paper.
+
+    DATA_ROOT=/data/vggface2 torchrun --nproc_per_node=4 train_v2.py recipes/quality/quality_norm.py
+
+docs/experiments.md compares the sources.
+"""
+
+from qgface_plugin.recipe import load_config
+
+config = load_config(__file__, "../qgface_r34.py")
+config.qgface.quality = "norm"
+config.qgface.b_quantile = 0.3

@@ -1,0 +1,48 @@
+"""recipes/quality: setting E with each built-in source of quality and nothing else changed; two steps of each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny import tiny_model, write_faces
+
+from qgface_plugin.hosts import parts
+from qgface_plugin.hosts.builtin import train
+from qgface_plugin.options import DataOptions
+from qgface_plugin.qualities import SOURCES
+from qgface_plugin.recipe import load_recipe
+
+FOLDER = Path(__file__).resolve().parents[1] / "recipes" / "quality"
+RECIPES = sorted(FOLDER.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_differs_from_the_paper_in_the_source_and_the_share(path):
+    run, base = load_recipe(path, {}), load_recipe(FOLDER.parent / "qgface_r34.py", {})
+    source = path.stem.removeprefix("quality_")
+    assert run.qgface == replace(base.qgface, quality=source, b_quantile=0.3)
+    expected, found = base.as_dict(), run.as_dict()
+    same = ("qgface", "name", "output")
+    assert {k: v for k, v in found.items() if k not in same} == {k: v for k, v in expected.items() if k not in same}
+    assert f"train_v2.py recipes/quality/{path.name}" in path.read_text().split('"""')[1]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_takes_two_steps_and_contrasts(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "get_model", tiny_model)
+    write_faces(tmp_path / "data")
+    run = load_recipe(path, {"DATA_ROOT": str(tmp_path / "data")})
+    options, data = replace(run.train, max_steps=2), DataOptions()
+    small = dict(output=str(tmp_path / "out"), batch_size=8, num_workers=0, frequent=1, train=options, data=data)
+    train(replace(run, **small))
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert all(0 < line["lq_share_pair"] < 1 for line in lines)
+
+
+def test_every_built_in_source_has_a_recipe():
+    own = {name for name, source in SOURCES.items() if source.module.startswith("qgface_plugin.")}
+    assert {path.stem for path in RECIPES} == {f"quality_{name}" for name in own}
