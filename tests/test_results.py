@@ -39,12 +39,20 @@ def test_another_file(tmp_path):
     [
         ("work_dirs/x/model.pt", "work_dirs/x/results/pairs.json"),
         ("model.onnx", "results/pairs.json"),
+        ("x/checkpoint_gpu_0.pt", "x/results/pairs.json"),
+        ("zoo/faces.onnx", "zoo/faces/results/pairs.json"),
+        ("zoo/faces.v2.onnx", "zoo/faces.v2/results/pairs.json"),
         ("buffalo_l", "work_dirs/buffalo_l/results/pairs.json"),
     ],
 )
 def test_default_places(model, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert default_path(model, "pairs") == Path(expected)
+
+
+def test_a_file_without_suffix_has_its_results_beside_it(tmp_path):
+    (tmp_path / "weights").touch()
+    assert default_path(tmp_path / "weights", "pairs") == tmp_path / "results" / "pairs.json"
 
 
 def test_a_folder_as_model(tmp_path):

@@ -24,6 +24,7 @@ from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.models import add_model_arguments, model_from_arguments
 from qgface_plugin.evaluation.plots import plot_roc
 from qgface_plugin.evaluation.protocols import ijb_features, ijb_tables
+from qgface_plugin.evaluation.protocols.ijb_color import check_color_of_templates
 from qgface_plugin.evaluation.protocols.ijb_evaluation import IjbResult, evaluate, modes_of, read_embeddings
 from qgface_plugin.evaluation.protocols.ijb_insightface import AGREE, ToolResult, find_tool, run_tool
 from qgface_plugin.evaluation.protocols.ijb_metadata import SUBSETS, IjbImages, find_folder, read_images
@@ -48,7 +49,7 @@ def _run(given: argparse.Namespace) -> int:
         find_tool(given.ijb_tools)
     images = read_images(find_folder(given.data, given.subset), given.subset)
     json_path = given.json or default_path(given.model, given.subset.lower())
-    embeddings, bad = _features(given, images, json_path.parent)
+    embeddings, bad, warnings = _features(given, images, json_path.parent)
     if distributed.rank() != 0:
         return 0
     if bad and given.tool:
@@ -59,9 +60,10 @@ def _run(given: argparse.Namespace) -> int:
     if result.identification:
         print(f"\n{ijb_tables.identification_table(given.subset, result.identification)}")
     print(f"\n{ijb_tables.LEGEND}")
-    if bad:
-        print(f"warning: {_left_out(bad, len(images))}", file=sys.stderr)
-    _save(given, result, bad, json_path, {})
+    warnings += [_left_out(bad, len(images))] if bad else []
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    _save(given, result, warnings, json_path, {})
     ijb_tables.write_csv(result, json_path.with_suffix(".csv"))
     curves = {f"{one.mode.name}, AUC {100 * one.auc:.3f} %": one.corners for one in result.verification}
     picture = json_path.with_name(f"{json_path.stem}_roc.png")
@@ -79,7 +81,7 @@ def _run(given: argparse.Namespace) -> int:
         progress=not given.quiet,
     )
     differences = theirs.differences(result)
-    _save(given, result, bad, json_path, {"insightface": theirs.numbers, "differences": differences})
+    _save(given, result, warnings, json_path, {"insightface": theirs.numbers, "differences": differences})
     return _compare(theirs, differences, own_features=given.tool_model is not None)
 
 
@@ -100,7 +102,7 @@ def _left_out(bad: dict[int, str], count: int) -> str:
     return f"{len(bad)} of {count} images are left out: {'; '.join(list(bad.values())[:20])}"
 
 
-def _save(given: argparse.Namespace, result: IjbResult, bad: dict[int, str], path: Path, further: dict) -> None:
+def _save(given: argparse.Namespace, result: IjbResult, warnings: list[str], path: Path, further: dict) -> None:
     modes = [one.mode.name for one in result.verification]
     write_result(
         given.subset.lower(),
@@ -108,14 +110,17 @@ def _save(given: argparse.Namespace, result: IjbResult, bad: dict[int, str], pat
         model=given.model,
         settings={"network": given.network, "color": given.color, "modes": modes, "embeddings": given.embeddings},
         results={**result.as_dict(), **further},
-        warnings=[_left_out(bad, result.images)] if bad else [],
+        warnings=warnings,
         path=path,
     )
 
 
-def _features(given: argparse.Namespace, images: IjbImages, folder: Path) -> tuple[Embeddings, dict[int, str]]:
+def _features(
+    given: argparse.Namespace, images: IjbImages, folder: Path
+) -> tuple[Embeddings, dict[int, str], list[str]]:
+    """Features, images without any, and warnings; the order of channels is checked where the model has to be loaded."""
     if given.embeddings:
-        return read_embeddings(given.embeddings, images), {}
+        return read_embeddings(given.embeddings, images), {}, []
     where = given.features or folder / "features"
     cache = ijb_features.feature_cache(where, images, given.model, given.network, given.color)
     if cache.complete:
@@ -124,11 +129,15 @@ def _features(given: argparse.Namespace, images: IjbImages, folder: Path) -> tup
         embeddings, bad = cache.load()
         if given.on_bad == "error":
             ijb_features.refuse(bad, len(images))
-        return embeddings, bad
+        return embeddings, bad, []
     model = model_from_arguments(given)
-    return ijb_features.extract(
+    order = None
+    if distributed.rank() == 0:
+        order = check_color_of_templates(model, images, given.sample, given.batch_size)
+    embeddings, bad = ijb_features.extract(
         model, images, cache, given.batch_size, given.on_bad, given.workers, progress=not given.quiet
     )
+    return embeddings, bad, [order.warning] if order and order.warning else []
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,6 +153,13 @@ def _parser() -> argparse.ArgumentParser:
         help="missing or undecodable images: refuse, or leave them out and name them [%(default)s]",
     )
     data.add_argument("--workers", metavar="N", type=int, default=4, help="threads that read images [%(default)s]")
+    data.add_argument(
+        "--sample",
+        metavar="N",
+        type=int,
+        default=128,
+        help="pairs on which the order of channels is checked when features are made; 0: no check [%(default)s]",
+    )
     measure = parser.add_argument_group("what is measured")
     measure.add_argument("--one-to-n", action="store_true", help="1:N on both galleries too")
     measure.add_argument("--all-modes", action="store_true", help="all eight N/D/F modes")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qgface_plugin.errors import CheckpointError, ConfigError, DataError
+from qgface_plugin.command_line import guarded
+from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.models import add_model_arguments, model_from_arguments
 from qgface_plugin.evaluation.protocols.pair_sets import evaluate_pair_set, find_pair_sets
 from qgface_plugin.evaluation.protocols.pair_tables import as_results, norm_table, verification_table, warnings_of
@@ -18,42 +19,45 @@ from qgface_plugin.evaluation.results import write_result
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0: evaluated; 2: the model, a set or an argument does not fit (sets that do are evaluated still)."""
+    """Exit status 0: evaluated; 1: a file cannot be written; 2: the model, a set or an argument does not fit.
+
+    Sets that fit are evaluated still.
+    """
     given = _parser().parse_args(arguments)
+    return guarded("eval_pairs.py", lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> int:
     results, failed = [], False
-    try:
-        paths = find_pair_sets(given.data, given.sets)
-        model = model_from_arguments(given)
-        for path in paths:
-            try:
-                results.append(
-                    evaluate_pair_set(
-                        model, path, given.batch_size, given.far, given.folds, given.sample, progress=not given.quiet
-                    )
+    paths = find_pair_sets(given.data, given.sets)
+    model = model_from_arguments(given)
+    for path in paths:
+        try:
+            results.append(
+                evaluate_pair_set(
+                    model, path, given.batch_size, given.far, given.folds, given.sample, progress=not given.quiet
                 )
-            except DataError as error:
-                failed = True
-                print(f"eval_pairs.py: {error}", file=sys.stderr)
-        if results:
-            print(f"{given.model}: {model.dim}-d features, {given.color.upper()} (percent; TAR: nearest / strict)")
-            print(verification_table(results), norm_table(results), sep="\n\n")
-            for warning in (warnings := warnings_of(results)):
-                print(f"warning: {warning}")
-            settings = {"network": getattr(model, "network", None), "color": given.color, "dim": model.dim}
-            settings |= {"flip_fusion": True, "folds": given.folds, "name": model.name}
-            saved = write_result(
-                "pairs",
-                data=given.data,
-                model=given.model,
-                settings=settings,
-                results=as_results(results),
-                warnings=warnings,
-                path=given.json,
             )
-            print(f"saved: {saved}")
-    except (ConfigError, DataError, CheckpointError) as error:
-        print(f"eval_pairs.py: {error}", file=sys.stderr)
-        return 2
+        except DataError as error:
+            failed = True
+            print(f"eval_pairs.py: {error}", file=sys.stderr)
+    if results:
+        print(f"{given.model}: {model.dim}-d features, {given.color.upper()} (percent; TAR: nearest / strict)")
+        print(verification_table(results), norm_table(results), sep="\n\n")
+        for warning in (warnings := warnings_of(results)):
+            print(f"warning: {warning}")
+        settings = {"network": getattr(model, "network", None), "color": given.color, "dim": model.dim}
+        settings |= {"flip_fusion": True, "folds": given.folds, "name": model.name}
+        saved = write_result(
+            "pairs",
+            data=given.data,
+            model=given.model,
+            settings=settings,
+            results=as_results(results),
+            warnings=warnings,
+            path=given.json,
+        )
+        print(f"saved: {saved}")
     return 2 if failed else 0
 
 

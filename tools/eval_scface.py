@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qgface_plugin.errors import CheckpointError, ConfigError, DataError
+from qgface_plugin.command_line import guarded
 from qgface_plugin.evaluation.color_sample import check_color_of_files
 from qgface_plugin.evaluation.file_arguments import add_file_arguments, file_options
 from qgface_plugin.evaluation.models import add_model_arguments, load_model, model_from_arguments
@@ -22,50 +22,50 @@ from qgface_plugin.evaluation.similarity_figure import draw_similarities
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0: evaluated; 2: a model, the data or an argument does not fit."""
+    """Exit status 0: evaluated; 1: a file cannot be written; 2: a model, the data or an argument does not fit."""
     given = _parser().parse_args(arguments)
-    try:
-        images = read_scface(given.data, given.subjects)
-        for warning in images.inventory.warnings:
-            print(f"warning: {warning}")
-        models = {"model": model_from_arguments(given)}
-        if given.against:
-            models["against"] = load_model(
-                given.against, network=given.against_network, color=given.against_color, device=given.device
-            )
-        scores, late = {}, []
-        for role, model in models.items():
-            scores[role], unreadable = evaluate_scface(model, images, **file_options(given, model.name))
-            order = check_color_of_files(model, *near_probes(images), given.sample, given.batch_size)
-            late += [*unreadable, *([f"{model.name}: {order.warning}"] if order and order.warning else [])]
-        results, gain = scores["model"], None
-        if given.against:
-            gain = improvement(results, scores["against"])
-            results = {**results, "against": {"model": given.against, **scores["against"]}, "improvement": gain}
-        print(f"SCface, {given.model}" + (f" against {given.against}" if given.against else ""))
-        print(scface_table(results, gain))
-        for warning in (late := list(dict.fromkeys(late))):
-            print(f"warning: {warning}")
-        settings = {"name": models["model"].name, "dim": models["model"].dim, "color": given.color}
-        settings |= {"flip_fusion": not given.no_flip, "on_corrupt": given.on_corrupt, "subjects": given.subjects}
-        saved = write_result(
-            "scface",
-            data=given.data,
-            model=given.model,
-            settings=settings,
-            results=results,
-            warnings=[*images.inventory.warnings, *late],
-            path=given.json,
+    return guarded("eval_scface.py", lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> int:
+    images = read_scface(given.data, given.subjects)
+    for warning in images.inventory.warnings:
+        print(f"warning: {warning}")
+    models = {"model": model_from_arguments(given)}
+    if given.against:
+        models["against"] = load_model(
+            given.against, network=given.against_network, color=given.against_color, device=given.device
         )
-        print(f"saved: {saved}")
-        names = {role: model.name for role, model in models.items()}
-        if len(set(names.values())) < len(names):
-            names = {"model": given.model, "against": given.against}
-        figure = draw_similarities(given.figure or saved.with_suffix(".png"), {names[r]: scores[r] for r in scores})
-        print(f"figure: {figure}")
-    except (ConfigError, DataError, CheckpointError) as error:
-        print(f"eval_scface.py: {error}", file=sys.stderr)
-        return 2
+    scores, late = {}, []
+    for role, model in models.items():
+        scores[role], unreadable = evaluate_scface(model, images, **file_options(given, model.name))
+        order = check_color_of_files(model, *near_probes(images), given.sample, given.batch_size)
+        late += [*unreadable, *([f"{model.name}: {order.warning}"] if order and order.warning else [])]
+    results, gain = scores["model"], None
+    if given.against:
+        gain = improvement(results, scores["against"])
+        results = {**results, "against": {"model": given.against, **scores["against"]}, "improvement": gain}
+    print(f"SCface, {given.model}" + (f" against {given.against}" if given.against else ""))
+    print(scface_table(results, gain))
+    for warning in (late := list(dict.fromkeys(late))):
+        print(f"warning: {warning}")
+    settings = {"name": models["model"].name, "dim": models["model"].dim, "color": given.color}
+    settings |= {"flip_fusion": not given.no_flip, "on_corrupt": given.on_corrupt, "subjects": given.subjects}
+    saved = write_result(
+        "scface",
+        data=given.data,
+        model=given.model,
+        settings=settings,
+        results=results,
+        warnings=[*images.inventory.warnings, *late],
+        path=given.json,
+    )
+    print(f"saved: {saved}")
+    names = {role: model.name for role, model in models.items()}
+    if len(set(names.values())) < len(names):
+        names = {"model": given.model, "against": given.against}
+    figure = draw_similarities(given.figure or saved.with_suffix(".png"), {names[r]: scores[r] for r in scores})
+    print(f"figure: {figure}")
     return 0
 
 

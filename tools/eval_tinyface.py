@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qgface_plugin.errors import CheckpointError, ConfigError, DataError
+from qgface_plugin.command_line import guarded
 from qgface_plugin.evaluation.color_sample import check_color_of_files
 from qgface_plugin.evaluation.file_arguments import add_file_arguments, file_options
 from qgface_plugin.evaluation.models import add_model_arguments, model_from_arguments
@@ -20,36 +20,36 @@ from qgface_plugin.evaluation.results import write_result
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0: evaluated; 2: the model, the data or an argument does not fit."""
+    """Exit status 0: evaluated; 1: a file cannot be written; 2: the model, the data or an argument does not fit."""
     given = _parser().parse_args(arguments)
-    try:
-        images = read_tinyface(given.data, given.aligned)
-        for warning in images.inventory.warnings:  # before the hours that the distractors may take
-            print(f"warning: {warning}")
-        model = model_from_arguments(given)
-        both = images.probes, images.probe_ids, images.matches, images.match_ids
-        order = check_color_of_files(model, *both, given.sample, given.batch_size)
-        results, late = evaluate_tinyface(model, images, **file_options(given, model.name))
-        late += [order.warning] if order and order.warning else []
-        print(f"TinyFace, {given.model}")
-        print(tinyface_table(results))
-        for warning in late:
-            print(f"warning: {warning}")
-        settings = {"name": model.name, "dim": model.dim, "color": given.color, "aligned": given.aligned or ALIGNED}
-        settings |= {"flip_fusion": not given.no_flip, "on_corrupt": given.on_corrupt}
-        saved = write_result(
-            "tinyface",
-            data=given.data,
-            model=given.model,
-            settings=settings,
-            results=results,
-            warnings=[*images.inventory.warnings, *late],
-            path=given.json,
-        )
-        print(f"saved: {saved}")
-    except (ConfigError, DataError, CheckpointError) as error:
-        print(f"eval_tinyface.py: {error}", file=sys.stderr)
-        return 2
+    return guarded("eval_tinyface.py", lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> int:
+    images = read_tinyface(given.data, given.aligned)
+    for warning in images.inventory.warnings:  # before the hours that the distractors may take
+        print(f"warning: {warning}")
+    model = model_from_arguments(given)
+    both = images.probes, images.probe_ids, images.matches, images.match_ids
+    order = check_color_of_files(model, *both, given.sample, given.batch_size)
+    results, late = evaluate_tinyface(model, images, **file_options(given, model.name))
+    late += [order.warning] if order and order.warning else []
+    print(f"TinyFace, {given.model}")
+    print(tinyface_table(results))
+    for warning in late:
+        print(f"warning: {warning}")
+    settings = {"name": model.name, "dim": model.dim, "color": given.color, "aligned": given.aligned or ALIGNED}
+    settings |= {"flip_fusion": not given.no_flip, "on_corrupt": given.on_corrupt}
+    saved = write_result(
+        "tinyface",
+        data=given.data,
+        model=given.model,
+        settings=settings,
+        results=results,
+        warnings=[*images.inventory.warnings, *late],
+        path=given.json,
+    )
+    print(f"saved: {saved}")
     return 0
 
 

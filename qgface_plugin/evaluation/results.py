@@ -17,6 +17,7 @@ from ..errors import ConfigError, DataError
 
 FOLDER = "results"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+OF_THE_RUN = re.compile(r"model|backbone|checkpoint.*")  # one to a folder
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,19 @@ class Result:
 
 
 def default_path(model: str | Path, protocol: str) -> Path:
-    """`results/<protocol>.json` beside the model file; of a model that is a name and no file, in `work_dirs/<name>`."""
+    """`results/<protocol>.json` of the model's folder, so that models side by side do not replace each other's.
+
+    The folder is the run's, where the file has a run's name for its encoder (`model.pt`, `checkpoint_gpu_0.pt`,
+    `model.onnx`, `backbone.pth`); of another file the one beside it with its name, `faces/` of `faces.onnx`; of a
+    model that is a name and no file, `work_dirs/<name>`.
+    """
     path = Path(model)
-    folder = path if path.is_dir() else path.parent
-    if not path.exists() and path.parent == Path() and not path.suffix:
+    folder = path
+    if path.suffix and not path.is_dir():
+        folder = path.parent if OF_THE_RUN.fullmatch(path.stem) else path.with_suffix("")
+    elif path.is_file():  # its name cannot be a folder's too
+        folder = path.parent
+    elif not path.exists() and path.parent == Path():
         folder = Path("work_dirs") / path
     return folder / FOLDER / f"{protocol}.json"
 
