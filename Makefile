@@ -25,9 +25,9 @@ install: $(INSTALLED)  ## the virtual environment .venv with everything in it; P
 quickstart: $(INSTALLED)  ## a small run on drawn faces, about two minutes on two cores
 	DATA_ROOT= ARCFACE_TORCH= $(RUN) train_v2.py recipes/quickstart.py
 
-# One thread a process: the tests are small, and some start processes of their own.
-test: $(INSTALLED)  ## the tests
-	OMP_NUM_THREADS=1 $(RUN) -m pytest
+# One thread a process: the tests are small, and some start processes of their own. A file's tests stay together.
+test: $(INSTALLED)  ## the tests, two files at a time; WORKERS=...
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(or $(WORKERS),2) --dist loadfile
 
 test-long: $(INSTALLED)  ## the tests that take minutes; ARCFACE_TORCH=... includes those against a checkout
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m long

@@ -12,6 +12,7 @@ import torch
 from test_recipes import small
 from tiny import tiny_model, write_faces
 
+from qgface_plugin.data.own_steps import STEPS
 from qgface_plugin.feature_queue import FeatureQueue
 from qgface_plugin.heads import HEADS
 from qgface_plugin.hosts import parts
@@ -28,7 +29,7 @@ BLOCKS = {m[1]: m[0] for m in re.finditer(r"(?<=```python\n)# (my_\w+)\.py\n.*?(
 @pytest.fixture(autouse=True)
 def _forget():
     """Names that recipes have added are gone afterwards."""
-    tables = (HEADS, SOURCES, QUEUES)
+    tables = (HEADS, SOURCES, QUEUES, STEPS)
     before = [dict(table) for table in tables]
     yield
     for table, kept in zip(tables, before, strict=True):
@@ -37,7 +38,7 @@ def _forget():
 
 
 def test_there_is_one_for_each_part():
-    assert set(BLOCKS) == {"my_margin", "my_quality", "my_queue", "my_degradation"}
+    assert set(BLOCKS) == {"my_margin", "my_quality", "my_queue", "my_degradation", "my_step"}
 
 
 @pytest.mark.parametrize("name", BLOCKS)

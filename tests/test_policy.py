@@ -29,6 +29,7 @@ def test_ours_is_setting_e_of_the_paper():
         "rotation_p": 0.2,
         "rotation_degrees": 45.0,
         "flip_p": 0.5,
+        "steps": (),
     }
 
 

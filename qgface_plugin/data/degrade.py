@@ -11,6 +11,7 @@ import numpy as np
 import simplejpeg
 
 from qgface_plugin.data.draws import BRIGHTNESS, CONTRAST, SATURATION, Plan, Uniforms, draw
+from qgface_plugin.data.own_steps import OwnSteps
 from qgface_plugin.data.policy import FILTERS, DegradationPolicy
 from qgface_plugin.errors import DataError
 
@@ -43,22 +44,28 @@ def degrade(image: np.ndarray, policy: DegradationPolicy, rng: np.random.Generat
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"an image to degrade must be uint8 (h, w, 3); this is {image.dtype} {image.shape}")
     u = Uniforms(*rng.random((len(Uniforms._fields), 1)))
-    return apply(image, Plan._make(draw(policy, u, image.shape[:2])[0].tolist()), policy)
+    own = OwnSteps(policy.steps, rng) if policy.steps else None
+    return apply(image, Plan._make(draw(policy, u, image.shape[:2])[0].tolist()), policy, own)
 
 
-def apply(image: np.ndarray, plan: Plan, policy: DegradationPolicy) -> np.ndarray:
+def apply(image: np.ndarray, plan: Plan, policy: DegradationPolicy, own: OwnSteps | None = None) -> np.ndarray:
     """The degraded view uint8 (h, w, 3) by a plan; `image`, not changed, where the plan has nothing to do.
 
-    Of the policy only `crop_keeps_place` and `rescale_antialias` count: the rest is in the plan.
+    Of the policy only `crop_keeps_place` and `rescale_antialias` count: the rest is in the plan. own: the policy's
+    further steps, whose strength it holds afterwards.
     """
     full = image.shape[:2]
     box = int(plan.crop_top), int(plan.crop_left), int(plan.crop_height), int(plan.crop_width)
     small = int(plan.small_height), int(plan.small_width)
     cropped, rescaled = box[2:] != full, small != full
+    if own:
+        image = own.run(image, at_small_size=False)
     if cropped and policy.crop_keeps_place:
         image = black_outside(image, box)
     if rescaled:
         image = shrink(image, small, FILTERS[int(plan.down)], policy.rescale_antialias)
+    if own:
+        image = own.run(image, at_small_size=True)
     if plan.jpeg_quality:
         image = compress(image, int(plan.jpeg_quality))
     if rescaled:

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset, get_worker_info
 from qgface_plugin.data.degrade import apply
 from qgface_plugin.data.draws import SIDE, Plan, draw, uniforms
 from qgface_plugin.data.images import decode_into
+from qgface_plugin.data.own_steps import OwnSteps
 from qgface_plugin.data.pair_batch import PairBatch, concatenate, normalise
 from qgface_plugin.data.pixel_pool import LIMIT, PixelPool
 from qgface_plugin.data.policy import DegradationPolicy
@@ -76,7 +77,7 @@ class PairDataset(Dataset):
         degrade_on: "cpu" makes both views here; "device" leaves that to `degrade_batch.both_views`.
 
     Raises:
-        ConfigError: a seed, on_corrupt or degrade_on that is not allowed.
+        ConfigError: a seed, on_corrupt or degrade_on that is not allowed; own steps with degrade_on="device".
     """
 
     def __init__(
@@ -91,6 +92,9 @@ class PairDataset(Dataset):
             raise ConfigError(f"on_corrupt is {on_corrupt!r}: it must be 'error' or 'skip'")
         if degrade_on not in ("cpu", "device"):
             raise ConfigError(f"degrade_on is {degrade_on!r}: it must be 'cpu' or 'device'")
+        if degrade_on == "device" and policy is not None and policy.steps:
+            steps = ", ".join(policy.steps)
+            raise ConfigError(f"degrade_on is 'device', but the steps {steps} run on the CPU: set degrade_on = 'cpu'")
         if not 0 <= seed < 2**64:
             raise ConfigError(f"seed is {seed}: it must be in [0, 2**64)")
         self.source, self.policy, self.seed, self.on_corrupt = source, policy, seed, on_corrupt
@@ -136,14 +140,19 @@ class PairDataset(Dataset):
         rows, size = pixels.numpy(), len(places)
         labels, skipped = self._decode_all(places, rows)
         plans = self._plans(places)
+        strengths = None if self.policy is None else strength(plans)
         for row, numbers in enumerate(plans.tolist()):
             plan, image = Plan._make(numbers), rows[row]
             if self.policy is not None:
-                rows[size + row] = apply(image, plan, self.policy)
+                own = self._own_steps(*places[row]) if self.policy.steps else None
+                rows[size + row] = apply(image, plan, self.policy, own)
+                strengths[row] += own.strength if own else 0.0
             if plan.flip_high:
                 cv2.flip(image, 1, dst=image)  # OpenCV mirrors in place
-        paired = self.policy is not None
-        return PairBatch.of(pixels, paired, labels, skipped, strength=strength(plans) if paired else None)
+        return PairBatch.of(pixels, self.policy is not None, labels, skipped, strength=strengths)
+
+    def _own_steps(self, epoch: int, index: int) -> OwnSteps:
+        return OwnSteps(self.policy.steps, np.random.default_rng((self.seed, epoch, index)))
 
     def _originals(self, places: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
         """The images as they are decoded into `pixels` (B, 112, 112, 3), with what is to be done to them."""

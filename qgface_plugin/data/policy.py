@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qgface_plugin.config import knob
+from qgface_plugin.data.own_steps import check_steps
 from qgface_plugin.errors import ConfigError
 from qgface_plugin.schema import check_fields
 
@@ -20,7 +21,8 @@ class DegradationPolicy:
     """Parameters of the degraded view; the defaults are the paper's setting E, `OURS`.
 
     Steps in their order: rescale, JPEG, crop, photometric, rotate, flip. A crop that keeps its place comes first
-    instead, so that its black border is rescaled with the face, as AdaFace has it. Raises ConfigError naming the
+    instead, so that its black border is rescaled with the face, as AdaFace has it. Own steps come before all of them,
+    or between rescale and JPEG. Raises ConfigError naming the
     field and its value when one is out of range.
     """
 
@@ -45,10 +47,11 @@ class DegradationPolicy:
     rotation_p: float = knob(0.2, "probability of rotating about the centre", low=0.0, high=1.0)
     rotation_degrees: float = knob(45.0, "angle ~ U(-x, x) in degrees", low=0.0, high=180.0)
     flip_p: float = knob(0.5, "probability of mirroring, drawn for each of the two views", low=0.0, high=1.0)
+    steps: tuple[str, ...] = knob((), "further steps by their names, see own_steps.py")
 
     def __post_init__(self) -> None:
         check_fields(self, WHERE)
-        for name in ("rescale_ratio", "crop_area", "crop_aspect", "filters"):
+        for name in ("rescale_ratio", "crop_area", "crop_aspect", "filters", "steps"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, limit in (("rescale_ratio", 1.0), ("crop_area", 1.0), ("crop_aspect", float("inf"))):
             low, high = getattr(self, name)
@@ -58,6 +61,7 @@ class DegradationPolicy:
         unknown = [name for name in self.filters if name not in FILTERS]
         if unknown or not self.filters:
             raise ConfigError(f"{WHERE}.filters is {self.filters!r}: it must name at least one of {', '.join(FILTERS)}")
+        check_steps(self.steps)
 
 
 OURS = DegradationPolicy()
