@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from qgface_plugin.data.text_files import finite_number, read_text
 from qgface_plugin.errors import DataError
 
 
@@ -26,12 +27,7 @@ def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
         DataError: unreadable, empty, a malformed row, or a path given twice; names file and row.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: the landmarks cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: no landmarks: not text in UTF-8 ({error.reason} at byte {error.start})") from error
+    text = read_text(path, "landmarks")
     suffix = path.suffix.lower()
     rows = _json_rows(text, path) if suffix == ".json" else _text_rows(text, path, commas=suffix == ".csv")
     landmarks: dict[str, np.ndarray] = {}
@@ -52,7 +48,7 @@ def _text_rows(text: str, path: Path, commas: bool) -> Iterator[tuple[str, str, 
         if not any(fields):
             continue
         where = f"{path} line {number}"
-        values = [_number(field) for field in fields[1:11]]
+        values = [finite_number(field) for field in fields[1:11]]
         if number == 1 and commas and len(fields) >= 11 and not any(value is not None for value in values):
             continue  # titles
         surplus = len(fields) > (11 if commas else 12)
@@ -65,7 +61,7 @@ def _from_the_right(line: str) -> list[str]:
     """Fields of a line whose path may hold spaces: ten numbers, or eleven with the score, stand at its end."""
     fields = line.split()
     numbers = 0
-    while numbers < min(11, len(fields) - 1) and _number(fields[-1 - numbers]) is not None:
+    while numbers < min(11, len(fields) - 1) and finite_number(fields[-1 - numbers]) is not None:
         numbers += 1
     head = len(fields) - numbers
     return [" ".join(fields[:head]), *fields[head:]]
@@ -87,14 +83,6 @@ def _json_rows(text: str, path: Path) -> Iterator[tuple[str, str, list[float]]]:
         if len(flat) != 10 or not all(_is_number(value) for value in flat):
             raise DataError(f"{path} {name!r}: not five points [x, y] or ten numbers: {str(points)[:80]}")
         yield f"{path} {name!r}", name, flat
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _is_number(value: object) -> bool:

@@ -6,11 +6,11 @@ im2rec:      `key TAB label [TAB more labels] TAB path`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from qgface_plugin.data.record_labels import LABEL_LIMIT
+from qgface_plugin.data.text_files import finite_number, read_text
 from qgface_plugin.errors import DataError
 
 
@@ -40,16 +40,11 @@ def read_list(path: str | Path) -> list[ListLine]:
         DataError: unreadable, without a line, or a malformed line; names file and line.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: the list cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a list: not text in UTF-8 ({error.reason} at byte {error.start})") from error
+    text = read_text(path, "list")
     lines = [(number, line.split("\t")) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
         raise DataError(f"{path}: the list is empty")
-    read = _im2rec_line if len(lines[0][1]) >= 3 and _number(lines[0][1][1]) is not None else _insightface_line
+    read = _im2rec_line if len(lines[0][1]) >= 3 and finite_number(lines[0][1][1]) is not None else _insightface_line
     return [read([field.strip("\r") for field in fields], f"{path} line {number}") for number, fields in lines]
 
 
@@ -72,22 +67,14 @@ def _insightface_line(fields: list[str], where: str) -> ListLine:
 
 
 def _im2rec_line(fields: list[str], where: str) -> ListLine:
-    numbers = [_number(field) for field in fields[1:-1]]
+    numbers = [finite_number(field) for field in fields[1:-1]]
     if len(fields) < 3 or not fields[0].isdecimal() or None in numbers:
         raise DataError(f"{where}: not `key TAB label TAB path` (im2rec), which the list's first line is: {fields}")
     return ListLine(fields[-1], _label(fields[1], where), int(fields[0]), tuple(numbers[1:]))
 
 
 def _label(text: str, where: str) -> int:
-    value = _number(text)
+    value = finite_number(text)
     if value is None or not value.is_integer() or not 0 <= value < LABEL_LIMIT:
         raise DataError(f"{where}: label {text!r} is not a whole number in [0, {LABEL_LIMIT})")
     return int(value)
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

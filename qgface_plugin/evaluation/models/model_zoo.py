@@ -9,12 +9,8 @@ from typing import Any
 import torch
 
 from ...errors import CheckpointError
+from ...installed_models import models_folder
 from .onnx_model import OnnxModel, load_onnx_model, not_recognition, open_session
-
-
-def models_folder() -> Path:
-    """insightface's own: ~/.insightface/models."""
-    return Path.home() / ".insightface" / "models"
 
 
 def load_zoo_model(name: str, color: str, device: torch.device) -> OnnxModel:

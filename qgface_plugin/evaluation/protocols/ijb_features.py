@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from ... import distributed
 from ...errors import ConfigError, DataError
+from ...installed_models import models_folder
 from ..feature_cache import FeatureCache, file_digest
 from ..features import Embeddings
 from ..models.face_model import FaceModel
-from ..models.model_zoo import models_folder
 from .ijb_images import check_present, fingerprint, load_faces
 from .ijb_metadata import IjbImages
 
