@@ -19,9 +19,11 @@ from qgface_plugin.config import QGFaceConfig
 from qgface_plugin.data.images import decode
 from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.errors import ConfigError
+from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.protocols.scface import EDGES
 from qgface_plugin.experiments.figures.gradient import OTHERS, closed_form, measured
 from qgface_plugin.experiments.figures.metrics import read_runs, smooth
+from qgface_plugin.experiments.figures.norm_steps import CHANGES, norms_by_step
 from qgface_plugin.experiments.figures.pairs import draw_pairs
 from qgface_plugin.experiments.figures.trained import load_trained
 from qgface_plugin.hosts.builtin import train
@@ -59,6 +61,7 @@ def drawn(out, name):
         ("training", ["training", "{run}", "again={run}"]),
         ("fig3b_queues", ["queues", "proxy={run}"]),
         ("fig4_pairs", ["pairs", "{run}", "--data", "{data}", "--device", "cpu"]),
+        ("norm_steps", ["norm-steps", "{run}", "--data", "{data}/dev.bin", "--device", "cpu"]),
         ("norm_similarity", ["norms", "{run}", "--data", "{data}/dev.bin", "--device", "cpu"]),
     ],
 )
@@ -136,6 +139,26 @@ def test_gradient_is_zero_where_the_gate_is_shut(tmp_path):
     drawn(tmp_path, "fig2_gradient")
 
 
+class Brightest:
+    """A model whose norm is the largest pixel of the image."""
+
+    name, dim = "brightest", 1
+
+    def embed(self, images, batch_size=64, progress=None):
+        norms = images.reshape(len(images), -1).max(1).astype(np.float32)[:, None]
+        return Embeddings(norms, norms)
+
+
+def test_norms_by_step():
+    images = np.random.default_rng(0).integers(0, 101, (4, 112, 112, 3), dtype=np.uint8)
+    images[:, 50:60, 50:60] = 100
+    found = {step.name: step for step in norms_by_step(Brightest(), images)}
+    assert set(found) == set(CHANGES)
+    assert (found["brightness x 0.8"].order, found["brightness x 0.8"].ratio) == (1.0, pytest.approx(0.8))
+    assert (found["brightness x 1.2"].order, found["brightness x 1.2"].ratio) == (0.0, pytest.approx(1.2))
+    assert (found["side / 2, nearest"].order, found["side / 2, nearest"].ratio) == (0.5, 1.0)  # the same pixels
+
+
 def test_running_means():
     assert smooth(np.arange(10.0)).tolist() == list(range(10))
     assert smooth(np.arange(6.0), points=2) == pytest.approx([0, 0.5, 1, 2, 3, 4])
@@ -152,6 +175,7 @@ def test_input_that_does_not_fit(trained, tmp_path, capsys):
         (["pairs", str(tmp_path), "--recipe", f"{run}/recipe.py"], "checkpoint_gpu_0.pt does not exist"),
         (["pairs", str(tmp_path)], "there is no recipe"),
         (["norms", run, "--data", "absent.bin"], "absent.bin"),
+        (["norm-steps", run, "--data", "absent.bin"], "absent.bin"),
     ):
         assert figures.main([*arguments, "--output", str(tmp_path)]) == 2
         shown = capsys.readouterr().err

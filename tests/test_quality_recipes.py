@@ -1,4 +1,4 @@
-"""recipes/quality: setting E with each built-in source of quality and nothing else changed; two steps of each."""
+"""recipes/quality: setting E with each source of quality, and one source with each queue; two steps of each."""
 
 from __future__ import annotations
 
@@ -13,17 +13,27 @@ from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.builtin import train
 from qgface_plugin.options import DataOptions
 from qgface_plugin.qualities import SOURCES
+from qgface_plugin.queue_kinds import QUEUES
 from qgface_plugin.recipe import load_recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes" / "quality"
 RECIPES = sorted(FOLDER.glob("*.py"))
+ROWS = {  # source of quality, queue
+    "quality_norm": ("norm", "proxy"),
+    "quality_degradation": ("degradation", "proxy"),
+    "quality_certainty": ("certainty", "proxy"),
+    "quality_sharpness": ("sharpness", "proxy"),
+    "degradation_none": ("degradation", "none"),
+    "degradation_batch": ("degradation", "batch"),
+    "degradation_momentum": ("degradation", "momentum"),
+}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_differs_from_the_paper_in_the_source_and_the_share(path):
+def test_differs_from_the_paper_in_source_share_and_queue_alone(path):
     run, base = load_recipe(path, {}), load_recipe(FOLDER.parent / "qgface_r34.py", {})
-    source = path.stem.removeprefix("quality_")
-    assert run.qgface == replace(base.qgface, quality=source, b_quantile=0.3)
+    source, queue = ROWS[path.stem]
+    assert run.qgface == replace(base.qgface, quality=source, queue=queue, b_quantile=0.3)
     expected, found = base.as_dict(), run.as_dict()
     same = ("qgface", "name", "output")
     assert {k: v for k, v in found.items() if k not in same} == {k: v for k, v in expected.items() if k not in same}
@@ -43,6 +53,8 @@ def test_takes_two_steps_and_contrasts(path, tmp_path, monkeypatch):
     assert all(0 < line["lq_share_pair"] < 1 for line in lines)
 
 
-def test_every_built_in_source_has_a_recipe():
+def test_every_built_in_source_and_queue_has_a_recipe():
+    assert set(ROWS) == {path.stem for path in RECIPES}
     own = {name for name, source in SOURCES.items() if source.module.startswith("qgface_plugin.")}
-    assert {path.stem for path in RECIPES} == {f"quality_{name}" for name in own}
+    assert {source for source, _ in ROWS.values()} == own
+    assert {queue for _, queue in ROWS.values()} == set(QUEUES)

@@ -6,6 +6,7 @@ python tools/figures.py pairs work_dirs/p --recipe recipes/x.py --data DIR   Fig
 python tools/figures.py similarity QGFace=work_dirs/q AdaFace=work_dirs/a    Fig. 5: SCface, gain in the title
 python tools/figures.py training work_dirs/a work_dirs/q                     losses, LQ share, norm order, accuracy
 python tools/figures.py norms work_dirs/q --data /data/faces/lfw.bin         norm against similarity
+python tools/figures.py norm-steps work_dirs/q --data /data/faces/lfw.bin    what the norm follows
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from qgface_plugin.evaluation.models import load_model
 from qgface_plugin.experiments.figures.curves import draw_queues, draw_training
 from qgface_plugin.experiments.figures.gradient import draw_gradient
 from qgface_plugin.experiments.figures.metrics import read_runs
+from qgface_plugin.experiments.figures.norm_steps import draw_norm_steps
 from qgface_plugin.experiments.figures.norms import draw_norms
 from qgface_plugin.experiments.figures.pairs import draw_pairs
 from qgface_plugin.experiments.figures.similarities import draw_scface
@@ -67,6 +69,10 @@ def _norms(given: argparse.Namespace) -> list[Path]:
     return draw_norms(given.output, load_model(given.run, network=given.network, device=given.device), given.data)
 
 
+def _norm_steps(given: argparse.Namespace) -> list[Path]:
+    return draw_norm_steps(given.output, load_model(given.run, network=given.network, device=given.device), given.data)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     figures = parser.add_subparsers(title="figures", metavar="FIGURE", required=True)
@@ -96,11 +102,15 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--data", metavar="DIR", help="folder with train.rec (default: the recipe's)")
     one.add_argument("--seed", metavar="N", type=int, default=0, help="of the degraded views (default: 0)")
     one.add_argument("--device", metavar="DEVICE", default="auto", help="(default: auto)")
-    one = figure("norms", _norms, "heat map of norm and similarity over the pairs of a .bin set")
-    one.add_argument("run", metavar="RUN", help="folder with model.pt, or any model that the evaluation tools take")
-    one.add_argument("--data", metavar="FILE", required=True, help="the .bin set")
-    one.add_argument("--network", metavar="NAME", help="(default: what recipe.json says, else recognised)")
-    one.add_argument("--device", metavar="DEVICE", default="auto", help="(default: auto)")
+    for name, draw, about in (
+        ("norms", _norms, "heat map of norm and similarity over the pairs of a .bin set"),
+        ("norm-steps", _norm_steps, "how norms of a .bin set's images move under each kind of change"),
+    ):
+        one = figure(name, draw, about)
+        one.add_argument("run", metavar="RUN", help="folder with model.pt, or any model that the evaluation tools take")
+        one.add_argument("--data", metavar="FILE", required=True, help="the .bin set")
+        one.add_argument("--network", metavar="NAME", help="(default: what recipe.json says, else recognised)")
+        one.add_argument("--device", metavar="DEVICE", default="auto", help="(default: auto)")
     return parser
 
 
