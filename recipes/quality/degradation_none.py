@@ -1,4 +1,4 @@
-"""quality_degradation.py with another queue: no contrast: what the gate leaves out of the classification is not learnt at all.
+"""quality_degradation.py without contrast: what the gate leaves out of the classification is not learnt at all.
 
     DATA_ROOT=/data/vggface2 torchrun --nproc_per_node=4 train_v2.py recipes/quality/degradation_none.py
 
