@@ -18,22 +18,24 @@ from qgface_plugin.recipe import load_recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes" / "quality"
 RECIPES = sorted(FOLDER.glob("*.py"))
-ROWS = {  # source of quality, queue
-    "quality_norm": ("norm", "proxy"),
-    "quality_degradation": ("degradation", "proxy"),
-    "quality_certainty": ("certainty", "proxy"),
-    "quality_sharpness": ("sharpness", "proxy"),
-    "degradation_none": ("degradation", "none"),
-    "degradation_batch": ("degradation", "batch"),
-    "degradation_momentum": ("degradation", "momentum"),
+ROWS = {  # source of quality, queue, gate of the classification
+    "quality_norm": ("norm", "proxy", "exact"),
+    "quality_degradation": ("degradation", "proxy", "exact"),
+    "quality_certainty": ("certainty", "proxy", "exact"),
+    "quality_sharpness": ("sharpness", "proxy", "exact"),
+    "degradation_none": ("degradation", "none", "exact"),
+    "degradation_batch": ("degradation", "batch", "exact"),
+    "degradation_momentum": ("degradation", "momentum", "exact"),
+    "degradation_all": ("degradation", "proxy", "none"),
 }
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_differs_from_the_paper_in_source_share_and_queue_alone(path):
+def test_differs_from_the_paper_in_source_share_queue_and_gate_alone(path):
     run, base = load_recipe(path, {}), load_recipe(FOLDER.parent / "qgface_r34.py", {})
-    source, queue = ROWS[path.stem]
-    assert run.qgface == replace(base.qgface, quality=source, queue=queue, b_quantile=0.3)
+    source, queue, gate = ROWS[path.stem]
+    expected = replace(base.qgface, quality=source, queue=queue, classification_gate=gate, b_quantile=0.3)
+    assert run.qgface == expected
     expected, found = base.as_dict(), run.as_dict()
     same = ("qgface", "name", "output")
     assert {k: v for k, v in found.items() if k not in same} == {k: v for k, v in expected.items() if k not in same}
@@ -56,5 +58,5 @@ def test_takes_two_steps_and_contrasts(path, tmp_path, monkeypatch):
 def test_every_built_in_source_and_queue_has_a_recipe():
     assert set(ROWS) == {path.stem for path in RECIPES}
     own = {name for name, source in SOURCES.items() if source.module.startswith("qgface_plugin.")}
-    assert {source for source, _ in ROWS.values()} == own
-    assert {queue for _, queue in ROWS.values()} == set(QUEUES)
+    assert {source for source, _, _ in ROWS.values()} == own
+    assert {queue for _, queue, _ in ROWS.values()} == set(QUEUES)
