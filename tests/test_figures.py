@@ -22,10 +22,10 @@ from qgface_plugin.errors import ConfigError
 from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.protocols.scface import EDGES
 from qgface_plugin.experiments.figures.gradient import OTHERS, closed_form, measured
-from qgface_plugin.experiments.figures.metrics import read_runs, smooth
 from qgface_plugin.experiments.figures.norm_steps import CHANGES, norms_by_step
 from qgface_plugin.experiments.figures.pairs import draw_pairs
 from qgface_plugin.experiments.figures.trained import load_trained
+from qgface_plugin.experiments.metrics import read_runs, smooth
 from qgface_plugin.hosts.builtin import train
 
 figures = tool("figures")

@@ -24,6 +24,9 @@ def found(tmp_path):
         )
         end_record(run, 60.04, 0)
         begin_record(run, {"what": "pairs", "command": "python x", "commit": "c1", "started": "T"})
+    for run, shares in ((one, (0.9, 0.9, 0.9, 0.1)), (two, (0.9, 0.9, 0.9, 0.2))):
+        lines = [{"kind": "train", "step": step, "lq_share_pair": share} for step, share in enumerate(shares, 1)]
+        (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     rows = table(
         (PaperRow("E", "e", "ours", QGFACE), (one, two)), (PaperRow("D", "d", "alone"), (other,)),
         (PaperRow("B", "none", "x"), (absent,)),
@@ -40,6 +43,10 @@ def test_values(found):
     run = rows[0]["runs"][1]
     assert (run["seed"], run["steps"][0]["seconds"], run["steps"][1]["seconds"]) == (2, 60.0, None)
     assert run["results"]["pairs"]["sets"]["dev"]["accuracy"] == 0.8 and not run["trained"]
+    nothing = {"views below b": None, "quality order": None, "norm order": None}
+    assert [one["gates"] for one in rows[0]["runs"]] == [
+        {"pairs contrasted": pytest.approx(share)} | nothing for share in (0.1, 0.2)
+    ]
     json.dumps(found, allow_nan=False)
 
 
@@ -52,10 +59,13 @@ def test_for_people(found):
     )
     assert "| D | alone | - / ? | - / ? | - / ? | - / ? | - / ? | 70.00 / ? | - / ? |" in text
     assert "- pairs of every run: a warning" in text
+    assert "| | pairs contrasted | views below b |" in text.replace("|  |", "| |")
+    assert "| E | 15.0 ± 7.1 | - | - | - |" in text and "| D | - | - |" not in text
     assert "| E | 2 | c0, c1 | T | 60 s | more than 0 s |" in text and "| B | 1 | - | - | - | - |" in text
     assert "train     python train_v2.py RUN/recipe.py" in text
 
 
 def test_nothing_was_run(tmp_path):
     rows = table((PaperRow("E", "e", "ours", QGFACE), (planned(tmp_path, "e", 1),)))
-    assert "| E | ours | - / 92.31 |" in as_markdown(outcome([rows], "c", "x"))
+    text = as_markdown(outcome([rows], "c", "x"))
+    assert "| E | ours | - / 92.31 |" in text and "The gates" not in text

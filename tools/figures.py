@@ -23,12 +23,12 @@ from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.evaluation.models import load_model
 from qgface_plugin.experiments.figures.curves import draw_queues, draw_training
 from qgface_plugin.experiments.figures.gradient import draw_gradient
-from qgface_plugin.experiments.figures.metrics import read_runs
 from qgface_plugin.experiments.figures.norm_steps import draw_norm_steps
 from qgface_plugin.experiments.figures.norms import draw_norms
 from qgface_plugin.experiments.figures.pairs import draw_pairs
 from qgface_plugin.experiments.figures.similarities import draw_scface
 from qgface_plugin.experiments.figures.trained import load_trained
+from qgface_plugin.experiments.metrics import read_runs
 
 
 def main(arguments: list[str] | None = None) -> int:

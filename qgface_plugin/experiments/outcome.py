@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 from ..evaluation.report_table import report
 from ..evaluation.results import Result, read_results
+from .gates import GATES, gates_of
 from .paper import NAMES
 from .plan import PlannedRow, PlannedRun, PlannedTable, read_record
 
@@ -15,9 +17,9 @@ def outcome(tables: Sequence[PlannedTable], commit: str, command: str) -> dict[s
     """Everything as plain values, rates as fractions, the paper's numbers in percent as printed.
 
     {"command", "commit", "columns", "tables": [{"key", "title", "rows": [{"label", "about", "paper", "measured":
-    {column: {"mean", "std", "runs"} or null}, "runs": [...]}], "notes"}]}; a run has its folder, seed, results by
-    protocol and the steps that made it, with command, commit, start and seconds each. Raises DataError for saved
-    results that cannot be read.
+    {column: {"mean", "std", "runs"} or null}, "runs": [...]}], "notes"}]}; a run has its folder, seed, gates, results
+    by protocol and the steps that made it, with command, commit, start and seconds each. Raises DataError for saved
+    results or a log that cannot be read.
     """
     found = [_table(table) for table in tables]
     return {"command": command, "commit": commit, "columns": list(NAMES), "tables": found}
@@ -73,6 +75,7 @@ def _run(run: PlannedRun) -> dict[str, Any]:
         "folder": str(run.folder),
         "seed": run.seed,
         "trained": run.trained(),
+        "gates": gates_of(run.folder),
         "steps": read_record(run),
         "results": results,
     }
@@ -82,7 +85,7 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     """The tables for people: percent, mean ± sample standard deviation over the seeds, then the paper's number."""
     parts = [f"Command: `{found['command']}`\n"]
     for table in found["tables"]:
-        parts += [f"## {table['title']}\n", _numbers(table, found["columns"]), _provenance(table)]
+        parts += [f"## {table['title']}\n", _numbers(table, found["columns"]), _gates(table), _provenance(table)]
     return "\n".join(parts)
 
 
@@ -102,6 +105,27 @@ def _cell(measured: Mapping[str, Any] | None, paper: float | None) -> str:
         spread = "" if measured["std"] is None else f" ± {100 * measured['std']:.2f}"
         own = f"{100 * measured['mean']:.2f}{spread}"
     return f"{own} / {'?' if paper is None else f'{paper:.2f}'}"
+
+
+def _gates(table: Mapping[str, Any]) -> str:
+    """What the gates did in the last quarter of training, of the rows that have logged it."""
+    lines = [["", *GATES.values()], ["---", *("---:" for _ in GATES)]]
+    for row in table["rows"]:
+        known = {name: [run["gates"][name] for run in row["runs"]] for name in GATES.values()}
+        known = {name: [value for value in values if value is not None] for name, values in known.items()}
+        if any(known.values()):
+            lines.append([row["label"], *(_spread(values) for values in known.values())])
+    text = "The gates in the last quarter of training, percent:\n\n" + "\n".join(
+        f"| {' | '.join(line)} |" for line in lines
+    )
+    return f"{text}\n" if len(lines) > 2 else ""
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * fmean(values):.1f}{deviation}"
 
 
 def _provenance(table: Mapping[str, Any]) -> str:

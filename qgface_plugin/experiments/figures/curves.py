@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ..metrics import RunMetrics, smooth
 from .canvas import look, new_figure, save
-from .metrics import RunMetrics, smooth
 
 PANELS = {
     "loss": "loss",

@@ -8,8 +8,8 @@ from pathlib import Path
 from ...errors import ConfigError, DataError
 from ...evaluation.results import read_results
 from ...evaluation.similarity_figure import similarity_panels
+from ..metrics import split_name
 from .canvas import new_figure, save
-from .metrics import split_name
 
 
 def draw_scface(folder: Path, runs: Sequence[str], name: str = "fig5_similarity") -> list[Path]:

@@ -1,4 +1,4 @@
-"""What figures read of a run: metrics.jsonl by name of the number."""
+"""What figures and tables read of a run: metrics.jsonl by name of the number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import ConfigError, DataError
+from ..errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
