@@ -83,17 +83,38 @@ def test_pairs_are_framed_in_both_colours(trained, tmp_path):
 
 
 def test_quality_is_the_gates(trained):
-    found = load_trained(trained / "out", device="cpu")
-    norms = np.array([float(found.mean), float(found.mean + found.std), 1e9], dtype=np.float32)
-    assert found.quality(norms) == pytest.approx([0.5, 0.5 + 0.333 / 2, 1.0], abs=1e-5)
+    found, source = load_trained(trained / "out", device="cpu"), FaceRecords(str(trained / "data"))
+    views = np.stack([decode(source.read(i)[0], str(i)) for i in range(3)])
+    norms = found.model.embed(views).norms
+    expected = 0.5 + 0.5 * np.clip((norms - float(found.mean)) * 0.333 / float(found.std), -1, 1)
+    assert found.quality(views, np.zeros(3)) == pytest.approx(expected, abs=1e-5) and found.b == 0.5
+
+
+def test_quality_of_another_source_and_a_quantile(trained, tmp_path):
+    method = QGFaceConfig(quality="degradation", b_quantile=0.5)
+    run = replace(
+        tiny_run(tmp_path, network="quick", num_epoch=1, qgface=method), rec=str(trained / "data"), val_targets=()
+    )
+    train(run)
+    recipe = tmp_path / "out" / "recipe.py"
+    recipe.write_text(RECIPE.replace("b=0.5", "quality='degradation', b_quantile=0.5"))
+    found = load_trained(tmp_path / "out", device="cpu")
+    mean, std = float(found.mean), float(found.std)
+    u = found.quality(np.zeros((2, 112, 112, 3), np.uint8), np.array([-mean, -mean + std]))  # minus strength
+    assert u == pytest.approx([0.5, 0.5 - 0.333 / 2], abs=1e-5)
+    saved = torch.load(tmp_path / "out" / "checkpoint_gpu_0.pt", weights_only=True)["state_dict_softmax_fc"]
+    assert found.b == float(saved["margin_softmax.threshold.value"]) > 0
+    assert (
+        figures.main(["pairs", str(tmp_path / "out"), "--data", str(trained / "data"), "--output", str(tmp_path)]) == 0
+    )
+    drawn(tmp_path, "fig4_pairs")
 
 
 def test_a_gate_that_figures_do_not_know_is_refused(trained):
-    for changed in ("quality='sharpness'", "b_quantile=0.3"):
-        recipe = trained / "other.py"
-        recipe.write_text(RECIPE.replace("b=0.5", changed))
-        with pytest.raises(ConfigError, match=rf"was trained with .*{changed.split('=')[1]}.*a fixed b only"):
-            load_trained(trained / "out", recipe)
+    recipe = trained / "other.py"
+    recipe.write_text(RECIPE.replace("b=0.5", "quality='certainty'"))
+    with pytest.raises(ConfigError, match="was trained with config.qgface.quality = 'certainty', which asks for class"):
+        load_trained(trained / "out", recipe)
 
 
 def test_similarity_says_what_is_gained(tmp_path, capsys):

@@ -13,6 +13,7 @@ import simplejpeg
 from qgface_plugin.data.draws import BRIGHTNESS, CONTRAST, SATURATION, Plan, Uniforms, draw
 from qgface_plugin.data.own_steps import OwnSteps
 from qgface_plugin.data.policy import FILTERS, DegradationPolicy
+from qgface_plugin.data.strength import strength
 from qgface_plugin.errors import DataError
 
 # "nearest" takes the pixel at the centre of its target: the plain flag takes the corner and shifts the face.
@@ -41,11 +42,20 @@ def degrade(image: np.ndarray, policy: DegradationPolicy, rng: np.random.Generat
 
     Source: DESIGN section 5, the paper's section IV-A/B.
     """
+    return degrade_and_measure(image, policy, rng)[0]
+
+
+def degrade_and_measure(
+    image: np.ndarray, policy: DegradationPolicy, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """The same view as `degrade`, and how strongly it is degraded, in octaves (see `strength.py`)."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"an image to degrade must be uint8 (h, w, 3); this is {image.dtype} {image.shape}")
     u = Uniforms(*rng.random((len(Uniforms._fields), 1)))
+    plans = draw(policy, u, image.shape[:2])
     own = OwnSteps(policy.steps, rng) if policy.steps else None
-    return apply(image, Plan._make(draw(policy, u, image.shape[:2])[0].tolist()), policy, own)
+    view = apply(image, Plan._make(plans[0].tolist()), policy, own)
+    return view, float(strength(plans, image.shape[:2])[0]) + (own.strength if own else 0.0)
 
 
 def apply(image: np.ndarray, plan: Plan, policy: DegradationPolicy, own: OwnSteps | None = None) -> np.ndarray:

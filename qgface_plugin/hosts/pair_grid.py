@@ -91,10 +91,10 @@ def _view(image: np.ndarray, label: str, takes_part: bool) -> np.ndarray:
 def _legend(b: float, width: int) -> np.ndarray:
     """What the colours mean, in as many lines as the width asks for; widened when one entry is wider still."""
     entries = [
-        (HIGH, f"view: u > {b:g}, in the classification"),
-        (LOW, f"view: u <= {b:g}, not in the classification"),
-        (LOW, f"pair: min u <= {b:g}, in the contrast"),
-        (HIGH, f"pair: min u > {b:g}, not in the contrast"),
+        (HIGH, f"view: u > {b:.3g}, in the classification"),
+        (LOW, f"view: u <= {b:.3g}, not in the classification"),
+        (LOW, f"pair: min u <= {b:.3g}, in the contrast"),
+        (HIGH, f"pair: min u > {b:.3g}, not in the contrast"),
     ]
     box = LINE // 2
     lengths = [box + GAP + cv2.getTextSize(text, FONT, LEGEND_SCALE, 1)[0][0] + 2 * MARGIN for _, text in entries]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.degrade import degrade
+from ...data.degrade import degrade_and_measure
 from ...data.images import decode
 from ...data.pairs import FaceSource
 from ...errors import ConfigError
@@ -33,12 +33,13 @@ def draw_pairs(
     policy = replace(policy, flip_p=0.0)
     chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).round().astype(int))
     high = np.stack([decode(source.read(int(i))[0], source.where(int(i))) for i in chosen])
-    low = np.stack([degrade(image, policy, np.random.default_rng((seed, i))) for i, image in enumerate(high)])
-    u_high, u_low = (trained.quality(trained.model.embed(views).norms) for views in (high, low))
+    made = [degrade_and_measure(image, policy, np.random.default_rng((seed, i))) for i, image in enumerate(high)]
+    low, strength = np.stack([view for view, _ in made]), np.array([octaves for _, octaves in made])
+    u_high, u_low = trained.quality(high, np.zeros(len(high))), trained.quality(low, strength)
     order = np.minimum(u_high, u_low).argsort(kind="stable")
     shown = order[np.unique(np.linspace(0, len(order) - 1, min(COLUMNS * ROWS, len(order))).round().astype(int))]
     views = (view[shown].transpose(0, 3, 1, 2) for view in (high, low))
-    grid = pair_grid(*views, u_high[shown], u_low[shown], trained.run.qgface.b, COLUMNS, ROWS)
+    grid = pair_grid(*views, u_high[shown], u_low[shown], trained.b, COLUMNS, ROWS)
     height, width, _ = grid.shape
     figure = new_figure(width / 150, height / 150)
     panel = figure.add_subplot()

@@ -9,29 +9,41 @@ import numpy as np
 import torch
 
 from ... import functional as F
+from ...data.pair_batch import normalise
 from ...errors import CheckpointError, ConfigError
 from ...evaluation.models import FaceModel, load_model
 from ...hosts.checkpoint import load
+from ...qualities import SOURCES
 from ...recipe import Run, load_recipe
 from ..plan import RECIPE
 
-STATISTICS = "margin_softmax.quality."
+STATISTICS, THRESHOLD = "margin_softmax.quality.", "margin_softmax.threshold.value"
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """model: the encoder; mean, std: mu and sigma of the norms at the end of training; run: the recipe."""
+    """model: the encoder; mean, std, b: mu, sigma and threshold at the end of training; run: the recipe."""
 
     model: FaceModel
     mean: torch.Tensor
     std: torch.Tensor
+    b: float
     run: Run
 
-    def quality(self, norms: np.ndarray) -> np.ndarray:
-        """u of norms (N,) of raw features, in [0, 1] (eq. 1, section IV-D)."""
+    def quality(self, views: np.ndarray, strength: np.ndarray) -> np.ndarray:
+        """u of views, uint8 (N, h, w, 3) RGB, in [0, 1] (eq. 1, section IV-D).
+
+        strength (N,): how strongly each was degraded, 0 for originals; for a source that asks for it.
+        """
         method = self.run.qgface
+        source = SOURCES[method.quality]
+        if source.of_images is None:
+            numbers = torch.from_numpy(self.model.embed(views).norms)
+        else:
+            images = normalise(torch.from_numpy(views).permute(0, 3, 1, 2))
+            numbers = source.of_images(images, torch.from_numpy(strength.astype(np.float32)))
         floor = method.sigma_rule == "floor"
-        zhat = F.quality_indicator(torch.from_numpy(norms), self.mean, self.std, method.c, floor=floor)
+        zhat = F.quality_indicator(numbers, self.mean, self.std, method.c, floor=floor, limits=source.limits)
         return F.unit_scale(zhat).numpy()
 
 
@@ -39,21 +51,23 @@ def load_trained(folder: str | Path, recipe: str | Path | None = None, device: s
     """The run in `folder`. recipe: its recipe; None: the one that tools/ablation.py keeps in the folder.
 
     Raises CheckpointError where the folder lacks a checkpoint or the checkpoint has no statistics, ConfigError for
-    the recipe, or where its gate follows anything but the norm and a fixed threshold.
+    the recipe, or where quality follows from the class centres, which a figure of new pairs has not.
     """
     folder = Path(folder)
     run = load_recipe(folder / RECIPE if recipe is None else recipe, {})
-    if run.qgface.quality != "norm" or run.qgface.b_quantile is not None:
+    if (name := run.qgface.quality) != "norm" and SOURCES[name].of_images is None:
         raise ConfigError(
-            f"{folder} was trained with config.qgface.quality = {run.qgface.quality!r} and b_quantile = "
-            f"{run.qgface.b_quantile!r}: figures draw the gate of quality = 'norm' with a fixed b only"
+            f"{folder} was trained with config.qgface.quality = {name!r}, which asks for class centres: figures draw "
+            "the gate of the norm, and of sources that look at images or at their degradation"
         )
     path = folder / "checkpoint_gpu_0.pt"
     if not path.exists():
         raise CheckpointError(f"{path} does not exist: the gate's statistics are in the checkpoint, not in model.pt")
     state = load(path)
     try:
-        mean, std = (state["state_dict_softmax_fc"][f"{STATISTICS}{name}"].float() for name in ("mean", "std"))
+        saved = state["state_dict_softmax_fc"]
+        mean, std = (saved[f"{STATISTICS}{name}"].float() for name in ("mean", "std"))
+        b = run.qgface.b if run.qgface.b_quantile is None else float(saved[THRESHOLD])
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} has no statistics of quality: it is no checkpoint of a QGFace run") from error
-    return TrainedRun(load_model(str(folder), network=run.network, device=device), mean, std, run)
+    return TrainedRun(load_model(str(folder), network=run.network, device=device), mean, std, b, run)
