@@ -31,7 +31,7 @@ def step(criterion: QGPartialFC, norms: torch.Tensor = NORMS) -> dict[str, torch
         ({"queue": "none"}, ALWAYS | PAIRED),
         ({"queue": "none", "paired": False}, ALWAYS),
     ],
-    ids=str,
+    ids=["proxy", "batch", "none", "single views"],
 )
 def test_names(options, names):
     terms = step(QGPartialFC(QGFaceMargin(), 4, 6, **options))
