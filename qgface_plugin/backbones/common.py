@@ -20,6 +20,27 @@ def full_precision(x: Tensor) -> AbstractContextManager:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
+class HalfSizeEncoder(nn.Module):
+    """Images (B, 3, 112, 112) in [-1, 1] -> raw features (B, d) float32, for encoders of 56 pixels.
+
+    layers: from images to (B, width), halving the sides first; fc and BatchNorm to d = num_features follow, in float32.
+    features_bias: False fixes the last BatchNorm's bias at zero, as in the other backbones.
+    """
+
+    def __init__(self, layers: nn.Sequential, width: int, num_features: int, features_bias: bool) -> None:
+        super().__init__()
+        self.layers = layers
+        self.fc = nn.Linear(width, num_features)
+        self.features = nn.BatchNorm1d(num_features)
+        if not features_bias:
+            freeze_bias(self.features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layers(x)
+        with full_precision(x):
+            return self.features(self.fc(x.float()))  # (B, d)
+
+
 def freeze_bias(norm: nn.BatchNorm1d) -> None:
     """Fix the bias of the last BatchNorm at zero without removing it.
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from .common import freeze_bias, full_precision
+from .common import HalfSizeEncoder
 
 
-class QuickNet(nn.Module):
+class QuickNet(HalfSizeEncoder):
     """Images (B, 3, 112, 112) in [-1, 1] -> raw features (B, d) float32; about 16 million multiplications an image.
 
-    features_bias: False fixes the last BatchNorm's bias at zero, as in the other backbones.
+    features_bias as HalfSizeEncoder has it.
     """
 
     def __init__(self, num_features: int = 128, features_bias: bool = True) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
+        layers = nn.Sequential(
             nn.AvgPool2d(2),  # (B, 3, 56, 56)
             *_conv(3, 32),  # (B, 32, 28, 28)
             *_conv(32, 64),  # (B, 64, 14, 14)
@@ -23,15 +22,7 @@ class QuickNet(nn.Module):
             *_conv(128, 128, stride=1),
             nn.Flatten(),
         )
-        self.fc = nn.Linear(128 * 7 * 7, num_features)
-        self.features = nn.BatchNorm1d(num_features)
-        if not features_bias:
-            freeze_bias(self.features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layers(x)
-        with full_precision(x):
-            return self.features(self.fc(x.float()))  # (B, d)
+        super().__init__(layers, 128 * 7 * 7, num_features, features_bias)
 
 
 def _conv(channels_in: int, channels: int, stride: int = 2) -> tuple[nn.Module, ...]:

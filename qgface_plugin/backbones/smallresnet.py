@@ -8,37 +8,28 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .common import freeze_bias, full_precision
+from .common import HalfSizeEncoder
 
 WIDTHS = (32, 64, 128, 256)  # channels at 56, 28, 14 and 7 pixels
 
 
-class SmallResNet(nn.Module):
+class SmallResNet(HalfSizeEncoder):
     """Images (B, 3, 112, 112) in [-1, 1] -> raw features (B, d) float32.
 
     Every block is two 3x3 convolutions with BatchNorm, the first one with stride 2, added to a 1x1 shortcut (He et
-    al., 2016). features_bias: False fixes the last BatchNorm's bias at zero, as in the other backbones.
+    al., 2016). features_bias as HalfSizeEncoder has it.
     """
 
     def __init__(self, num_features: int = 512, features_bias: bool = True) -> None:
-        super().__init__()
         first, *_, last = WIDTHS
-        self.layers = nn.Sequential(
+        layers = nn.Sequential(
             nn.AvgPool2d(2),  # (B, 3, 56, 56)
             *_conv(3, first),
             nn.PReLU(first),
             *(Block(a, b) for a, b in zip(WIDTHS, WIDTHS[1:], strict=False)),  # to (B, 256, 7, 7)
             nn.Flatten(),
         )
-        self.fc = nn.Linear(last * 7 * 7, num_features)
-        self.features = nn.BatchNorm1d(num_features)
-        if not features_bias:
-            freeze_bias(self.features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layers(x)
-        with full_precision(x):
-            return self.features(self.fc(x.float()))  # (B, d)
+        super().__init__(layers, last * 7 * 7, num_features, features_bias)
 
 
 class Block(nn.Module):
