@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
+from checkouts import ROOT
 
 from qgface_plugin import QGFaceMargin, QGPartialFC, class_softmax, distributed, memory_plan
 from qgface_plugin.errors import ConfigError
 from qgface_plugin.memory_plan import memory_table, plain_step, plan_memory
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+from benchmarks._side_by_side import extra_bytes  # noqa: E402 - tools/ is no package
 
 
 def peak(step: Callable[[], None]) -> int:
     """The most bytes that a step holds beyond what is there before it, from the allocator's own record."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step()
-    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
-    now = highest = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        highest = max(highest, now)
-    return highest
+    return extra_bytes(step, torch.device("cpu"))
 
 
 def size(*tensors: torch.Tensor) -> int:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import tiny_model, write_faces
+from tiny import two_steps
 
 from qgface_plugin.data.policy import ADAFACE, OURS
 from qgface_plugin.experiments.paper import TABLES
-from qgface_plugin.hosts import parts
-from qgface_plugin.hosts.builtin import train
-from qgface_plugin.options import DataOptions
 from qgface_plugin.recipe import load_recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes" / "paper"
@@ -54,14 +50,7 @@ def test_is_its_row_and_nothing_else_differs(path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_takes_two_steps(path, tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "get_model", tiny_model)
-    write_faces(tmp_path / "data")
-    run = load_recipe(path, {"DATA_ROOT": str(tmp_path / "data")})
-    options, data = replace(run.train, max_steps=2), DataOptions()
-    small = dict(output=str(tmp_path / "out"), batch_size=2, num_workers=0, frequent=1, train=options, data=data)
-    train(replace(run, **small))
-    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2]
+    two_steps(path, tmp_path, monkeypatch, batch_size=2)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import tiny_model, write_faces
+from tiny import two_steps
 
-from qgface_plugin.hosts import parts
-from qgface_plugin.hosts.builtin import train
-from qgface_plugin.options import DataOptions
 from qgface_plugin.qualities import SOURCES
 from qgface_plugin.queue_kinds import QUEUES
 from qgface_plugin.recipe import load_recipe
@@ -44,14 +40,7 @@ def test_differs_from_the_paper_in_source_share_queue_and_gate_alone(path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_takes_two_steps_and_contrasts(path, tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "get_model", tiny_model)
-    write_faces(tmp_path / "data")
-    run = load_recipe(path, {"DATA_ROOT": str(tmp_path / "data")})
-    options, data = replace(run.train, max_steps=2), DataOptions()
-    small = dict(output=str(tmp_path / "out"), batch_size=8, num_workers=0, frequent=1, train=options, data=data)
-    train(replace(run, **small))
-    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2]
+    lines = two_steps(path, tmp_path, monkeypatch, batch_size=8)
     assert all(0 < line["lq_share_pair"] < 1 for line in lines)
 
 

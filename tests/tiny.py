@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,10 @@ from torch import nn
 from qgface_plugin.data.bins import write_bin
 from qgface_plugin.data.images import encode_jpeg
 from qgface_plugin.data.recordio import Header, RecordWriter, pack
+from qgface_plugin.hosts import parts
+from qgface_plugin.hosts.builtin import train
+from qgface_plugin.options import DataOptions
+from qgface_plugin.recipe import load_recipe
 from qgface_plugin.run import Run
 
 IDENTITIES, IMAGES = 6, 8
@@ -74,3 +80,16 @@ def same(a, b) -> bool:
     if isinstance(a, (list, tuple)):
         return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
     return type(a) is type(b) and a == b
+
+
+def two_steps(recipe: Path, folder: Path, monkeypatch, batch_size: int) -> list[dict]:
+    """Train two steps of a recipe in `folder` with the tiny model and faces; the lines of its metrics.jsonl."""
+    monkeypatch.setattr(parts, "get_model", tiny_model)
+    write_faces(folder / "data")
+    run = load_recipe(recipe, {"DATA_ROOT": str(folder / "data")})
+    options, data = replace(run.train, max_steps=2), DataOptions()
+    small = dict(output=str(folder / "out"), num_workers=0, frequent=1, train=options, data=data)
+    train(replace(run, batch_size=batch_size, **small))
+    lines = [json.loads(line) for line in (folder / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    return lines
