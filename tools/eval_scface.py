@@ -12,12 +12,11 @@ import sys
 
 from qgface_plugin.command_line import guarded
 from qgface_plugin.evaluation.color_sample import check_color_of_files
-from qgface_plugin.evaluation.file_arguments import add_file_arguments, file_options
+from qgface_plugin.evaluation.file_arguments import add_file_arguments, file_options, save_file_result
 from qgface_plugin.evaluation.models import add_model_arguments, load_model, model_from_arguments
 from qgface_plugin.evaluation.protocols.identification_tables import scface_table
 from qgface_plugin.evaluation.protocols.scface import evaluate_scface, improvement, near_probes
 from qgface_plugin.evaluation.protocols.scface_files import read_scface
-from qgface_plugin.evaluation.results import write_result
 from qgface_plugin.evaluation.similarity_figure import draw_similarities
 
 
@@ -49,18 +48,8 @@ def _run(given: argparse.Namespace) -> int:
     print(scface_table(results, gain))
     for warning in (late := list(dict.fromkeys(late))):
         print(f"warning: {warning}")
-    settings = {"name": models["model"].name, "dim": models["model"].dim, "color": given.color}
-    settings |= {"flip_fusion": not given.no_flip, "on_corrupt": given.on_corrupt, "subjects": given.subjects}
-    saved = write_result(
-        "scface",
-        data=given.data,
-        model=given.model,
-        settings=settings,
-        results=results,
-        warnings=[*images.inventory.warnings, *late],
-        path=given.json,
-    )
-    print(f"saved: {saved}")
+    told = [*images.inventory.warnings, *late]
+    saved = save_file_result("scface", given, models["model"], results, told, subjects=given.subjects)
     names = {role: model.name for role, model in models.items()}
     if len(set(names.values())) < len(names):
         names = {"model": given.model, "against": given.against}

@@ -11,12 +11,11 @@ import sys
 
 from qgface_plugin.command_line import guarded
 from qgface_plugin.evaluation.color_sample import check_color_of_files
-from qgface_plugin.evaluation.file_arguments import add_file_arguments, file_options
+from qgface_plugin.evaluation.file_arguments import add_file_arguments, file_options, save_file_result
 from qgface_plugin.evaluation.models import add_model_arguments, model_from_arguments
 from qgface_plugin.evaluation.protocols.identification_tables import tinyface_table
 from qgface_plugin.evaluation.protocols.tinyface import evaluate_tinyface
 from qgface_plugin.evaluation.protocols.tinyface_files import ALIGNED, read_tinyface
-from qgface_plugin.evaluation.results import write_result
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,18 +37,8 @@ def _run(given: argparse.Namespace) -> int:
     print(tinyface_table(results))
     for warning in late:
         print(f"warning: {warning}")
-    settings = {"name": model.name, "dim": model.dim, "color": given.color, "aligned": given.aligned or ALIGNED}
-    settings |= {"flip_fusion": not given.no_flip, "on_corrupt": given.on_corrupt}
-    saved = write_result(
-        "tinyface",
-        data=given.data,
-        model=given.model,
-        settings=settings,
-        results=results,
-        warnings=[*images.inventory.warnings, *late],
-        path=given.json,
-    )
-    print(f"saved: {saved}")
+    told = [*images.inventory.warnings, *late]
+    save_file_result("tinyface", given, model, results, told, aligned=given.aligned or ALIGNED)
     return 0
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from qgface_plugin.data.images import decode
 from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.spread import evenly_spread
 
 GAP = 4  # pixels between images
 MARGIN = 92  # pixels for the text on the left
@@ -40,7 +41,7 @@ def contact_sheet(source: FaceRecords, rows: int = 10, columns: int = 10, seed: 
         top = GAP + row * step
         _write(sheet, str(label), top + size // 2 - 4, 0.6)
         _write(sheet, f"{len(indices)} images" if len(indices) > 1 else "1 image", top + size // 2 + 14, 0.4)
-        shown = indices[np.linspace(0, len(indices) - 1, min(columns, len(indices))).round().astype(int)]
+        shown = indices[evenly_spread(len(indices), columns)]
         for column, index in enumerate(shown.tolist()):
             left = MARGIN + column * step
             sheet[top : top + size, left : left + size] = _pixels(source, index, size)

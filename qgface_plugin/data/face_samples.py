@@ -10,6 +10,7 @@ from qgface_plugin.data.bins import read_bin
 from qgface_plugin.data.images import decode
 from qgface_plugin.data.photos import list_photos
 from qgface_plugin.errors import DataError
+from qgface_plugin.spread import evenly_spread
 
 
 def sample_faces(path: str | Path, count: int = 8) -> np.ndarray:
@@ -30,8 +31,7 @@ def sample_faces(path: str | Path, count: int = 8) -> np.ndarray:
 
 
 def _spread(items: list, count: int) -> list:
-    rows = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[row] for row in rows]
+    return [items[row] for row in evenly_spread(len(items), count)]
 
 
 def _read(path: Path) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qgface_plugin.data.folders import SUFFIXES
+from qgface_plugin.data.text_files import read_text
 from qgface_plugin.errors import DataError
 
 FLAGS = {"1": True, "0": False, "true": True, "false": False}
@@ -36,12 +37,7 @@ def read_pairs(path: str | Path) -> list[Pair]:
             pairs than the first line says; names file and line.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: the pairs file cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: no pairs file: not text in UTF-8 ({error.reason} at byte {error.start})") from error
+    lines = read_text(path, "pairs file").splitlines()
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     pairs = _csv_pairs(numbered, path) if path.suffix.lower() == ".csv" else _lfw_pairs(numbered, path)
     if not pairs:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..spread import evenly_spread
 from .image_files import read_face
 from .models import ColorOrder, FaceModel, check_color_order
 
@@ -35,7 +36,7 @@ def check_color_of_files(
     people = list(owner)
     stranger = dict(zip(people, people[1:] + people[:1], strict=True))
     images, same = [], []
-    for place in np.unique(np.linspace(0, len(mated) - 1, max(pairs // 2, 2)).round().astype(int)):
+    for place in evenly_spread(len(mated), max(pairs // 2, 2)):
         probe = mated[place]
         identity = int(probe_ids[probe])
         places = owner[identity], owner[stranger[identity]]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .image_files import ON_CORRUPT
+from .models import FaceModel
+from .results import write_result
 
 
 def add_file_arguments(parser: argparse.ArgumentParser, protocol: str) -> None:
@@ -37,3 +41,27 @@ def file_options(given: argparse.Namespace, progress: str) -> dict[str, Any]:
         "on_corrupt": given.on_corrupt,
         "progress": None if given.quiet else progress,
     }
+
+
+def save_file_result(
+    protocol: str,
+    given: argparse.Namespace,
+    model: FaceModel,
+    results: Mapping[str, Any],
+    warnings: Sequence[str],
+    **settings: Any,
+) -> Path:
+    """Save what `model` scored where the arguments say, with them and further `settings`; the place is printed."""
+    settings = {"name": model.name, "dim": model.dim, "color": given.color, **settings}
+    settings |= {"flip_fusion": not given.no_flip, "on_corrupt": given.on_corrupt}
+    saved = write_result(
+        protocol,
+        data=given.data,
+        model=given.model,
+        settings=settings,
+        results=results,
+        warnings=warnings,
+        path=given.json,
+    )
+    print(f"saved: {saved}")
+    return saved

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import DataError
+from ...spread import evenly_spread
 from ..features import Embeddings
 from ..metrics import auc, pair_distances
 from .face_model import FaceModel
@@ -89,7 +90,7 @@ def check_color_order(
 
 def _spread(numbers: np.ndarray, count: int) -> np.ndarray:
     """At most `count` (at least two) of them, evenly spread."""
-    return numbers[np.linspace(0, len(numbers) - 1, min(max(count, 2), len(numbers))).round().astype(int)]
+    return numbers[evenly_spread(len(numbers), max(count, 2))]
 
 
 def _separation(distances: np.ndarray, same: np.ndarray) -> float:

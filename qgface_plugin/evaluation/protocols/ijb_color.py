@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ...spread import evenly_spread
 from ..color_sample import FEWEST
 from ..models import ColorOrder, FaceModel, check_color_order
 from .ijb_images import load_faces
@@ -23,9 +24,8 @@ def check_color_of_templates(
     chosen = _two_media(images)
     if pairs < 1 or len(chosen) < FEWEST:
         return None
-    count = min(max(pairs // 2, FEWEST), len(chosen))
-    chosen = chosen[np.linspace(0, len(chosen) - 1, count).round().astype(int)]
-    stranger = np.roll(chosen[:, 0], count // 2)
+    chosen = chosen[evenly_spread(len(chosen), max(pairs // 2, FEWEST))]
+    stranger = np.roll(chosen[:, 0], len(chosen) // 2)
     with ThreadPoolExecutor(max_workers=1) as pool:
         faces = {int(index): _face(images, int(index), pool) for index in np.unique([*chosen.ravel(), *stranger])}
     wanted = [(first, second, True) for first, second in chosen]

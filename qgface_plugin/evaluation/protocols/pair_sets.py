@@ -11,6 +11,7 @@ import numpy as np
 
 from ...data.bins import read_bin
 from ...errors import DataError
+from ...spread import evenly_spread
 from ..metrics import kfold_accuracy, pair_distances, tar_at_far
 from ..models import ColorOrder, FaceModel, check_color_order
 from ..norm_order import NormOrder, NormStatistics, compare_norms, degraded_copies, norm_statistics
@@ -92,7 +93,7 @@ def evaluate_pair_set(
     single = kfold_accuracy(pair_distances(embeddings.original), pairs.same, folds)
     order = color = None
     if sample:
-        rows = np.unique(np.linspace(0, len(images) - 1, min(sample, len(images))).round().astype(int))
+        rows = evenly_spread(len(images), sample)
         copies = model.embed(degraded_copies(images[rows]), batch_size)
         order = compare_norms(embeddings.norms[rows], copies.norms)
         if check_color and min(pairs.same.sum(), (~pairs.same).sum()) > 1:

@@ -13,6 +13,8 @@ from ...data import degrade
 from ...data.bins import read_bin
 from ...errors import DataError
 from ...evaluation.models import FaceModel
+from ...evaluation.norm_order import compare_norms
+from ...spread import evenly_spread
 from .canvas import COLOURS, new_figure, save
 
 MOST = 500  # images, evenly spread over the set
@@ -64,8 +66,8 @@ def norms_by_step(model: FaceModel, images: np.ndarray) -> list[StepNorm]:
     found = []
     for name, change in CHANGES.items():
         after = model.embed(np.stack([change(image) for image in images])).norms
-        order = (before > after).mean() + (before == after).mean() / 2
-        found.append(StepNorm(name, float(order), float(after.mean() / before.mean())))
+        compared = compare_norms(before, after)
+        found.append(StepNorm(name, compared.share, compared.degraded.mean / compared.sharp.mean))
     return found
 
 
@@ -77,7 +79,7 @@ def draw_norm_steps(folder: Path, model: FaceModel, pairs: str | Path, name: str
     images = read_bin(pairs).decode()
     if len(images) == 0:
         raise DataError(f"{pairs}: no images in it")
-    images = images[np.unique(np.linspace(0, len(images) - 1, min(MOST, len(images))).round().astype(int))]
+    images = images[evenly_spread(len(images), MOST)]
     found = norms_by_step(model, images)
     figure = new_figure(7.2, 4.0)
     left, right = figure.subplots(1, 2, sharey=True)

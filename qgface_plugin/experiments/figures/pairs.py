@@ -12,6 +12,7 @@ from ...data.images import decode
 from ...data.pairs import FaceSource
 from ...errors import ConfigError
 from ...hosts.pair_grid import pair_grid
+from ...spread import evenly_spread
 from .canvas import new_figure, save
 from .trained import TrainedRun
 
@@ -31,13 +32,13 @@ def draw_pairs(
     if policy is None:
         raise ConfigError("the run's recipe has degradation = None, single views: it has no pairs to draw")
     policy = replace(policy, flip_p=0.0)
-    chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).round().astype(int))
+    chosen = evenly_spread(len(source), sample)
     high = np.stack([decode(source.read(int(i))[0], source.where(int(i))) for i in chosen])
     made = [degrade_and_measure(image, policy, np.random.default_rng((seed, i))) for i, image in enumerate(high)]
     low, strength = np.stack([view for view, _ in made]), np.array([octaves for _, octaves in made])
     u_high, u_low = trained.quality(high, np.zeros(len(high))), trained.quality(low, strength)
     order = np.minimum(u_high, u_low).argsort(kind="stable")
-    shown = order[np.unique(np.linspace(0, len(order) - 1, min(COLUMNS * ROWS, len(order))).round().astype(int))]
+    shown = order[evenly_spread(len(order), COLUMNS * ROWS)]
     views = (view[shown].transpose(0, 3, 1, 2) for view in (high, low))
     grid = pair_grid(*views, u_high[shown], u_low[shown], trained.b, COLUMNS, ROWS)
     height, width, _ = grid.shape

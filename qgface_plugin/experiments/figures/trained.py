@@ -13,7 +13,7 @@ from ...data.pair_batch import normalise
 from ...errors import CheckpointError, ConfigError
 from ...evaluation.models import FaceModel, load_model
 from ...hosts.checkpoint import load
-from ...qualities import SOURCES
+from ...qualities import SOURCES, of_images
 from ...recipe import Run, load_recipe
 from ..plan import RECIPE
 
@@ -36,14 +36,12 @@ class TrainedRun:
         strength (N,): how strongly each was degraded, 0 for originals; for a source that asks for it.
         """
         method = self.run.qgface
-        source = SOURCES[method.quality]
-        if source.of_images is None:
+        images = normalise(torch.from_numpy(views).permute(0, 3, 1, 2))
+        numbers = of_images(method.quality, images, torch.from_numpy(strength.astype(np.float32)))
+        if numbers is None:
             numbers = torch.from_numpy(self.model.embed(views).norms)
-        else:
-            images = normalise(torch.from_numpy(views).permute(0, 3, 1, 2))
-            numbers = source.of_images(images, torch.from_numpy(strength.astype(np.float32)))
-        floor = method.sigma_rule == "floor"
-        zhat = F.quality_indicator(numbers, self.mean, self.std, method.c, floor=floor, limits=source.limits)
+        floor, limits = method.sigma_rule == "floor", SOURCES[method.quality].limits
+        zhat = F.quality_indicator(numbers, self.mean, self.std, method.c, floor=floor, limits=limits)
         return F.unit_scale(zhat).numpy()
 
 
