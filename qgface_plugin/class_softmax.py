@@ -17,16 +17,17 @@ from .functional import SHORTEST
 
 CHUNK = 2**19  # logits at a time on a CPU: they stay in its cache
 CHUNK_CUDA = 2**24  # on a GPU: each chunk keeps all of it busy
+ALIGNED = 64  # matrix products are slower on other widths
 KEPT = 2**30  # logits that are kept for the backward pass, 4 GiB in float32
 
 
 def classes_at_a_time(rows: int, cuda: bool = False) -> int:
-    """Classes in a chunk of so many rows."""
-    return max(256, (CHUNK_CUDA if cuda else CHUNK) // max(1, rows))
+    """Classes in a chunk of so many rows: a multiple of ALIGNED, at least 256."""
+    return max(256, (CHUNK_CUDA if cuda else CHUNK) // max(1, rows) // ALIGNED * ALIGNED)
 
 
 class _ClassLogSumExp(torch.autograd.Function):
-    """Kept for each chunk c of classes: 1 / ||W|| (c, 1), a shift (R, 1), and weights e^(logit - shift) (R, c) while
+    """Kept for each chunk c of classes: 1 / ||W|| (1, c), a shift (R, 1), and weights e^(logit - shift) (R, c) while
     there is room for them. Where a cosine stands at the bound, so that no gradient goes through, its weight is
     negative."""
 
@@ -40,8 +41,9 @@ class _ClassLogSumExp(torch.autograd.Function):
         room = kept if trained else 0
         query = unit * scale
         for start in range(0, len(weight if index is None else index), ctx.size):
-            centres, inverse = _unit_centres(weight, index, start, ctx.size)
-            logits, flat = _logits(query, centres, scale, bound, half)
+            centres = _centres(weight, index, start, ctx.size)
+            inverse = torch.linalg.vector_norm(centres, dim=1).clamp_min_(SHORTEST).reciprocal_().unsqueeze(0)
+            logits, flat = _logits(query, centres, inverse, scale, bound, half)
             _put(logits, own - start, target)
             shift = logits.amax(1, keepdim=True)
             weights = logits.sub_(shift).exp_()
@@ -66,20 +68,23 @@ class _ClassLogSumExp(torch.autograd.Function):
         grad_weight = torch.empty_like(weight) if index is None else torch.zeros_like(weight)
         for number, (inverse, shift) in enumerate(zip(ctx.inverse, ctx.shifts, strict=True)):
             start, stop = number * ctx.size, (number + 1) * ctx.size
-            centres, _ = _unit_centres(weight, index, start, ctx.size, inverse)
+            centres = _centres(weight, index, start, ctx.size)
             gradient, ctx.weights[number] = ctx.weights[number], None  # written over: a second pass computes it again
             if gradient is None:
-                logits, flat = _logits(query, centres, ctx.scale, ctx.bound, ctx.half)
+                logits, flat = _logits(query, centres, inverse, ctx.scale, ctx.bound, ctx.half)
                 gradient = _marked(logits.sub_(shift).exp_(), flat)
             if ctx.bound is not None:
                 gradient.clamp_min_(0.0)
             gradient.mul_((shift - lse.unsqueeze(1)).exp_().mul_(factor))
             _put(gradient, own - start, on_target)  # with respect to the cosines, (R, c)
-            gradient = gradient.to(narrow.dtype)
-            part = torch.mm(gradient.T, narrow, out=None if index is not None or ctx.half else grad_weight[start:stop])
-            part = part.to(unit.dtype)
-            grad_unit.add_(gradient @ centres.half()) if ctx.half else grad_unit.addmm_(gradient, centres)
-            part.addcmul_(centres, (part * centres).sum(1, keepdim=True), value=-1.0).mul_(inverse)
+            if ctx.half:
+                gradient = gradient.half()
+                grad_unit.add_(gradient @ _half_units(centres, inverse))
+                part = torch.mm(gradient.T, narrow).to(unit.dtype).mul_(inverse.T)
+            else:
+                grad_unit.addmm_(gradient.mul_(inverse), centres)
+                part = torch.mm(gradient.T, unit, out=None if index is not None else grad_weight[start:stop])
+            _project(part, centres, inverse)
             if index is not None:
                 grad_weight.index_copy_(0, index[start:stop], part)
             elif ctx.half:
@@ -109,22 +114,33 @@ def _target(unit, weight, index, own, scale, margin, bound, trained: bool) -> tu
     return after.detach() * factor, slope * factor
 
 
-def _unit_centres(weight, index, start: int, size: int, inverse: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """One chunk of centres as unit vectors (c, d), and 1 / ||W|| (c, 1)."""
-    centres = weight[start : start + size] if index is None else weight[index[start : start + size]]
-    if inverse is None:
-        inverse = torch.linalg.vector_norm(centres, dim=1, keepdim=True).clamp_min_(SHORTEST).reciprocal_()
-    return centres * inverse, inverse
+def _centres(weight: Tensor, index: Tensor | None, start: int, size: int) -> Tensor:
+    """One chunk of raw centres (c, d): read where they lie, or gathered."""
+    return weight[start : start + size] if index is None else weight.index_select(0, index[start : start + size])
 
 
-def _logits(query, centres, scale, bound: float | None, half: bool) -> tuple[Tensor, Tensor | None]:
+def _logits(query, centres, inverse, scale, bound: float | None, half: bool) -> tuple[Tensor, Tensor | None]:
     """scale x cosine (R, c), and where the cosine was cut off at the bound."""
-    logits = (query.half() @ centres.half().T).float() if half else query @ centres.T
+    if half:
+        logits = (query.half() @ _half_units(centres, inverse).T).float()
+    else:
+        logits = (query @ centres.T).mul_(inverse)  # R c numbers in the place of a normalised copy's d c
     if bound is None:
         return logits, None
     limit = bound * scale
     flat = logits.abs() > limit
     return torch.clamp(logits, -limit, limit, out=logits), flat
+
+
+def _half_units(centres: Tensor, inverse: Tensor) -> Tensor:
+    """Unit centres (c, d) in float16, whose range raw ones could leave."""
+    return (centres * inverse.T).half()
+
+
+def _project(gradient: Tensor, centres: Tensor, inverse: Tensor) -> None:
+    """Take off each centre's gradient (c, d), in place, what lies along the centre: its length has no effect."""
+    along = (gradient * centres).sum(1, keepdim=True).mul_(inverse.T).mul_(inverse.T)
+    gradient.addcmul_(centres, along, value=-1.0)
 
 
 def _put(matrix: Tensor, place: Tensor, values: Tensor) -> None:

@@ -131,8 +131,8 @@ class FeatureQueue(nn.Module):
 
     @torch.no_grad()
     def _refreshed(self, centres: Tensor, slots: Tensor | slice, renormalise: bool) -> Tensor:
-        now = centres[self.labels[slots].clamp_min(0)]
-        now.mul_(self.scale[slots].unsqueeze(1)).add_(self.residual[slots])
+        now = centres.index_select(0, self.labels[slots].clamp_min(0))
+        torch.addcmul(self.residual[slots], now, self.scale[slots].unsqueeze(1), out=now)
         return now.div_(torch.linalg.vector_norm(now, dim=1, keepdim=True).clamp_min_(SHORTEST)) if renormalise else now
 
     def blocks(

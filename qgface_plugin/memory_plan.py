@@ -100,9 +100,9 @@ def _step(gradient: int, competing: int, chunk: int, dim: int, rows: int, scorin
     matrix = (every if every <= KEPT else KEPT // logits * logits) + competing + rows * -(-competing // max(1, chunk))
     again = 0 if every <= KEPT else logits  # a chunk that is not kept
     phases = (
-        matrix + again + chunk * dim * (2 if sampled else 1) + 4 * batch,
+        matrix + again + chunk * dim * (1 if sampled else 0) + 4 * batch,
         matrix + scoring + 6 * batch,
-        matrix + again + gradient + chunk * dim * (3 if sampled else 2) + 6 * batch,
+        matrix + again + gradient + chunk * dim * (3 if sampled else 1) + 6 * batch,
     )
     return max(phases) - gradient
 
