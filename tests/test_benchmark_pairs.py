@@ -78,11 +78,16 @@ def test_the_way_with_pillow_makes_similar_pairs(module):
 
 def test_it_runs_and_writes_its_figures(module, tmp_path, capsys):
     tool = importlib.import_module("benchmark")
-    given = "pairs --rounds 1 --batch 8 --batches 2 --workers 1 --json".split()
+    given = "pairs --rounds 1 --batch 8 --batches 2 --workers 1 2 --loader-rounds 1 --json".split()
     assert tool.main([*given, str(tmp_path / "out.json")]) == 0
     results = json.loads((tmp_path / "out.json").read_text())["results"]
     assert results["one core"]["pairs a second"] > 1 and results["ratios"]["pairs / plain pairs, OpenCV"] > 0
-    assert results["whole loaders"]["1 workers"]["pairs a second"] > 1
+    one, two = results["whole loaders"]["1 workers"], results["whole loaders"]["2 workers"]
+    assert one["pairs a second"] > 1 and one["times those of 1"] == 1
+    assert two["times those of 1"] == two["pairs a second"] / one["pairs a second"]
     assert "decoding alone a second" in capsys.readouterr().out
     assert tool.main(["pairs", "--batch", "0"]) == 2
-    assert "benchmark.py: --batch, --rounds, --batches and --workers must be at least 1" in capsys.readouterr().err
+    assert (
+        "benchmark.py: --batch, --rounds, --batches, --loader-rounds and --workers must be at least 1"
+        in capsys.readouterr().err
+    )

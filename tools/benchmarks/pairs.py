@@ -2,8 +2,9 @@
 
 All of them take the same images in turn, some rounds long; a figure is the median over the rounds of what one processor
 core does (processor time, so other programs on the machine count little), a ratio the median of the rounds' ratios.
-Then whole data loaders with several workers, by the clock. Without --rec, 600 faces are drawn into a temporary folder.
-The plain ways make the same pairs, one call after the other, with OpenCV and NumPy and, where it is installed, Pillow.
+Then whole data loaders with several workers in turn, by the clock. Without --rec, 600 faces are drawn into a temporary
+folder. The plain ways make the same pairs, one call after the other, with OpenCV and NumPy and, where it is
+installed, Pillow.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -43,13 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=128, help="pairs a batch [%(default)s]")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each contestant [%(default)s]")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="loaders to time by the clock [1 2]")
-    parser.add_argument("--batches", type=int, default=60, help="batches of each such loader [%(default)s]")
+    parser.add_argument("--batches", type=int, default=40, help="batches of such a loader in a turn [%(default)s]")
+    parser.add_argument("--loader-rounds", type=int, default=7, help="turns of each loader [%(default)s]")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """The figures of every contestant, and what they are to each other."""
-    if min(arguments.batch, arguments.rounds, arguments.batches, *arguments.workers, 1) < 1:
-        raise ConfigError("--batch, --rounds, --batches and --workers must be at least 1")
+    given = arguments.batch, arguments.rounds, arguments.batches, arguments.loader_rounds
+    if min(*given, *arguments.workers) < 1:
+        raise ConfigError("--batch, --rounds, --batches, --loader-rounds and --workers must be at least 1")
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="pairs_benchmark_") as scratch:
@@ -57,9 +60,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         source, policy = FaceRecords(rec), PRESETS[arguments.policy]
         dataset = PairDataset(source, policy, 0)
         figures = per_core(ways(dataset), len(source), arguments.batch, arguments.rounds)
-        loaders = {}
-        for workers in arguments.workers:
-            loaders[f"{workers} workers"] = over_workers(dataset, arguments.batch, arguments.batches, workers)
+        loaders = over_workers(dataset, arguments.workers, arguments.batch, arguments.batches, arguments.loader_rounds)
     return {**figures, "whole loaders": loaders} if loaders else figures
 
 
@@ -116,18 +117,40 @@ def per_core(contestants: Ways, length: int, batch: int, rounds: int) -> dict[st
     return {"one core": rates, "ratios": ratios}
 
 
-def over_workers(dataset: PairDataset, batch: int, batches: int, workers: int) -> dict[str, float]:
-    """Pairs a second by the clock and by the workers' processor time, of one loader after its first batch."""
+def over_workers(
+    dataset: PairDataset, counts: Sequence[int], batch: int, batches: int, rounds: int
+) -> dict[str, dict[str, float]]:
+    """For each number of workers: pairs a second by the clock, how many times those of the first number of workers,
+    and pairs a second of the workers' processor time."""
+    datasets = {workers: dataset.for_workers(workers, batch) for workers in counts}
+    speeds: dict[int, list[tuple[float, float]]] = {workers: [] for workers in counts}
+    for _ in tqdm(range(rounds + 1 if counts else 0), desc="loaders", unit="round", leave=False):
+        for workers, its_own in datasets.items():
+            speeds[workers].append(_load(its_own, batch, batches, workers))
+    table = {}
+    for workers, found in speeds.items():
+        clock, processor = zip(*found[1:], strict=True)  # the first round touches the memory
+        times = [one / other for one, (other, _) in zip(clock, speeds[counts[0]][1:], strict=True)]
+        table[f"{workers} workers"] = {
+            "pairs a second": statistics.median(clock),
+            f"times those of {counts[0]}": statistics.median(times),
+            "pairs a processor second": statistics.median(processor),
+        }
+    return table
+
+
+def _load(dataset: PairDataset, batch: int, batches: int, workers: int) -> tuple[float, float]:
+    """Pairs a second by the clock, once each worker has given a batch, and by the workers' processor time."""
     places = [(row // len(dataset), row % len(dataset)) for row in range(batch * (batches + workers))]
-    dataset = dataset.for_workers(workers, batch)
     loader = DataLoader(
         dataset, batch, sampler=places, num_workers=workers, collate_fn=collate, worker_init_fn=worker_init
     )
     before, found = _children(), iter(loader)
-    next(found)
+    for _ in range(workers):
+        next(found)
     started, pairs = time.perf_counter(), sum(len(one) for one in found)
     clock = time.perf_counter() - started
-    return {"pairs a second": pairs / clock, "pairs a processor second": len(places) / (_children() - before)}
+    return pairs / clock, len(places) / (_children() - before)
 
 
 def _children() -> float:
