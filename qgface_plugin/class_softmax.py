@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from .functional import SHORTEST
 
-CHUNK = 2**19  # logits at a time on a CPU: they stay in its cache
+CHUNK = 2**18  # logits at a time on a CPU: they stay in its cache
 CHUNK_CUDA = 2**24  # on a GPU: each chunk keeps all of it busy
 ALIGNED = 64  # matrix products are slower on other widths
 KEPT = 2**30  # logits that are kept for the backward pass, 4 GiB in float32
