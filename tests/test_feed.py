@@ -8,6 +8,7 @@ from tiny import tiny_run, write_faces
 
 from qgface_plugin.data.degrade_batch import both_views
 from qgface_plugin.data.policy import OURS
+from qgface_plugin.errors import DataError
 from qgface_plugin.hosts import feed as module
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.feed import Feed
@@ -28,7 +29,8 @@ def batches(folder, degrade_on: str, workers: int = 0) -> list:
         tiny_run(folder, data=DataOptions(degrade_on=degrade_on), num_workers=workers, batch_size=12)
     )
     loader = parts.make_loader(run, parts.make_dataset(run, source), parts.make_sampler(run, 1), CPU)
-    return list(Feed(CPU, run.degradation)(iter(loader)))
+    with parts.batches(loader) as found:
+        return list(Feed(CPU, run.degradation)(found))
 
 
 def test_batches_with_both_views_pass_as_they_are(folder):
@@ -45,6 +47,14 @@ def test_degraded_views_are_made_where_the_workers_made_none(folder, workers):
         assert other.plans is None and other.low.dtype == torch.uint8
     again = batches(folder, "device", 1 - workers)
     assert all(torch.equal(one.low, other.low) for one, other in zip(there, again, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_workers_error_is_said_in_its_own_words(tmp_path, workers):
+    write_faces(tmp_path / "data", corrupt=5)
+    with pytest.raises(DataError, match=r"^\S*train\.rec key 5 at offset \d+: undecodable JPEG[^\n]*$") as found:
+        batches(tmp_path, "cpu", workers)
+    assert ("Traceback" in str(found.value.__cause__)) == bool(workers)
 
 
 def test_waiting_is_the_time_spent_in_the_loader(folder, monkeypatch):

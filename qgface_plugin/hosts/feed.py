@@ -10,6 +10,7 @@ import torch
 from ..data.degrade_batch import both_views
 from ..data.pair_batch import PairBatch
 from ..data.policy import DegradationPolicy
+from ..errors import ConfigError, DataError
 
 
 class Feed:
@@ -33,14 +34,21 @@ class Feed:
         return waited
 
     def __call__(self, batches: Iterator[PairBatch]) -> Iterator[PairBatch]:
-        """The same batches on the device, each with both its views."""
+        """The same batches on the device, each with both its views.
+
+        Raises:
+            ConfigError, DataError: what a data worker raised, in its own words, the worker's traceback as the cause.
+        """
         timed = self._timed(batches)
         return self._ahead(timed) if self.device.type == "cuda" else map(self._ready, timed)
 
     def _timed(self, batches: Iterator[PairBatch]) -> Iterator[PairBatch]:
         while True:
             started = time.perf_counter()
-            batch = next(batches, None)
+            try:
+                batch = next(batches, None)
+            except (ConfigError, DataError) as error:
+                raise type(error)(_said(error)) from error
             self.waited += time.perf_counter() - started
             if batch is None:
                 return
@@ -60,6 +68,12 @@ class Feed:
             waiting = moved, done
         if waiting is not None:
             yield _arrived(*waiting)
+
+
+def _said(error: Exception) -> str:
+    """An error's own words, without the traceback of the worker that torch puts before them."""
+    kind = type(error)
+    return str(error).rpartition(f"\n{kind.__module__}.{kind.__qualname__}: ")[2].rstrip()
 
 
 def _arrived(batch: PairBatch, done: torch.cuda.Event) -> PairBatch:
