@@ -18,7 +18,6 @@ from tiny import tiny_run, write_faces
 from qgface_plugin.config import QGFaceConfig
 from qgface_plugin.data.images import decode
 from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import ConfigError
 from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.protocols.scface import EDGES
 from qgface_plugin.experiments.figures.gradient import OTHERS, closed_form, measured
@@ -87,7 +86,7 @@ def test_quality_is_the_gates(trained):
     views = np.stack([decode(source.read(i)[0], str(i)) for i in range(3)])
     norms = found.model.embed(views).norms
     expected = 0.5 + 0.5 * np.clip((norms - float(found.mean)) * 0.333 / float(found.std), -1, 1)
-    assert found.quality(views, np.zeros(3)) == pytest.approx(expected, abs=1e-5) and found.b == 0.5
+    assert found.quality(views, np.zeros(3), np.zeros(3)) == pytest.approx(expected, abs=1e-5) and found.b == 0.5
 
 
 def test_quality_of_another_source_and_a_quantile(trained, tmp_path):
@@ -100,7 +99,9 @@ def test_quality_of_another_source_and_a_quantile(trained, tmp_path):
     recipe.write_text(RECIPE.replace("b=0.5", "quality='degradation', b_quantile=0.5"))
     found = load_trained(tmp_path / "out", device="cpu")
     mean, std = float(found.mean), float(found.std)
-    u = found.quality(np.zeros((2, 112, 112, 3), np.uint8), np.array([-mean, -mean + std]))  # minus strength
+    u = found.quality(
+        np.zeros((2, 112, 112, 3), np.uint8), np.array([-mean, -mean + std]), np.zeros(2)
+    )  # minus strength
     assert u == pytest.approx([0.5, 0.5 - 0.333 / 2], abs=1e-5)
     saved = torch.load(tmp_path / "out" / "checkpoint_gpu_0.pt", weights_only=True)["state_dict_softmax_fc"]
     assert found.b == float(saved["margin_softmax.threshold.value"]) > 0
@@ -110,11 +111,30 @@ def test_quality_of_another_source_and_a_quantile(trained, tmp_path):
     drawn(tmp_path, "fig4_pairs")
 
 
-def test_a_gate_that_figures_do_not_know_is_refused(trained):
-    recipe = trained / "other.py"
-    recipe.write_text(RECIPE.replace("b=0.5", "quality='certainty'"))
-    with pytest.raises(ConfigError, match="was trained with config.qgface.quality = 'certainty', which asks for class"):
-        load_trained(trained / "out", recipe)
+def test_quality_from_the_class_centres(tmp_path):
+    write_faces(tmp_path / "data")
+    method = QGFaceConfig(quality="certainty", b_quantile=0.5)
+    train(tiny_run(tmp_path, network="quick", num_epoch=1, qgface=method))
+    recipe = tmp_path / "out" / "recipe.py"
+    recipe.write_text(RECIPE.replace("b=0.5", "quality='certainty', b_quantile=0.5"))
+    found, source = load_trained(tmp_path / "out", device="cpu"), FaceRecords(str(tmp_path / "data"))
+    read = [source.read(i) for i in range(0, len(source), 10)]
+    views, labels = np.stack([decode(image, "") for image, _ in read]), np.array([label for _, label in read])
+    raw = found.model.embed(views).original.astype(np.float64)
+    cosine = (
+        raw
+        / np.linalg.norm(raw, axis=1, keepdims=True)
+        @ torch.nn.functional.normalize(found.centres.double()).T.numpy()
+    )
+    numbers = []
+    for row, label in zip(cosine, labels, strict=True):
+        numbers.append(row[label] / (1.001 + np.delete(row, label).max()))
+    zhat = np.clip((np.array(numbers) - float(found.mean)) * method.c / max(float(found.std), 1e-3), -1, 1)
+    assert len(set(labels)) > 2 and zhat.std() > 0.01
+    assert found.quality(views, np.zeros(len(views)), labels) == pytest.approx(0.5 + 0.5 * zhat, abs=1e-4)
+    given = ["pairs", str(tmp_path / "out"), "--data", str(tmp_path / "data"), "--output", str(tmp_path)]
+    assert figures.main(given) == 0
+    drawn(tmp_path, "fig4_pairs")
 
 
 def test_similarity_says_what_is_gained(tmp_path, capsys):

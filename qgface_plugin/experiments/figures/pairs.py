@@ -33,10 +33,14 @@ def draw_pairs(
         raise ConfigError("the run's recipe has degradation = None, single views: it has no pairs to draw")
     policy = replace(policy, flip_p=0.0)
     chosen = evenly_spread(len(source), sample)
-    high = np.stack([decode(source.read(int(i))[0], source.where(int(i))) for i in chosen])
+    faces = [(*source.read(int(i)), source.where(int(i))) for i in chosen]
+    high, labels = (
+        np.stack([decode(face, where) for face, _, where in faces]),
+        np.array([label for _, label, _ in faces]),
+    )
     made = [degrade_and_measure(image, policy, np.random.default_rng((seed, i))) for i, image in enumerate(high)]
     low, strength = np.stack([view for view, _ in made]), np.array([octaves for _, octaves in made])
-    u_high, u_low = trained.quality(high, np.zeros(len(high))), trained.quality(low, strength)
+    u_high, u_low = trained.quality(high, np.zeros(len(high)), labels), trained.quality(low, strength, labels)
     order = np.minimum(u_high, u_low).argsort(kind="stable")
     shown = order[evenly_spread(len(order), COLUMNS * ROWS)]
     views = (view[shown].transpose(0, 3, 1, 2) for view in (high, low))

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 
 from ... import functional as F
 from ...data.pair_batch import normalise
-from ...errors import CheckpointError, ConfigError
+from ...errors import CheckpointError
 from ...evaluation.models import FaceModel, load_model
 from ...hosts.checkpoint import load
-from ...qualities import SOURCES, of_images
+from ...hosts.merge import merge, newest_parts
+from ...qualities import SOURCES, Rows, of_images
 from ...recipe import Run, load_recipe
 from ..plan import RECIPE
 
@@ -22,24 +24,28 @@ STATISTICS, THRESHOLD = "margin_softmax.quality.", "margin_softmax.threshold.val
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """model: the encoder; mean, std, b: mu, sigma and threshold at the end of training; run: the recipe."""
+    """model: the encoder; mean, std, b: mu, sigma and threshold at the end of training; run: the recipe; centres
+    (n, d): all class centres, where quality follows from them."""
 
     model: FaceModel
     mean: torch.Tensor
     std: torch.Tensor
     b: float
     run: Run
+    centres: torch.Tensor | None = None
 
-    def quality(self, views: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    def quality(self, views: np.ndarray, strength: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """u of views, uint8 (N, h, w, 3) RGB, in [0, 1] (eq. 1, section IV-D).
 
-        strength (N,): how strongly each was degraded, 0 for originals; for a source that asks for it.
+        strength (N,): how strongly each was degraded, 0 for originals; labels (N,): classes of the training; each for
+        a source that asks for it.
         """
         method = self.run.qgface
         images = normalise(torch.from_numpy(views).permute(0, 3, 1, 2))
         numbers = of_images(method.quality, images, torch.from_numpy(strength.astype(np.float32)))
         if numbers is None:
-            numbers = torch.from_numpy(self.model.embed(views).norms)
+            raw, own = torch.from_numpy(self.model.embed(views).original), torch.from_numpy(labels.astype(np.int64))
+            numbers = SOURCES[method.quality].of_rows(Rows(raw, normalize(raw), self.centres, None, own))
         floor, limits = method.sigma_rule == "floor", SOURCES[method.quality].limits
         zhat = F.quality_indicator(numbers, self.mean, self.std, method.c, floor=floor, limits=limits)
         return F.unit_scale(zhat).numpy()
@@ -49,15 +55,10 @@ def load_trained(folder: str | Path, recipe: str | Path | None = None, device: s
     """The run in `folder`. recipe: its recipe; None: the one that tools/ablation.py keeps in the folder.
 
     Raises CheckpointError where the folder lacks a checkpoint or the checkpoint has no statistics, ConfigError for
-    the recipe, or where quality follows from the class centres, which a figure of new pairs has not.
+    the recipe.
     """
     folder = Path(folder)
     run = load_recipe(folder / RECIPE if recipe is None else recipe, {})
-    if (name := run.qgface.quality) != "norm" and SOURCES[name].of_images is None:
-        raise ConfigError(
-            f"{folder} was trained with config.qgface.quality = {name!r}, which asks for class centres: figures draw "
-            "the gate of the norm, and of sources that look at images or at their degradation"
-        )
     path = folder / "checkpoint_gpu_0.pt"
     if not path.exists():
         raise CheckpointError(f"{path} does not exist: the gate's statistics are in the checkpoint, not in model.pt")
@@ -68,4 +69,7 @@ def load_trained(folder: str | Path, recipe: str | Path | None = None, device: s
         b = run.qgface.b if run.qgface.b_quantile is None else float(saved[THRESHOLD])
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} has no statistics of quality: it is no checkpoint of a QGFace run") from error
-    return TrainedRun(load_model(str(folder), network=run.network, device=device), mean, std, b, run)
+    centres = None
+    if (name := run.qgface.quality) != "norm" and SOURCES[name].of_rows:
+        centres = merge(newest_parts(folder))["state_dict_softmax_fc"]["weight"].float()
+    return TrainedRun(load_model(str(folder), network=run.network, device=device), mean, std, b, run, centres)
