@@ -158,4 +158,4 @@ AUTHORS: dict[str, Any] = {
     "detach_key": False,
     "queue_rescale": True,
 }
-"""The authors' published code where it differs from the paper (DESIGN section 2)."""
+"""The authors' published code where it differs from the paper (docs/method.md)."""

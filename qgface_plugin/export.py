@@ -1,4 +1,4 @@
-"""An encoder as ONNX, by the contract that InsightFace's tools read (DESIGN section 6).
+"""An encoder as ONNX, by the contract that InsightFace's tools read (docs/export.md).
 
 One input `data`, N x 3 x 112 x 112 float32, RGB, already normalised by (x - 127.5) / 127.5; N is free. One output
 `embedding`, N x d float32: the raw feature, whose norm is its quality. One file, without external data.

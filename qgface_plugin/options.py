@@ -82,7 +82,7 @@ class TrainOptions:
 
 
 def degradation_policy(value: Any) -> DegradationPolicy | None:
-    """The policy of the degraded view from `config.qgface.degradation` (DESIGN section 5).
+    """The policy of the degraded view from `config.qgface.degradation`.
 
     value: "ours", "adaface", None (single views, no pairs), or a group of settings such as
     `dict(policy="ours", jpeg_quality=60)` that change a preset ("ours" when `policy` is left out).

@@ -1,4 +1,4 @@
-"""QGFace in float64 loops, written from the paper and DESIGN sections 2 and 2.1. Nothing of the package is used here.
+"""QGFace in float64 loops, written from the paper and docs/method.md. Nothing of the package is used here.
 
 One number at a time, so that each line can be read against its equation. `Reference` is one process that sees the
 whole global batch; what it computes must not depend on how many ranks the package runs on.

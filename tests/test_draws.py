@@ -1,4 +1,4 @@
-"""What is drawn for a pair: from seed, epoch and index alone, and distributed as DESIGN section 5 says."""
+"""What is drawn for a pair: from seed, epoch and index alone, and distributed as its policy says."""
 
 from __future__ import annotations
 

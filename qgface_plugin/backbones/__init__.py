@@ -25,7 +25,7 @@ def get_model(
     name: one of NAMES. fp16: float16 autocast on CUDA (bfloat16: wrap the call in torch.autocast instead).
     dropout: probability in [0, 1) in front of the last linear layer (iresnet only).
     features_bias: False keeps the last BatchNorm's bias at zero without gradient, so that the norm of a feature
-    carries its quality (DESIGN section 2); names and shapes of the state dict are the same either way.
+    carries its quality (docs/method.md); names and shapes of the state dict are the same either way.
     Raises ConfigError for an unknown name or a value out of range.
     """
     if name not in NAMES:

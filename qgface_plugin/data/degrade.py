@@ -40,7 +40,7 @@ def degrade(image: np.ndarray, policy: DegradationPolicy, rng: np.random.Generat
     Raises:
         DataError: not a uint8 array of three channels.
 
-    Source: DESIGN section 5, the paper's section IV-A/B.
+    Source: the paper's section IV-A/B.
     """
     return degrade_and_measure(image, policy, rng)[0]
 

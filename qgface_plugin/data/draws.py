@@ -93,7 +93,7 @@ def uniforms(seed: int, epochs: np.ndarray, indices: np.ndarray) -> Uniforms:
 
 
 def draw(policy: DegradationPolicy, u: Uniforms, shape: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
-    """The plans of B images of `shape` (h, w): float32 (B, fields of Plan), DESIGN section 5."""
+    """The plans of B images of `shape` (h, w): float32 (B, fields of Plan)."""
     size, (height, width) = len(u.ratio), shape
     plans = np.zeros((size, len(Plan._fields)), np.float32)
     column = Plan(*plans.T)

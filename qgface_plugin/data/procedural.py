@@ -110,7 +110,7 @@ class _Counter:
 
 
 def _write_records(folder: Path, identities: int, each: int, seed: int, count: _Counter) -> None:
-    """Record 0 says where the identities' records begin and end; images are the keys 1 to N (DESIGN section 4)."""
+    """Record 0 says where the identities' records begin and end; images are the keys 1 to N."""
     images = identities * each
     with RecordWriter(folder / "train.rec") as writer:
         writer.write(0, pack(Header(2, (images + 1, images + 1 + identities), 0, 0), b""))

@@ -1,7 +1,7 @@
 """The rows of the paper's tables, with the numbers that its authors publish, in percent.
 
 Source of the numbers: the table "Comparing with AdaFace on different Ablation" in the README of the authors'
-repository, IsidoreSong/QGFace. That table leaves one setting out and calls D what DESIGN and this project call E.
+repository, IsidoreSong/QGFace. That table leaves one setting out and calls D what this project calls E.
 A number that is in no source at hand is absent here, not guessed.
 """
 

@@ -1,4 +1,4 @@
-"""Does the source of quality still tell it? Every pair of views is a free test of it (DESIGN section 2)."""
+"""Does the source of quality still tell it? Every pair of views is a free test of it (docs/method.md)."""
 
 from __future__ import annotations
 

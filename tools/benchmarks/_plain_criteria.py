@@ -49,7 +49,7 @@ class PlainArcFace(nn.Module):
 
 
 class PlainHeads(nn.Module):
-    """The two heads as the authors' code has them (DESIGN section 2): AdaFace with arccos and cos on every class and a
+    """The two heads as the authors' code has them (docs/method.md): AdaFace with arccos and cos on every class and a
     matrix of ones for the labels; all 2B views contrasted with the other view and a refreshed copy of the queue."""
 
     def __init__(self, dim: int, classes: int, s: float = 64.0, m: float = 0.4, c: float = 0.333, b: float = 0.2):

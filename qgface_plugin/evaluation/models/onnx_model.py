@@ -1,4 +1,4 @@
-"""An ONNX file as a FaceModel, read as `insightface.model_zoo.ArcFaceONNX` reads it (DESIGN section 6)."""
+"""An ONNX file as a FaceModel, read as `insightface.model_zoo.ArcFaceONNX` reads it (docs/export.md)."""
 
 from __future__ import annotations
 
