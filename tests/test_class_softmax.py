@@ -123,6 +123,32 @@ def test_a_centre_of_length_zero():
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
 
 
+def test_the_length_of_a_centre_does_not_matter_to_float32(small_chunks):
+    """Logits and gradients are scaled by 1 / ||W|| afterwards; lengths from 1e-9 to 1e9."""
+    unit, weight, zhat = setting(torch.float32)
+    lengths = torch.logspace(-9, 9, CLASSES).unsqueeze(1)
+    with torch.no_grad():
+        weight.copy_(normalize(weight) * lengths)
+    head = QGFaceMargin(s=30.0, margin="cosface")  # arccos in float32 is coarse where a row looks at its class
+    scale, margin, _ = head.parts(zhat)
+    found = class_logsumexp(unit, weight, OWN, scale, margin)
+    wide = [x.detach().double().requires_grad_() for x in (unit, weight)]
+    expected = plain(*wide, OWN, zhat.double(), head)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-4)
+    on_unit, on_weight = gradients(found, (unit, weight))
+    expected_unit, expected_weight = gradients(expected, wide)
+    torch.testing.assert_close(on_unit.double(), expected_unit, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(on_weight.double() * lengths, expected_weight * lengths, rtol=1e-3, atol=1e-3)
+
+
+def test_chunks_are_of_a_width_that_products_like():
+    for rows in (1, 77, 179, 256, 1000, 10**6):
+        size = class_softmax.classes_at_a_time(rows)
+        assert size % class_softmax.ALIGNED == 0 and size >= 256
+        assert size == 256 or size * rows <= class_softmax.CHUNK < (size + class_softmax.ALIGNED) * rows
+
+
 @pytest.mark.parametrize("kept", [0, 10**6])
 @pytest.mark.parametrize("index", [None, torch.arange(0, CLASSES, 2)], ids=["all", "sampled"])
 def test_products_in_float16(index, kept, small_chunks):
