@@ -133,8 +133,8 @@ def _logits(query, centres, inverse, scale, bound: float | None, half: bool) -> 
 
 
 def _half_units(centres: Tensor, inverse: Tensor) -> Tensor:
-    """Unit centres (c, d) in float16, whose range raw ones could leave."""
-    return (centres * inverse.T).half()
+    """Unit centres (c, d) in float16, whose range raw ones could leave; written once, not in float32 first."""
+    return torch.mul(centres, inverse.T, out=torch.empty_like(centres, dtype=torch.float16))
 
 
 def _project(gradient: Tensor, centres: Tensor, inverse: Tensor) -> None:
