@@ -23,6 +23,7 @@ ROWS = {  # source of quality, queue, gate of the classification
     "degradation_batch": ("degradation", "batch", "exact"),
     "degradation_momentum": ("degradation", "momentum", "exact"),
     "degradation_all": ("degradation", "proxy", "none"),
+    "degradation_momentum_all": ("degradation", "momentum", "none"),
 }
 
 
