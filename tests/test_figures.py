@@ -14,6 +14,7 @@ import torch
 from ablations import planned, save_result
 from command_line import tool
 from tiny import tiny_run, write_faces
+from torch.nn.functional import normalize
 
 from qgface_plugin.config import QGFaceConfig
 from qgface_plugin.data.images import decode
@@ -89,52 +90,46 @@ def test_quality_is_the_gates(trained):
     assert found.quality(views, np.zeros(3), np.zeros(3)) == pytest.approx(expected, abs=1e-5) and found.b == 0.5
 
 
+def trained_otherwise(folder, data, **method):
+    """A run in `folder` whose quality is not the norm, with its recipe."""
+    run = tiny_run(folder, network="quick", num_epoch=1, qgface=QGFaceConfig(**method))
+    train(replace(run, rec=str(data), val_targets=()))
+    settings = ", ".join(f"{name}={value!r}" for name, value in method.items())
+    (folder / "out" / "recipe.py").write_text(RECIPE.replace("b=0.5", settings))
+    return load_trained(folder / "out", device="cpu")
+
+
 def test_quality_of_another_source_and_a_quantile(trained, tmp_path):
-    method = QGFaceConfig(quality="degradation", b_quantile=0.5)
-    run = replace(
-        tiny_run(tmp_path, network="quick", num_epoch=1, qgface=method), rec=str(trained / "data"), val_targets=()
-    )
-    train(run)
-    recipe = tmp_path / "out" / "recipe.py"
-    recipe.write_text(RECIPE.replace("b=0.5", "quality='degradation', b_quantile=0.5"))
-    found = load_trained(tmp_path / "out", device="cpu")
+    found = trained_otherwise(tmp_path, trained / "data", quality="degradation", b_quantile=0.5)
     mean, std = float(found.mean), float(found.std)
-    u = found.quality(
-        np.zeros((2, 112, 112, 3), np.uint8), np.array([-mean, -mean + std]), np.zeros(2)
-    )  # minus strength
+    strength = -np.array([mean, mean - std])  # quality is minus the strength
+    u = found.quality(np.zeros((2, 112, 112, 3), np.uint8), strength, np.zeros(2))
     assert u == pytest.approx([0.5, 0.5 - 0.333 / 2], abs=1e-5)
     saved = torch.load(tmp_path / "out" / "checkpoint_gpu_0.pt", weights_only=True)["state_dict_softmax_fc"]
     assert found.b == float(saved["margin_softmax.threshold.value"]) > 0
-    assert (
-        figures.main(["pairs", str(tmp_path / "out"), "--data", str(trained / "data"), "--output", str(tmp_path)]) == 0
-    )
-    drawn(tmp_path, "fig4_pairs")
+    draws_pairs(tmp_path, trained / "data")
 
 
-def test_quality_from_the_class_centres(tmp_path):
-    write_faces(tmp_path / "data")
-    method = QGFaceConfig(quality="certainty", b_quantile=0.5)
-    train(tiny_run(tmp_path, network="quick", num_epoch=1, qgface=method))
-    recipe = tmp_path / "out" / "recipe.py"
-    recipe.write_text(RECIPE.replace("b=0.5", "quality='certainty', b_quantile=0.5"))
-    found, source = load_trained(tmp_path / "out", device="cpu"), FaceRecords(str(tmp_path / "data"))
+def test_quality_from_the_class_centres(trained, tmp_path):
+    found = trained_otherwise(tmp_path, trained / "data", quality="certainty", b_quantile=0.5)
+    source = FaceRecords(str(trained / "data"))
     read = [source.read(i) for i in range(0, len(source), 10)]
     views, labels = np.stack([decode(image, "") for image, _ in read]), np.array([label for _, label in read])
-    raw = found.model.embed(views).original.astype(np.float64)
-    cosine = (
-        raw
-        / np.linalg.norm(raw, axis=1, keepdims=True)
-        @ torch.nn.functional.normalize(found.centres.double()).T.numpy()
-    )
+    raw = torch.from_numpy(found.model.embed(views).original).double()
+    cosine = (normalize(raw) @ normalize(found.centres.double()).T).numpy()
     numbers = []
     for row, label in zip(cosine, labels, strict=True):
         numbers.append(row[label] / (1.001 + np.delete(row, label).max()))
-    zhat = np.clip((np.array(numbers) - float(found.mean)) * method.c / max(float(found.std), 1e-3), -1, 1)
+    zhat = np.clip((np.array(numbers) - float(found.mean)) * 0.333 / max(float(found.std), 1e-3), -1, 1)
     assert len(set(labels)) > 2 and zhat.std() > 0.01
     assert found.quality(views, np.zeros(len(views)), labels) == pytest.approx(0.5 + 0.5 * zhat, abs=1e-4)
-    given = ["pairs", str(tmp_path / "out"), "--data", str(tmp_path / "data"), "--output", str(tmp_path)]
+    draws_pairs(tmp_path, trained / "data")
+
+
+def draws_pairs(folder, data):
+    given = ["pairs", str(folder / "out"), "--data", str(data), "--output", str(folder)]
     assert figures.main(given) == 0
-    drawn(tmp_path, "fig4_pairs")
+    drawn(folder, "fig4_pairs")
 
 
 def test_similarity_says_what_is_gained(tmp_path, capsys):

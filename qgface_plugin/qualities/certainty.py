@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import distributed
-from ..functional import SHORTEST
+from ..functional import cosines
 from .source import QualitySource, Rows, quality_source
 
 BLOCK = 8192  # class centres that are compared at a time
@@ -31,7 +31,7 @@ def certainty(rows: Rows) -> Tensor:
     for start in range(0, len(rows.centres if rows.index is None else rows.index), BLOCK):
         part = slice(start, start + BLOCK)
         centres = rows.centres[part] if rows.index is None else rows.centres.index_select(0, rows.index[part])
-        cosine = (rows.unit @ centres.T).div_(torch.linalg.vector_norm(centres, dim=1).clamp_min_(SHORTEST))
+        cosine = cosines(rows.unit, centres)
         place = rows.position - start
         here = ((place >= 0) & (place < cosine.shape[1])).nonzero().squeeze(1)
         own[here] = cosine[here, place[here]]

@@ -124,7 +124,7 @@ def over_workers(
     and pairs a second of the workers' processor time."""
     datasets = {workers: dataset.for_workers(workers, batch) for workers in counts}
     speeds: dict[int, list[tuple[float, float]]] = {workers: [] for workers in counts}
-    for _ in tqdm(range(rounds + 1 if counts else 0), desc="loaders", unit="round", leave=False):
+    for _ in tqdm(range(rounds + 1), desc="loaders", unit="round", leave=False):
         for workers, its_own in datasets.items():
             speeds[workers].append(_load(its_own, batch, batches, workers))
     table = {}

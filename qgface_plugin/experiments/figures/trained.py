@@ -62,14 +62,13 @@ def load_trained(folder: str | Path, recipe: str | Path | None = None, device: s
     path = folder / "checkpoint_gpu_0.pt"
     if not path.exists():
         raise CheckpointError(f"{path} does not exist: the gate's statistics are in the checkpoint, not in model.pt")
-    state = load(path)
+    of_centres = run.qgface.quality != "norm" and SOURCES[run.qgface.quality].of_rows is not None
+    state = merge(newest_parts(folder)) if of_centres else load(path)
     try:
         saved = state["state_dict_softmax_fc"]
         mean, std = (saved[f"{STATISTICS}{name}"].float() for name in ("mean", "std"))
         b = run.qgface.b if run.qgface.b_quantile is None else float(saved[THRESHOLD])
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} has no statistics of quality: it is no checkpoint of a QGFace run") from error
-    centres = None
-    if (name := run.qgface.quality) != "norm" and SOURCES[name].of_rows:
-        centres = merge(newest_parts(folder))["state_dict_softmax_fc"]["weight"].float()
+    centres = saved["weight"].float() if of_centres else None
     return TrainedRun(load_model(str(folder), network=run.network, device=device), mean, std, b, run, centres)
