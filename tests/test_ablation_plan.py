@@ -8,6 +8,7 @@ import pytest
 import torch
 from identification_sets import write_scface, write_tinyface
 from ijb_sets import write_set
+from paths import RECIPES
 from tiny import write_faces
 
 from qgface_plugin.errors import ConfigError, DataError
@@ -15,7 +16,7 @@ from qgface_plugin.experiments.evaluations import find_evaluations
 from qgface_plugin.experiments.plan import plan, unique_runs
 from qgface_plugin.recipe import load_recipe
 
-PAPER = Path(__file__).resolve().parents[1] / "recipes" / "paper"
+PAPER = RECIPES / "paper"
 
 
 def planned(tmp_path, tables=("1", "2", "3"), recipes=(), **changes):

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from compat_tools import TRAINER, write_checkout
+from paths import ROOT, TESTS
 
 from qgface_plugin.errors import ConfigError
 from qgface_plugin.hosts.attach import LINE, attach, detach, is_attached
 from qgface_plugin.hosts.known_trainer import checkout_of, trainer_of
 
 MARKED = LINE.decode()
-MINI_HOST = Path(__file__).parent / "mini_host"
+MINI_HOST = TESTS / "mini_host"
 
 SOURCES = {
     "plain": (TRAINER, 1),
@@ -153,7 +154,7 @@ def test_unknown_places_are_refused(tmp_path: Path, change) -> None:
 
 def test_the_projects_own_trainer_is_refused() -> None:
     with pytest.raises(ConfigError, match="not arcface_torch's train_v2.py"):
-        attach(Path(__file__).parents[1])
+        attach(ROOT)
 
 
 def test_two_statements_on_a_line_are_refused(tmp_path: Path) -> None:

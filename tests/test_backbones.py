@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import gzip
 import json
-from pathlib import Path
 
 import pytest
 import torch
+from paths import TESTS
 from torch import nn
 
 from qgface_plugin.backbones import NAMES, IResNet, MobileFaceNet, get_model
 from qgface_plugin.errors import ConfigError
 
 # network -> [[name, shape], ...] in the order of arcface_torch's state dict for 512 features
-UPSTREAM = json.loads(gzip.decompress((Path(__file__).parent / "data" / "state_dicts.json.gz").read_bytes()))
+UPSTREAM = json.loads(gzip.decompress((TESTS / "data" / "state_dicts.json.gz").read_bytes()))
 SMALL = ("r18", "mbf")
 # the same classes with one block a stage: quick enough for what does not depend on the depth
 TINY = {"iresnet": lambda **kw: IResNet((1, 1, 1, 1), **kw), "mbf": lambda **kw: MobileFaceNet((1, 1, 1, 1), 64, **kw)}

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 from tiny import IDENTITIES, IMAGES, write_faces
 
 pytestmark = pytest.mark.arcface_torch
-ROOT = Path(__file__).parents[1]
 
 CONFIG = """
 from easydict import EasyDict as edict

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from compat_tools import importing_from, write_checkout
+from paths import ROOT
 from torch import nn
 
 from qgface_plugin.hosts.compat import cpu
@@ -159,7 +160,7 @@ def test_two_processes_train_over_gloo(checkout: Path) -> None:
     script.write_text(TRAIN)
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, checkout],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=240,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from compat_tools import importing_from, write_checkout
 from golden.make_golden import draw, im2rec_records, insightface_records, png
+from paths import TESTS
 
 from qgface_plugin.data.bins import read_bin
 from qgface_plugin.data.images import encode_jpeg
@@ -17,7 +18,7 @@ from qgface_plugin.errors import DataError
 from qgface_plugin.hosts.compat import mxnet_standin
 from qgface_plugin.hosts.compat.stand_in import is_stand_in
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = TESTS / "golden"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 import torch
 from compat_tools import write_checkout
 from golden.make_golden import draw
+from paths import TESTS
 from tiny import write_faces
 
 from qgface_plugin.data.images import encode_png
@@ -23,7 +24,6 @@ from qgface_plugin.hosts.doctor import examine
 from qgface_plugin.hosts.packages import versions
 from qgface_plugin.hosts.seam_report import seams_of
 
-TESTS = Path(__file__).parent
 SEAM = "partial_fc_v2.PartialFC_V2"
 
 

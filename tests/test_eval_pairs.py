@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
+from paths import TOOLS
 from small_models import write_model
 from tiny import write_faces
 
-TOOL = Path(__file__).parents[1] / "tools" / "eval_pairs.py"
+TOOL = TOOLS / "eval_pairs.py"
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fake_scrfd import write_detector
+from paths import TOOLS
 from torch import nn
 
 from qgface_plugin import export
@@ -215,7 +216,7 @@ def test_the_tool(tmp_path: Path) -> None:
 
     (tmp_path / "run").mkdir()
     export_backbone(tmp_path / "run" / "model.pt", plausible("quick", 16).state_dict())
-    command = [sys.executable, str(Path(__file__).parents[1] / "tools" / "export_onnx.py"), "-o", "x.onnx"]
+    command = [sys.executable, str(TOOLS / "export_onnx.py"), "-o", "x.onnx"]
     done = subprocess.run(
         [*command, "--model", "run", "--json", "x.json"], cwd=tmp_path, capture_output=True, text=True
     )

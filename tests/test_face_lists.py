@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_packing import jpeg, save
+from photographs import jpeg, save
 
 from qgface_plugin.data.face_lists import list_faces
 from qgface_plugin.data.pack_options import PackOptions

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from paths import RECIPES
 
 from qgface_plugin.errors import ConfigError
 from qgface_plugin.experiments.flat_recipe import fingerprint, flat_text, parse_change, resolve
 from qgface_plugin.recipe import load_recipe
 
-PAPER = Path(__file__).resolve().parents[1] / "recipes" / "paper"
+PAPER = RECIPES / "paper"
 E = PAPER / "table1_e.py"
 
 

@@ -17,11 +17,12 @@ from fuzz.case import Case
 from fuzz.engine import TARGETS, make_case, run_target
 from fuzz.guard import Finding, Guard
 from fuzz.mutate import Damaged, damage
+from paths import TESTS
 
 from qgface_plugin.errors import DataError
 
 COUNTS = {"recordio": 250, "bin": 150, "image": 150, "checkpoint": 80}
-SCRIPT = Path(__file__).parent / "fuzz"
+SCRIPT = TESTS / "fuzz"
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path
 from statistics import NormalDist
 
 import pytest
 import torch
-from test_recipes import small
+from paths import ROOT
+from recipe_runs import two_steps
 from tiny import tiny_model, write_faces
 
 from qgface_plugin.data.own_steps import STEPS
@@ -21,7 +21,6 @@ from qgface_plugin.qualities import SOURCES
 from qgface_plugin.queue_kinds import QUEUES, QueueKind, queue_kind
 from qgface_plugin.recipe import load_recipe
 
-ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 BLOCKS = {m[1]: m[0] for m in re.finditer(r"(?<=```python\n)# (my_\w+)\.py\n.*?(?=```)", GUIDE, re.DOTALL)}
 
@@ -48,8 +47,8 @@ def test_it_trains(name, tmp_path, monkeypatch):
     shutil.copy(ROOT / "recipes" / "lfw_mbf.py", tmp_path)
     path = tmp_path / f"{name}.py"
     path.write_text(BLOCKS[name])
-    train(small(path, tmp_path))
-    train(small(path, tmp_path))  # loaded again in the same process
+    train(two_steps(path, tmp_path))
+    train(two_steps(path, tmp_path))  # loaded again in the same process
     saved = torch.load(tmp_path / "out" / "checkpoint_gpu_0.pt", weights_only=True)["state_dict_softmax_fc"]
     run = load_recipe(path, {})
     method, plain = run.qgface, load_recipe(tmp_path / "lfw_mbf.py", {})

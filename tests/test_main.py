@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 from compat_tools import TRAINER, write_checkout
+from paths import ROOT
 
 from qgface_plugin.__main__ import main
-
-ROOT = Path(__file__).parents[1]
 
 SCRIPT = """
 import sys

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from paths import TOOLS
 from test_reshard import CLASSES, LIMIT, entries, part, whole
 from tiny import same, tiny_model, tiny_run, write_faces
 
@@ -19,7 +20,7 @@ from qgface_plugin.hosts.builtin import train
 from qgface_plugin.hosts.checkpoint import save
 from qgface_plugin.options import TrainOptions
 
-TOOL = Path(__file__).resolve().parents[1] / "tools" / "merge_checkpoint.py"
+TOOL = TOOLS / "merge_checkpoint.py"
 
 
 @pytest.fixture(scope="module")

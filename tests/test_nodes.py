@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train_v2 import ROOT, losses, recipe
+from paths import ROOT
+from recipe_runs import losses, quick_recipe
 
 
 def free_port() -> int:
@@ -41,7 +42,7 @@ def finish(*agents: subprocess.Popen[str]) -> None:
 def test_two_hosts_train_what_one_does(tmp_path, rendezvous):
     """Bit for bit: the same two ranks, wherever they run. The commands are those of docs/ranks.md."""
     for name in ("one_host", "two_hosts"):
-        recipe(tmp_path, name, batch=4, extra="config.val_targets = []\nconfig.sample_rate = 0.5\n")
+        quick_recipe(tmp_path, name, batch=4, extra="config.val_targets = []\nconfig.sample_rate = 0.5\n")
     finish(agent(tmp_path, "one_host", "--standalone", "--nproc_per_node=2"))
     port = free_port()
     shared = ["--nnodes=2", "--nproc_per_node=1"]

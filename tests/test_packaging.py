@@ -7,11 +7,10 @@ import configparser
 import re
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([\w.]+)(?:; python_version (>=|<) \"3\.11\")?$")
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "scikit-image": "skimage", "scikit-learn": "sklearn"}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from golden.make_golden import FOLDER, IDENTITIES, draw, im2rec_records, png
+from photographs import jpeg, save
 
 from qgface_plugin.data import packing
 from qgface_plugin.data.face_lists import list_faces
@@ -18,17 +18,6 @@ from qgface_plugin.data.packing import PackReport, pack_faces
 from qgface_plugin.data.recordio import RecordReader
 from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.errors import ConfigError, DataError
-
-
-def save(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
-
-
-def jpeg(seed: int, side: int = 24) -> bytes:
-    rng = np.random.default_rng(seed)
-    return encode_jpeg(cv2.resize(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8), (side, side)), 90)
 
 
 @pytest.fixture

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from paths import RECIPES
 from tiny import two_steps
 
 from qgface_plugin.data.policy import ADAFACE, OURS
 from qgface_plugin.experiments.paper import TABLES
 from qgface_plugin.recipe import load_recipe
 
-FOLDER = Path(__file__).resolve().parents[1] / "recipes" / "paper"
+FOLDER = RECIPES / "paper"
 RECIPES = sorted(FOLDER.glob("*.py"))
 OPEN, GATED = "none", "exact"  # gates
 # degraded view, gate of the classification, gate of the contrast, b, queue

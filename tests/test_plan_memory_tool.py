@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import runpy
-from pathlib import Path
 
 import pytest
+from paths import TOOLS
 
 from qgface_plugin.memory_plan import memory_table, plan_memory
 
-main = runpy.run_path(str(Path(__file__).resolve().parents[1] / "tools" / "plan_memory.py"))["main"]
+main = runpy.run_path(str(TOOLS / "plan_memory.py"))["main"]
 
 
 def test_it_prints_and_writes_the_plan(tmp_path, capsys):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from paths import RECIPES
 from tiny import two_steps
 
 from qgface_plugin.qualities import SOURCES
 from qgface_plugin.queue_kinds import QUEUES
 from qgface_plugin.recipe import load_recipe
 
-FOLDER = Path(__file__).resolve().parents[1] / "recipes" / "quality"
+FOLDER = RECIPES / "quality"
 RECIPES = sorted(FOLDER.glob("*.py"))
 ROWS = {  # source of quality, queue, gate of the classification
     "quality_norm": ("norm", "proxy", "exact"),

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import RECIPES
 
 from qgface_plugin.config import AUTHORS
 from qgface_plugin.data.policy import ADAFACE
 from qgface_plugin.errors import ConfigError
 from qgface_plugin.recipe import load_config, load_recipe
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 HEAD = "from easydict import EasyDict as edict\nconfig = edict()\nconfig.qgface = edict()\n"
 
 

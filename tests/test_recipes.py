@@ -3,45 +3,35 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from paths import RECIPES
+from recipe_runs import two_steps
 from tiny import tiny_model, write_faces
 
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.builtin import train
-from qgface_plugin.options import DataOptions
 from qgface_plugin.recipe import load_recipe
 
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.py"))
+PATHS = sorted(RECIPES.glob("*.py"))
 
 
-def small(path: Path, folder: Path):
-    """The recipe over a tiny data set, two steps of it."""
-    run = load_recipe(path, {"DATA_ROOT": str(folder / "data")})
-    options = replace(run.train, max_steps=2)
-    return replace(
-        run, output=str(folder / "out"), batch_size=2, num_workers=0, frequent=1, train=options, data=DataOptions()
-    )
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_takes_two_steps(path, tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "get_model", tiny_model)
     write_faces(tmp_path / "data")
-    train(small(path, tmp_path))
+    train(two_steps(path, tmp_path))
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_says_how_it_is_launched(path):
     assert f"train_v2.py recipes/{path.name}" in path.read_text().split('"""')[1]
 
 
 def test_the_papers_recipe_is_the_papers():
-    run = load_recipe(next(path for path in RECIPES if path.stem == "qgface_r34"), {})
+    run = load_recipe(RECIPES / "qgface_r34.py", {})
     method = run.qgface
     assert (run.network, run.lr, run.momentum, run.weight_decay) == ("r34", 0.2, 0.9, 5e-4)
     assert (run.num_epoch, run.batch_size) == (12, 128)
@@ -52,5 +42,5 @@ def test_the_papers_recipe_is_the_papers():
 
 def test_the_papers_backbone_takes_two_steps(tmp_path):
     write_faces(tmp_path / "data")
-    train(small(next(path for path in RECIPES if path.stem == "qgface_r34"), tmp_path))
+    train(two_steps(RECIPES / "qgface_r34.py", tmp_path))
     assert (tmp_path / "out" / "model.pt").stat().st_size > 100e6

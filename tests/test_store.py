@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from paths import ROOT
 from tiny import same
 
 from qgface_plugin.errors import CheckpointError
@@ -268,7 +269,7 @@ def python(code: str, folder: Path) -> subprocess.CompletedProcess:
     head += "from qgface_plugin.hosts import checkpoint as c, store as s\n"
     head += f"state = lambda step: {{**dict.fromkeys({KEYS!r}, 1), 'global_step': step, 'w': torch.ones(100_000)}}\n"
     head += "store = s.CheckpointStore(sys.argv[1])\n"
-    root = Path(__file__).resolve().parents[1]
+    root = ROOT
     command = [sys.executable, "-c", head + code, str(folder), str(root)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 

@@ -10,13 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from paths import TOOLS
 
 from qgface_plugin.data.alignment import TEMPLATE
 from qgface_plugin.data.bins import read_bin
 from qgface_plugin.data.images import encode_jpeg
 from qgface_plugin.data.records import FaceRecords
-
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 
 def tool(name: str) -> Callable[[list[str]], int]:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
+from recipe_runs import losses, quick_recipe
 
 import train_v2
 from qgface_plugin.errors import Stopped
-
-ROOT = Path(__file__).resolve().parents[1]
-RECIPE = """
-from easydict import EasyDict as edict
-config = edict(network="quick", embedding_size=16, rec={rec!r}, output={out!r}, batch_size={batch}, num_epoch=1,
-               lr=0.05, num_workers=0, frequent=1, val_targets=["procedural_dev"])
-config.qgface = edict(data=edict(source="procedural", identities=5, images_per_identity=8, pairs=20))
-config.qgface.train = edict(threads=1)
-"""
-
-
-def recipe(folder: Path, name: str, batch: int = 8, extra: str = "") -> Path:
-    path = folder / f"{name}.py"
-    path.write_text(RECIPE.format(rec=str(folder / "faces"), out=str(folder / name), batch=batch) + extra)
-    return path
 
 
 def run(*arguments, **environ):
@@ -37,16 +23,11 @@ def run(*arguments, **environ):
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300)
 
 
-def losses(folder: Path) -> list[float]:
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [line["loss"] for line in lines if line["kind"] == "train"]
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """The folder of a run by one process, after its recipe."""
     folder = tmp_path_factory.mktemp("train")
-    done = run("train_v2.py", recipe(folder, "one"))
+    done = run("train_v2.py", quick_recipe(folder, "one"))
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -60,7 +41,7 @@ def test_torchrun_with_two_ranks_agrees_with_one_process(trained):
     """The same global batches. Batch normalisation sees half of them on each rank, so only the first loss, before any
     weight has moved, is compared loosely; the criterion's exact agreement is in test_distributed.py."""
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    done = run(*launcher, "train_v2.py", recipe(trained, "two", batch=4))
+    done = run(*launcher, "train_v2.py", quick_recipe(trained, "two", batch=4))
     assert done.returncode == 0, done.stderr
     one, two = losses(trained / "one"), losses(trained / "two")
     assert len(two) == 5 and two[0] == pytest.approx(one[0], rel=0.1)
@@ -69,19 +50,19 @@ def test_torchrun_with_two_ranks_agrees_with_one_process(trained):
 
 
 def test_unknown_key_is_named(tmp_path):
-    done = run("train_v2.py", recipe(tmp_path, "typo", extra="config.qgface.quue = 'proxy'\n"))
+    done = run("train_v2.py", quick_recipe(tmp_path, "typo", extra="config.qgface.quue = 'proxy'\n"))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "config.qgface.quue is unknown: did you mean queue" in done.stderr
 
 
 def test_missing_data_is_named(tmp_path):
     extra = "config.qgface.data = edict(source='recordio')\n"
-    done = run("train_v2.py", recipe(tmp_path, "nodata", extra=extra))
+    done = run("train_v2.py", quick_recipe(tmp_path, "nodata", extra=extra))
     assert done.returncode == 2 and "faces: no such file or folder" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path):
-    done = run("train_v2.py", recipe(tmp_path, "host", extra=f"config.host = {str(tmp_path)!r}\n"))
+    done = run("train_v2.py", quick_recipe(tmp_path, "host", extra=f"config.host = {str(tmp_path)!r}\n"))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert f"config.host names {tmp_path}, which is no arcface_torch checkout (train_v2.py is not there)" in done.stderr
 

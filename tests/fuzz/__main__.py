@@ -12,7 +12,8 @@ import json
 import sys
 from pathlib import Path
 
-sys.path[:1] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:1] = [str(TESTS), str(TESTS / "support"), str(TESTS.parent)]
 
 from fuzz.engine import TARGETS, run_target  # noqa: E402
 from tqdm import tqdm  # noqa: E402

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import torch
+from paths import ROOT
 from tiny import TIMES
 
-ROOT = Path(__file__).resolve().parents[1]
 LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--monitor-interval=0.1")
 RECIPE = """
 from easydict import EasyDict as edict

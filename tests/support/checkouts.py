@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT, TESTS
 
-ROOT = Path(__file__).resolve().parents[1]
-MINI = Path(__file__).resolve().parent / "mini_host"
+MINI = TESTS / "mini_host"
 RECIPE = """
 from easydict import EasyDict as edict
 config = edict(network="r18", embedding_size=8, rec="data", batch_size=8, num_epoch=2, lr=0.05, num_workers=0,
