@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qgface_plugin.errors import CheckpointError, ConfigError, DataError, Stopped, TrainingError
 from qgface_plugin.hosts import run_recipe
 from qgface_plugin.hosts.stop import EXIT_STATUS
+from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError, Stopped, TrainingError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from .config import QGFaceConfig
+from pathlib import Path
+
+from .config import QGFaceConfig, load_config
+from .data.own_steps import degradation_step
+from .heads import margin_head
 from .margins import QGFaceMargin
 from .partial_fc import QGPartialFC
+from .qualities import quality_source
+from .queue_kinds import queue_kind
 
 __version__ = "0.1.0"
-__all__ = ["QGFaceConfig", "QGFaceMargin", "QGPartialFC", "__version__"]
+__all__ = [
+    "QGFaceConfig",
+    "QGFaceMargin",
+    "QGPartialFC",
+    "__version__",
+    "degradation_step",
+    "load_config",
+    "margin_head",
+    "quality_source",
+    "queue_kind",
+]
+
+# Import paths of earlier versions go on working, see that folder.
+__path__.append(str(Path(__file__).with_name("utils") / "former_paths"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .errors import ConfigError
+from .utils.errors import ConfigError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import functional as F
-from .config import QGFaceConfig
+from .config.method import QGFaceConfig
 from .feature_queue import FeatureQueue
 from .queue_softmax import queue_logsumexp
 

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from .data.pairs import normalise
-from .errors import CheckpointError, ConfigError
 from .evaluation.features import evaluating
+from .utils.errors import CheckpointError, ConfigError
 
 INPUT, OUTPUT, BATCH = "data", "embedding", "N"
 SIDE = 112

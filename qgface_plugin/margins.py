@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from . import distributed
 from . import functional as F
-from .config import QGFaceConfig
-from .errors import ConfigError
-from .heads import HEADS, Rows
-from .qualities import SOURCES
+from .config.method import QGFaceConfig
+from .heads import Rows
 from .quality import RunningQuality
 from .threshold import RunningThreshold
+from .utils import distributed
+from .utils.errors import ConfigError
+from .utils.registry import MARGIN_HEADS, QUALITY_SOURCES
 
 CLAMP = 1.0 - 1e-3  # the authors' clamp of every cosine
 READ_HERE = frozenset(  # options that are QGFaceMargin's own, not QGPartialFC's
@@ -47,18 +47,18 @@ class QGFaceMargin(nn.Module):
         super().__init__()
         self.config = QGFaceConfig.from_mapping({"s": s, "m": m, "c": c, "b": b, **options}, where="QGFaceMargin")
         config = self.config
-        self.source = SOURCES[config.quality]
+        self.source = QUALITY_SOURCES[config.quality]
         self.quality = self._statistics(config.quality)
         own_norms = config.margin_quality == "norm" and config.quality != "norm"
         self.norm_quality = self._statistics("norm") if own_norms else None
         self.threshold = None
         if config.b_quantile is not None:
             self.threshold = RunningThreshold(config.b_quantile, config.stats_momentum)
-        self.head = HEADS[config.margin](config)
+        self.head = MARGIN_HEADS[config.margin](config)
         self._zhat: Tensor | None = None
 
     def _statistics(self, source: str) -> RunningQuality:
-        config, limits = self.config, SOURCES[source].limits
+        config, limits = self.config, QUALITY_SOURCES[source].limits
         floor = config.sigma_rule == "floor"
         return RunningQuality(config.c, config.stats_momentum, config.stats_start, floor=floor, limits=limits)
 

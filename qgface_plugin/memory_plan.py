@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from .class_softmax import KEPT, classes_at_a_time
-from .errors import ConfigError
 from .feature_queue import entries_at_a_time, slots_of_rank
+from .utils.errors import ConfigError
 
 MOMENTS = {"sgd": 1, "adamw": 2}  # tensors of the centres' size that the optimiser keeps
 SCENARIOS = (  # classes, ranks, sample_rate, pairs a rank: the table in docs/ranks.md

@@ -12,20 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from . import distributed, terms
 from . import functional as F
+from . import terms
 from .batch_check import all_finite, check_batch, complain_about, labels_fit
 from .class_sampling import sampled_classes
 from .class_softmax import class_logsumexp
-from .config import QGFaceConfig
+from .config.method import QGFaceConfig
 from .contrast import Contrast, contrast, pair_gate
-from .errors import ConfigError
 from .feature_queue import FeatureQueue
 from .margins import READ_HERE, QGFaceMargin
 from .places import places
 from .qualities import Rows
 from .quality import RunningQuality
-from .queue_kinds import QUEUES
+from .utils import distributed
+from .utils.errors import ConfigError
+from .utils.registry import QUEUE_KINDS
 
 
 class QGPartialFC(nn.Module):
@@ -89,7 +90,7 @@ class QGPartialFC(nn.Module):
         self.u_views: Tensor | None = None
 
     def _make_queue(self) -> FeatureQueue | None:
-        return QUEUES[self.config.queue].make(self.config.queue_size or self.num_classes, self.embedding_size)
+        return QUEUE_KINDS[self.config.queue].make(self.config.queue_size or self.num_classes, self.embedding_size)
 
     def forward(
         self,
@@ -115,7 +116,7 @@ class QGPartialFC(nn.Module):
             local_quality,
             dim=self.embedding_size,
             views=self.views,
-            needs_keys=QUEUES[self.config.queue].keyed,
+            needs_keys=QUEUE_KINDS[self.config.queue].keyed,
             needs_quality=self.config.quality if self.margin_softmax.source.of_images else None,
         )
         wide = torch.promote_types(local_embeddings.dtype, torch.float32)
@@ -214,7 +215,7 @@ class QGPartialFC(nn.Module):
         if self.queue is None:
             return None
         if self.training:
-            refreshed = QUEUES[self.config.queue].refreshed
+            refreshed = QUEUE_KINDS[self.config.queue].refreshed
             proxies = self.weight.detach()[column.clamp_min(0)] if refreshed else None
             self.queue.enqueue(keys.detach(), column, proxies)
         compete = candidates if self.config.queue_policy == "active" else None

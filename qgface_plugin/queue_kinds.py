@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import distributed
 from .feature_queue import FeatureQueue, slots_of_rank
+from .utils import distributed
+from .utils.registry import QUEUE_KINDS
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,13 @@ class QueueKind:
     keyed: bool = False
 
 
-QUEUES: dict[str, QueueKind] = {}
-
-
 def queue_kind(name: str, kind: QueueKind) -> None:
-    """Make a kind known by its name; one of ours is not replaced, which raises ValueError."""
-    if name in _OURS:
-        raise ValueError(f"there is a queue kind {name!r} already")
-    QUEUES[name] = kind
+    """Make a kind known by its name.
+
+    Raises:
+        ValueError: the name is one of the project's own kinds.
+    """
+    QUEUE_KINDS.add(name, kind)
 
 
 def past_entries(kind: type[FeatureQueue], size: int, dim: int) -> FeatureQueue:
@@ -41,10 +41,8 @@ def _past(size: int, dim: int) -> FeatureQueue:
     return past_entries(FeatureQueue, size, dim)
 
 
-_OURS = {
-    "none": QueueKind(lambda size, dim: None),
-    "batch": QueueKind(lambda size, dim: FeatureQueue(None, dim)),
-    "momentum": QueueKind(_past, keyed=True),
-    "proxy": QueueKind(_past, refreshed=True),
-}
-QUEUES.update(_OURS)
+queue_kind("none", QueueKind(lambda size, dim: None))
+queue_kind("batch", QueueKind(lambda size, dim: FeatureQueue(None, dim)))
+queue_kind("momentum", QueueKind(_past, keyed=True))
+queue_kind("proxy", QueueKind(_past, refreshed=True))
+QUEUE_KINDS.freeze()

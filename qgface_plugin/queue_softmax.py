@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .config import QGFaceConfig
+from .config.method import QGFaceConfig
 
 
 class _QueueLogSumExp(torch.autograd.Function):

@@ -5,7 +5,7 @@
 Result, one run on one CPU thread: loss 36.7, 32.0, 26.8 (means of the epochs), lfw_dev 74.7, 80.4, 82.8 % after them.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "lfw_mbf.py")
 config.qgface.queue = "none"

@@ -7,7 +7,7 @@ Network `small` trains several times faster than `mbf` on one CPU thread; docs/e
 Result, one run on one CPU thread: lfw_dev 78.2, 84.2, 85.3 % after the epochs.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "lfw_mbf.py")
 config.network = "small"

@@ -5,7 +5,7 @@
 Where 512 images (1,024 views) do not fit, halve batch_size and lr together. Result: not measured by this project.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "qgface_r34.py")
 config.batch_size = 512

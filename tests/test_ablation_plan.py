@@ -11,10 +11,10 @@ from ijb_sets import write_set
 from paths import RECIPES
 from tiny import write_faces
 
-from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.config.recipe import load_recipe
 from qgface_plugin.experiments.evaluations import find_evaluations
 from qgface_plugin.experiments.plan import plan, unique_runs
-from qgface_plugin.recipe import load_recipe
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 PAPER = RECIPES / "paper"
 

@@ -17,7 +17,7 @@ from qgface_plugin.data.alignment import TEMPLATE, align
 from qgface_plugin.data.face_detector import insightface_detector
 from qgface_plugin.data.images import decode
 from qgface_plugin.data.photos import list_photos, read_photo
-from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 pytest.importorskip("skimage")
 

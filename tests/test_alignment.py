@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qgface_plugin.data.alignment import TEMPLATE, align, similarity, template
-from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 pytest.importorskip("skimage")
 

@@ -11,8 +11,8 @@ from checkouts import MINI, ROOT, copy_of, metrics, run, write_recipe
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import write_faces
 
-from qgface_plugin.errors import ConfigError
 from qgface_plugin.hosts.arcface_torch import autoload, find_checkout, is_own_config, missing_parts
+from qgface_plugin.utils.errors import ConfigError
 
 IN_A_ROW = """
 import sys

@@ -12,9 +12,9 @@ import pytest
 from compat_tools import TRAINER, write_checkout
 from paths import ROOT, TESTS
 
-from qgface_plugin.errors import ConfigError
 from qgface_plugin.hosts.attach import LINE, attach, detach, is_attached
 from qgface_plugin.hosts.known_trainer import checkout_of, trainer_of
+from qgface_plugin.utils.errors import ConfigError
 
 MARKED = LINE.decode()
 MINI_HOST = TESTS / "mini_host"

@@ -12,7 +12,7 @@ from paths import TESTS
 from torch import nn
 
 from qgface_plugin.backbones import NAMES, IResNet, MobileFaceNet, get_model
-from qgface_plugin.errors import ConfigError
+from qgface_plugin.utils.errors import ConfigError
 
 # network -> [[name, shape], ...] in the order of arcface_torch's state dict for 512 features
 UPSTREAM = json.loads(gzip.decompress((TESTS / "data" / "state_dicts.json.gz").read_bytes()))

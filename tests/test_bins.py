@@ -16,7 +16,7 @@ from golden.make_golden import draw, png
 
 from qgface_plugin.data.bins import PairSet, read_bin, write_bin
 from qgface_plugin.data.images import encode_jpeg
-from qgface_plugin.errors import DataError
+from qgface_plugin.utils.errors import DataError
 
 IMAGES = [
     encode_jpeg(draw(label, number, 112), 90) for label, number in ((0, 0), (0, 1), (1, 0), (2, 0), (3, 1), (3, 2))

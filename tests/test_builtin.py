@@ -10,12 +10,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_model, tiny_run, write_faces
 
-from qgface_plugin.config import QGFaceConfig
-from qgface_plugin.errors import CheckpointError, ConfigError, DataError, TrainingError
+from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.config.options import DataOptions, TrainOptions
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.builtin import train
-from qgface_plugin.options import DataOptions, TrainOptions
 from qgface_plugin.partial_fc import QGPartialFC
+from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError, TrainingError
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ import logging
 import numpy as np
 import pytest
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.models import check_color_order
 from qgface_plugin.evaluation.models.color_order import _separation, _standard_error
+from qgface_plugin.utils.errors import DataError
 
 
 class RedModel:

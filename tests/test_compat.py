@@ -15,10 +15,10 @@ import torch
 from compat_tools import importing_from, write_checkout
 from torch.optim import lr_scheduler
 
-from qgface_plugin.errors import ConfigError
 from qgface_plugin.hosts import compat
 from qgface_plugin.hosts.compat import amp_names, lr_scheduler_verbose, numpy_names
 from qgface_plugin.hosts.compat.import_hook import around_import, is_around_import
+from qgface_plugin.utils.errors import ConfigError
 
 SCHEDULE = """
 from torch.optim.lr_scheduler import _LRScheduler

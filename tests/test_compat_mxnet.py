@@ -14,9 +14,9 @@ from paths import TESTS
 
 from qgface_plugin.data.bins import read_bin
 from qgface_plugin.data.images import encode_jpeg
-from qgface_plugin.errors import DataError
 from qgface_plugin.hosts.compat import mxnet_standin
 from qgface_plugin.hosts.compat.stand_in import is_stand_in
+from qgface_plugin.utils.errors import DataError
 
 GOLDEN = TESTS / "golden"
 

@@ -13,9 +13,9 @@ from compat_tools import importing_from, write_checkout
 from golden.make_golden import draw
 
 from qgface_plugin.data.images import encode_png
-from qgface_plugin.errors import DataError
 from qgface_plugin.hosts.compat import torchvision_standin
 from qgface_plugin.hosts.compat.stand_in import import_failure, is_stand_in
+from qgface_plugin.utils.errors import DataError
 
 
 @pytest.fixture

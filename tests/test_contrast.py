@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.contrast import contrast, pair_gate
 from qgface_plugin.feature_queue import FeatureQueue
 

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+from qgface_plugin.config.degradation import ADAFACE, FILTERS, OURS, DegradationPolicy
 from qgface_plugin.data import degrade as d
 from qgface_plugin.data.draws import ORDERS, Plan, Uniforms, draw
-from qgface_plugin.data.policy import ADAFACE, FILTERS, OURS, DegradationPolicy
-from qgface_plugin.errors import DataError
+from qgface_plugin.utils.errors import DataError
 
 OFF = {"rescale_p": 0.0, "jpeg_p": 0.0, "crop_p": 0.0, "photometric_p": 0.0, "rotation_p": 0.0, "flip_p": 0.0}
 NOTHING = DegradationPolicy(**OFF)

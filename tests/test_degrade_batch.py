@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from qgface_plugin.config.degradation import ADAFACE, FILTERS, OURS, DegradationPolicy
 from qgface_plugin.data.degrade import apply
 from qgface_plugin.data.degrade_batch import Tables, both_views, degrade_batch
 from qgface_plugin.data.draws import Plan, draw, uniforms
 from qgface_plugin.data.images import decode, encode_jpeg
 from qgface_plugin.data.pairs import PairDataset
-from qgface_plugin.data.policy import ADAFACE, FILTERS, OURS, DegradationPolicy
 from qgface_plugin.data.procedural_face import draw_face
 from qgface_plugin.data.records import FaceRecords
 

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from qgface_plugin.config.degradation import ADAFACE, FILTERS, OURS, DegradationPolicy
 from qgface_plugin.data.draws import Plan, Uniforms, crop_boxes, draw, uniforms
-from qgface_plugin.data.policy import ADAFACE, FILTERS, OURS, DegradationPolicy
 
 MASK = 2**64 - 1
 COUNT = 20_000

@@ -22,8 +22,8 @@ from qgface_plugin.data.alignment import TEMPLATE, align
 from qgface_plugin.data.bins import write_bin
 from qgface_plugin.data.face_samples import sample_faces
 from qgface_plugin.data.images import encode_png
-from qgface_plugin.errors import CheckpointError, ConfigError, DataError
 from qgface_plugin.export import ExportReport, export_onnx
+from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

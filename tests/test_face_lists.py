@@ -12,7 +12,7 @@ from qgface_plugin.data.face_lists import list_faces
 from qgface_plugin.data.pack_options import PackOptions
 from qgface_plugin.data.packing import pack_faces
 from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 def test_several_folders(tmp_path: Path) -> None:

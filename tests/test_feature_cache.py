@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from ijb_sets import embeddings_of
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.feature_cache import FeatureCache, file_digest
 from qgface_plugin.evaluation.features import Embeddings
+from qgface_plugin.utils.errors import DataError
 
 FEATURES = embeddings_of(10)
 

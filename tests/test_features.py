@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from qgface_plugin.errors import ConfigError, DataError
 from qgface_plugin.evaluation.features import Embeddings, embed, evaluating
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 class Probe(nn.Module):

@@ -6,13 +6,13 @@ import pytest
 import torch
 from tiny import tiny_run, write_faces
 
+from qgface_plugin.config.degradation import OURS
+from qgface_plugin.config.options import DataOptions
 from qgface_plugin.data.degrade_batch import both_views
-from qgface_plugin.data.policy import OURS
-from qgface_plugin.errors import DataError
 from qgface_plugin.hosts import feed as module
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.feed import Feed
-from qgface_plugin.options import DataOptions
+from qgface_plugin.utils.errors import DataError
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ from command_line import tool
 from tiny import tiny_run, write_faces
 from torch.nn.functional import normalize
 
-from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.data.images import decode
 from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.evaluation.features import Embeddings

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from paths import RECIPES
 
-from qgface_plugin.errors import ConfigError
+from qgface_plugin.config.recipe import load_recipe
 from qgface_plugin.experiments.flat_recipe import fingerprint, flat_text, parse_change, resolve
-from qgface_plugin.recipe import load_recipe
+from qgface_plugin.utils.errors import ConfigError
 
 PAPER = RECIPES / "paper"
 E = PAPER / "table1_e.py"

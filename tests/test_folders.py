@@ -12,7 +12,7 @@ from golden.make_golden import draw, png
 
 from qgface_plugin.data.folders import FaceFolder
 from qgface_plugin.data.images import decode, encode_jpeg
-from qgface_plugin.errors import DataError
+from qgface_plugin.utils.errors import DataError
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from fuzz.guard import Finding, Guard
 from fuzz.mutate import Damaged, damage
 from paths import TESTS
 
-from qgface_plugin.errors import DataError
+from qgface_plugin.utils.errors import DataError
 
 COUNTS = {"recordio": 250, "bin": 150, "image": 150, "checkpoint": 80}
 SCRIPT = TESTS / "fuzz"

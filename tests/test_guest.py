@@ -10,11 +10,11 @@ import torch
 from tiny import IDENTITIES, IMAGES, tiny_run, write_faces
 from torch import nn
 
-from qgface_plugin.config import QGFaceConfig
-from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.hosts.guest import Guest
 from qgface_plugin.hosts.weights import export_backbone
-from qgface_plugin.options import TrainOptions
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from qgface_plugin.config.run import Run
 from qgface_plugin.data.pairs import PairBatch
 from qgface_plugin.hosts.guest_log import GuestLog
-from qgface_plugin.run import Run
 
 
 def criterion(step: int, quality_order: float = 1.0) -> SimpleNamespace:

@@ -12,14 +12,12 @@ from paths import ROOT
 from recipe_runs import two_steps
 from tiny import tiny_model, write_faces
 
-from qgface_plugin.data.own_steps import STEPS
+from qgface_plugin.config.recipe import load_recipe
 from qgface_plugin.feature_queue import FeatureQueue
-from qgface_plugin.heads import HEADS
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.builtin import train
-from qgface_plugin.qualities import SOURCES
-from qgface_plugin.queue_kinds import QUEUES, QueueKind, queue_kind
-from qgface_plugin.recipe import load_recipe
+from qgface_plugin.queue_kinds import QueueKind, queue_kind
+from qgface_plugin.utils.registry import DEGRADATION_STEPS, MARGIN_HEADS, QUALITY_SOURCES, QUEUE_KINDS
 
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 BLOCKS = {m[1]: m[0] for m in re.finditer(r"(?<=```python\n)# (my_\w+)\.py\n.*?(?=```)", GUIDE, re.DOTALL)}
@@ -28,7 +26,7 @@ BLOCKS = {m[1]: m[0] for m in re.finditer(r"(?<=```python\n)# (my_\w+)\.py\n.*?(
 @pytest.fixture(autouse=True)
 def _forget():
     """Names that recipes have added are gone afterwards."""
-    tables = (HEADS, SOURCES, QUEUES, STEPS)
+    tables = (MARGIN_HEADS, QUALITY_SOURCES, QUEUE_KINDS, DEGRADATION_STEPS)
     before = [dict(table) for table in tables]
     yield
     for table, kept in zip(tables, before, strict=True):

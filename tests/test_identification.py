@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.identification import (
     Ranking,
     cmc,
@@ -18,6 +17,7 @@ from qgface_plugin.evaluation.identification import (
     similarity_blocks,
     tpir_at_fpir,
 )
+from qgface_plugin.utils.errors import DataError
 
 
 def naive(similarities, probe_ids, gallery_ids):

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from ijb_sets import embeddings_of
 
-from qgface_plugin.errors import ConfigError, DataError
 from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.protocols.ijb_evaluation import IjbResult, evaluate, modes_of, read_embeddings
 from qgface_plugin.evaluation.protocols.ijb_metadata import read_images
 from qgface_plugin.evaluation.protocols.ijb_synthetic import make_set
 from qgface_plugin.evaluation.protocols.ijb_tables import identification_table, verification_table, write_csv
 from qgface_plugin.evaluation.protocols.ijb_templates import ALL_MODES, DEFAULT_MODE, Mode
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import torch
 import torch.multiprocessing as mp
 from ijb_sets import FlatModel, write_set
 
-from qgface_plugin import distributed
-from qgface_plugin.errors import ConfigError, DataError
 from qgface_plugin.evaluation.feature_cache import FeatureCache
 from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.protocols.ijb_features import extract, feature_cache, model_digest
 from qgface_plugin.evaluation.protocols.ijb_images import load_faces
 from qgface_plugin.evaluation.protocols.ijb_metadata import IjbImages, read_images
+from qgface_plugin.utils import distributed
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 IMAGES = 12
 

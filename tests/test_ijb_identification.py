@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from ijb_sets import embeddings_of, images_of
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.protocols.ijb_identification import Enrolment, identify, read_protocol
 from qgface_plugin.evaluation.protocols.ijb_templates import DEFAULT_MODE, TemplatePlan, Templates
+from qgface_plugin.utils.errors import DataError
 
 
 def loops(similarity: np.ndarray, probe_ids: list[int], gallery_ids: list[int]) -> dict[str, float]:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from ijb_sets import write_set
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.protocols.ijb_images import check_present, fingerprint, load_faces, read_crop
 from qgface_plugin.evaluation.protocols.ijb_metadata import find_folder, read_images
+from qgface_plugin.utils.errors import DataError
 
 TEMPLATE = [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.729904, 92.2041]]
 

@@ -9,7 +9,6 @@ import pytest
 from checkouts import real_checkout
 from ijb_sets import FlatModel, write_set
 
-from qgface_plugin.errors import ConfigError, DataError
 from qgface_plugin.evaluation.feature_cache import FeatureCache
 from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.protocols import ijb_child
@@ -19,6 +18,7 @@ from qgface_plugin.evaluation.protocols.ijb_insightface import AGREE, ToolResult
 from qgface_plugin.evaluation.protocols.ijb_metadata import find_folder, read_images
 from qgface_plugin.evaluation.protocols.ijb_synthetic import make_set
 from qgface_plugin.evaluation.protocols.ijb_templates import ALL_MODES
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 NUMBERS = 8 * 7 + 2 * 5  # TAR at six FARs and AUC in eight modes; three ranks and two FPIRs on two galleries
 

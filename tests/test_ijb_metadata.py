@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from ijb_sets import write_set
 
-from qgface_plugin.errors import ConfigError, DataError
 from qgface_plugin.evaluation.protocols.ijb_metadata import find_folder, read_images, read_pairs
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from ijb_sets import embeddings_of, images_of
 
-from qgface_plugin.errors import ConfigError, DataError
 from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.protocols import ijb_templates
 from qgface_plugin.evaluation.protocols.ijb_metadata import IjbImages
 from qgface_plugin.evaluation.protocols.ijb_templates import ALL_MODES, DEFAULT_MODE, Mode, TemplatePlan, Templates
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 def loops(images: IjbImages, embeddings: Embeddings, mode: Mode, usable: np.ndarray) -> dict[int, np.ndarray]:

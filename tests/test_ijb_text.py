@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.protocols.ijb_text import integers, named_numbers
+from qgface_plugin.utils.errors import DataError
 
 
 def write(folder: Path, text: str) -> Path:

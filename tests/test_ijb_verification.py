@@ -7,11 +7,11 @@ import pytest
 from ijb_sets import embeddings_of, images_of
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.protocols import ijb_verification
 from qgface_plugin.evaluation.protocols.ijb_metadata import IjbPairs
 from qgface_plugin.evaluation.protocols.ijb_templates import DEFAULT_MODE, TemplatePlan
 from qgface_plugin.evaluation.protocols.ijb_verification import FARS, PairRows, pair_scores, verify
+from qgface_plugin.utils.errors import DataError
 
 
 @pytest.mark.parametrize(("block_bytes", "dense"), [(1 << 28, 100), (8 * 17 * 3, 100), (8 * 17 * 3, 1), (1, 0)])

@@ -9,9 +9,9 @@ import pytest
 from identification_sets import BlockModel, write_face
 
 from qgface_plugin.data.images import decode
-from qgface_plugin.errors import ConfigError, DataError
 from qgface_plugin.evaluation import image_files
 from qgface_plugin.evaluation.image_files import BATCHES_AHEAD, embed_files
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from golden.make_golden import draw, png
 
 from qgface_plugin.data.images import decode, decode_into, encode_jpeg, encode_png, is_image
 from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import DataError
+from qgface_plugin.utils.errors import DataError
 
 
 def opencv_jpeg(image_rgb: np.ndarray, *options: int) -> bytes:

@@ -16,7 +16,7 @@ from qgface_plugin.data import index_cache
 from qgface_plugin.data.index_cache import open_index
 from qgface_plugin.data.record_index import read_index
 from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import DataError
+from qgface_plugin.utils.errors import DataError
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from qgface_plugin.data.images import encode_jpeg
 from qgface_plugin.data.inspection import inspect_records
 from qgface_plugin.data.recordio import Header, RecordReader, RecordWriter, pack
 from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 def write(path: Path, records: list[tuple[int, object, bytes]]) -> Path:

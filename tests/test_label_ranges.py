@@ -12,7 +12,7 @@ from qgface_plugin.data import label_ranges, record_labels, records
 from qgface_plugin.data.label_ranges import ranges_hold
 from qgface_plugin.data.recordio import Header, RecordReader, RecordWriter, pack
 from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import DataError
+from qgface_plugin.utils.errors import DataError
 
 FACE = png(draw(0, 0))
 LABELS = [0, 0, 0, 1, 1, 2]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qgface_plugin.data.landmarks import read_landmarks
-from qgface_plugin.errors import DataError
+from qgface_plugin.utils.errors import DataError
 
 TEN = [1.5, 2, 3, 4, 5, 6, 7, 8, 9, -10]
 NUMBERS = ",".join(map(str, TEN))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from qgface_plugin import QGFaceMargin, QGPartialFC
-from qgface_plugin.config import QGFaceConfig
-from qgface_plugin.errors import ConfigError
+from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.utils.errors import ConfigError
 
 ROWS, DIM, CLASSES = 8, 4, 6
 HEADS = ["adaface", "arcface", "cosface", "softmax"]

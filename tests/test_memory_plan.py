@@ -9,9 +9,10 @@ import pytest
 import torch
 from checkouts import ROOT
 
-from qgface_plugin import QGFaceMargin, QGPartialFC, class_softmax, distributed, memory_plan
-from qgface_plugin.errors import ConfigError
+from qgface_plugin import QGFaceMargin, QGPartialFC, class_softmax, memory_plan
 from qgface_plugin.memory_plan import memory_table, plain_step, plan_memory
+from qgface_plugin.utils import distributed
+from qgface_plugin.utils.errors import ConfigError
 
 sys.path.insert(0, str(ROOT / "tools"))
 from benchmarks._side_by_side import extra_bytes  # noqa: E402 - tools/ is no package

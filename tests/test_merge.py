@@ -14,11 +14,11 @@ from paths import TOOLS
 from test_reshard import CLASSES, LIMIT, entries, part, whole
 from tiny import same, tiny_model, tiny_run, write_faces
 
-from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.builtin import train
-from qgface_plugin.hosts.checkpoint import save
-from qgface_plugin.options import TrainOptions
+from qgface_plugin.utils.torch_files import save
 
 TOOL = TOOLS / "merge_checkpoint.py"
 

@@ -9,7 +9,7 @@ import pytest
 from checkouts import ROOT
 
 from qgface_plugin import functional
-from qgface_plugin.config import AUTHORS, QGFaceConfig
+from qgface_plugin.config.method import AUTHORS, QGFaceConfig
 
 PAGE = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.splitlines() if line.startswith("| ")]

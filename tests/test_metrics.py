@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.metrics import THRESHOLDS, auc, kfold_accuracy, pair_distances, roc, tar_at_far
+from qgface_plugin.utils.errors import DataError
 
 
 def make_pairs(count: int, seed: int, step: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,8 @@ import torch
 from small_models import noise_images, write_model, write_onnx
 from torch import nn
 
-from qgface_plugin.errors import CheckpointError
 from qgface_plugin.evaluation.models import load_model
+from qgface_plugin.utils.errors import CheckpointError
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tiny import face
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation import Embeddings, compare_norms, norm_order
 from qgface_plugin.evaluation.norm_order import degraded_copies, norm_statistics
+from qgface_plugin.utils.errors import DataError
 
 
 class Sharpness:

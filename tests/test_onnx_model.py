@@ -10,10 +10,10 @@ import torch
 from small_models import noise_images, seeded, write_onnx
 from torch import nn
 
-from qgface_plugin.errors import CheckpointError, ConfigError, DataError
 from qgface_plugin.evaluation.features import embed
 from qgface_plugin.evaluation.models import load_model
 from qgface_plugin.evaluation.models.onnx_model import scale_outside
+from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

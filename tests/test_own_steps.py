@@ -6,23 +6,24 @@ import numpy as np
 import pytest
 from tiny import write_faces
 
+from qgface_plugin.config.degradation import DegradationPolicy
 from qgface_plugin.data.degrade import apply, degrade
 from qgface_plugin.data.draws import Plan
-from qgface_plugin.data.own_steps import STEPS, OwnSteps, degradation_step
+from qgface_plugin.data.own_steps import OwnSteps, degradation_step
 from qgface_plugin.data.pairs import PairDataset
-from qgface_plugin.data.policy import DegradationPolicy
 from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import ConfigError
+from qgface_plugin.utils.errors import ConfigError
+from qgface_plugin.utils.registry import DEGRADATION_STEPS
 
 NOTHING = dict(rescale_p=0.0, jpeg_p=0.0, crop_p=0.0, photometric_p=0.0, rotation_p=0.0, flip_p=0.0)
 
 
 @pytest.fixture(autouse=True)
 def _forget():
-    before = dict(STEPS)
+    before = dict(DEGRADATION_STEPS)
     yield
-    STEPS.clear()
-    STEPS.update(before)
+    DEGRADATION_STEPS.clear()
+    DEGRADATION_STEPS.update(before)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from qgface_plugin.data.pack_options import PackOptions
 from qgface_plugin.data.packing import PackReport, pack_faces
 from qgface_plugin.data.recordio import RecordReader
 from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import torch
 from tiny import IDENTITIES, IMAGES, write_faces
 from torch.utils.data import DataLoader
 
+from qgface_plugin.config.degradation import OURS
 from qgface_plugin.data.pairs import PairDataset, concatenate, normalise
-from qgface_plugin.data.policy import OURS
 from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.data.sampler import EpochSampler
 from qgface_plugin.hosts.pair_loader import PairLoader

@@ -13,7 +13,7 @@ from qgface_plugin.data.bins import read_bin
 from qgface_plugin.data.images import decode, encode_jpeg, encode_png
 from qgface_plugin.data.pair_packing import pack_pairs
 from qgface_plugin.data.pairs_file import Pair, find_image, read_pairs
-from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 def save(path: Path, content: bytes) -> Path:

@@ -15,11 +15,11 @@ from tiny import write_faces
 
 from qgface_plugin.data.bins import read_bin, write_bin
 from qgface_plugin.data.pairs import normalise
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.models import load_model
 from qgface_plugin.evaluation.protocols.pair_sets import evaluate_pair_set, find_pair_sets
 from qgface_plugin.evaluation.protocols.pair_tables import as_results, norm_table, verification_table, warnings_of
 from qgface_plugin.hosts import compat
+from qgface_plugin.utils.errors import DataError
 
 
 @pytest.fixture(scope="module")

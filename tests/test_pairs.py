@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from qgface_plugin.config.degradation import OURS, DegradationPolicy
 from qgface_plugin.data import pairs as module
 from qgface_plugin.data.degrade import apply
 from qgface_plugin.data.draws import Plan
 from qgface_plugin.data.images import decode_into, encode_png
 from qgface_plugin.data.pairs import Pair, PairDataset, collate, concatenate, normalise, worker_init
-from qgface_plugin.data.policy import OURS, DegradationPolicy
 from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.data.sampler import EpochSampler
-from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 NOTHING = DegradationPolicy(rescale_p=0.0, jpeg_p=0.0, crop_p=0.0, photometric_p=0.0, rotation_p=0.0)
 

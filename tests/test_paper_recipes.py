@@ -8,9 +8,9 @@ import pytest
 from paths import RECIPES
 from tiny import two_steps
 
-from qgface_plugin.data.policy import ADAFACE, OURS
+from qgface_plugin.config.degradation import ADAFACE, OURS
+from qgface_plugin.config.recipe import load_recipe
 from qgface_plugin.experiments.paper import TABLES
-from qgface_plugin.recipe import load_recipe
 
 FOLDER = RECIPES / "paper"
 RECIPES = sorted(FOLDER.glob("*.py"))

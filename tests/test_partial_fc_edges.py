@@ -11,7 +11,7 @@ import torch
 from criteria import DIM, PAIRS, batch, criterion, warmed_up
 
 from qgface_plugin import QGFaceMargin, QGPartialFC
-from qgface_plugin.errors import ConfigError
+from qgface_plugin.utils.errors import ConfigError
 
 
 def test_all_sharp_all_blurred():

@@ -9,9 +9,9 @@ import cv2
 import pytest
 from tiny import face, tiny_model, tiny_run, write_faces
 
-from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.config.options import DataOptions
 from qgface_plugin.hosts import parts
-from qgface_plugin.options import DataOptions
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from qgface_plugin.config.degradation import OURS
 from qgface_plugin.data.images import encode_png
 from qgface_plugin.data.pairs import PairDataset, collate, worker_init
 from qgface_plugin.data.pixel_pool import PixelPool, find_pool
-from qgface_plugin.data.policy import OURS
 
 
 class Faces:

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from qgface_plugin.errors import ConfigError
 from qgface_plugin.evaluation.metrics import Roc
 from qgface_plugin.evaluation.plots import plot_roc
+from qgface_plugin.utils.errors import ConfigError
 
 
 def curve(exponent: float) -> Roc:

@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 
+from qgface_plugin.config.degradation import OURS
 from qgface_plugin.data.bins import read_bin
 from qgface_plugin.data.degrade import degrade
 from qgface_plugin.data.images import decode
-from qgface_plugin.data.policy import OURS
 from qgface_plugin.data.procedural import MARKER, write_dataset
 from qgface_plugin.data.procedural_face import draw_face
 from qgface_plugin.data.procedural_pen import SIDE, ZOOM, Pen
 from qgface_plugin.data.record_format import unpack
 from qgface_plugin.data.recordio import RecordReader
 from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import ConfigError
+from qgface_plugin.utils.errors import ConfigError
 
 SMALL = {"identities": 4, "images_per_identity": 3, "pairs": 12}
 

@@ -13,10 +13,11 @@ from criteria import batch, criterion
 from tiny import face
 
 from qgface_plugin import QGFaceMargin, qualities
-from qgface_plugin.errors import ConfigError
-from qgface_plugin.qualities import SOURCES, QualitySource, Rows, of_images, quality_source
+from qgface_plugin.qualities import QualitySource, Rows, of_images, quality_source
 from qgface_plugin.qualities.certainty import certainty
 from qgface_plugin.qualities.sharpness import sharpness
+from qgface_plugin.utils.errors import ConfigError
+from qgface_plugin.utils.registry import QUALITY_SOURCES
 
 
 def rows_of(rng: np.random.Generator, classes: int) -> Rows:
@@ -67,9 +68,9 @@ def test_small_faces_are_less_sharp_however_they_are_enlarged(up):
 
 def test_numbers_lie_well_within_their_limits():
     flat, noise = torch.zeros(1, 3, 112, 112), torch.randn(1, 3, 112, 112).sign()
-    low, high = SOURCES["sharpness"].limits
+    low, high = QUALITY_SOURCES["sharpness"].limits
     assert low < float(sharpness(flat)) < float(sharpness(noise)) < high
-    assert SOURCES["norm"].limits == (1e-3, 100.0)
+    assert QUALITY_SOURCES["norm"].limits == (1e-3, 100.0)
 
 
 def test_the_host_measures_what_the_criterion_cannot():
@@ -151,7 +152,7 @@ def test_an_own_source_trains_and_names_are_not_taken_twice():
         with pytest.raises(ValueError, match="there is a quality source 'norm' already"):
             quality_source(QualitySource("norm", (0.0, 1.0), of_rows=lambda rows: rows.raw[:, 0]))
     finally:
-        SOURCES.pop("first_entry", None)
+        QUALITY_SOURCES.pop("first_entry", None)
 
 
 def test_sources_that_are_none():

@@ -8,10 +8,10 @@ import pytest
 from checkouts import MINI, metrics, run, write_recipe
 from tiny import tiny_model, tiny_run, write_faces
 
-from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.builtin import train
-from qgface_plugin.options import TrainOptions
 
 SETTINGS = {
     "degradation": {"quality": "degradation", "b_quantile": 0.5},

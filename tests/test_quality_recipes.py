@@ -8,9 +8,8 @@ import pytest
 from paths import RECIPES
 from tiny import two_steps
 
-from qgface_plugin.qualities import SOURCES
-from qgface_plugin.queue_kinds import QUEUES
-from qgface_plugin.recipe import load_recipe
+from qgface_plugin.config.recipe import load_recipe
+from qgface_plugin.utils.registry import QUALITY_SOURCES, QUEUE_KINDS
 
 FOLDER = RECIPES / "quality"
 RECIPES = sorted(FOLDER.glob("*.py"))
@@ -47,6 +46,6 @@ def test_takes_two_steps_and_contrasts(path, tmp_path, monkeypatch):
 
 def test_every_built_in_source_and_queue_has_a_recipe():
     assert set(ROWS) == {path.stem for path in RECIPES}
-    own = {name for name, source in SOURCES.items() if source.module.startswith("qgface_plugin.")}
+    own = {name for name, source in QUALITY_SOURCES.items() if source.module.startswith("qgface_plugin.")}
     assert {source for source, _, _ in ROWS.values()} == own
-    assert {queue for _, queue, _ in ROWS.values()} == set(QUEUES)
+    assert {queue for _, queue, _ in ROWS.values()} == set(QUEUE_KINDS)

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.queue_softmax import queue_logsumexp
 
 QUERIES, ENTRIES, DIM, CLASSES = 5, 13, 4, 3

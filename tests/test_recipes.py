@@ -9,9 +9,9 @@ from paths import RECIPES
 from recipe_runs import two_steps
 from tiny import tiny_model, write_faces
 
+from qgface_plugin.config.recipe import load_recipe
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.builtin import train
-from qgface_plugin.recipe import load_recipe
 
 PATHS = sorted(RECIPES.glob("*.py"))
 

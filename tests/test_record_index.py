@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qgface_plugin.data.record_index import index_line, read_index
-from qgface_plugin.errors import DataError
+from qgface_plugin.utils.errors import DataError
 
 
 def read(tmp_path: Path, text: bytes) -> tuple[list[int], list[int]]:

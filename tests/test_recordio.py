@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qgface_plugin.data.recordio import Header, RecordReader, RecordWriter, pack, unpack
-from qgface_plugin.errors import DataError
+from qgface_plugin.utils.errors import DataError
 
 
 def write(path: Path, records: list[tuple[int, bytes]]) -> Path:

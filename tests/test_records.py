@@ -16,7 +16,7 @@ from golden.make_golden import FOLDER, MAGIC, draw, im2rec_records, insightface_
 from qgface_plugin.data.images import decode
 from qgface_plugin.data.recordio import Header, RecordReader, RecordWriter, pack
 from qgface_plugin.data.records import FaceRecords, image_keys
-from qgface_plugin.errors import ConfigError, DataError
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 FACE = png(draw(0, 0))
 

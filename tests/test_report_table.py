@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.report_table import COLUMNS, group_runs, report
 from qgface_plugin.evaluation.results import write_result
+from qgface_plugin.utils.errors import DataError
 
 FIVE = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")
 

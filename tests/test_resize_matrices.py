@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qgface_plugin.config.degradation import FILTERS
 from qgface_plugin.data import degrade as d
-from qgface_plugin.data.policy import FILTERS
 from qgface_plugin.data.resize_matrices import enlarge_matrices, shrink_matrices
 
 SIZES = range(11, 57, 15)  # 11, 26, 41, 56

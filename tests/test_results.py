@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qgface_plugin.errors import ConfigError, DataError
 from qgface_plugin.evaluation.results import Result, default_path, read_result, read_results, write_result
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 def save(folder: Path, protocol: str = "scface", **changes) -> Path:

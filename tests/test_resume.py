@@ -12,16 +12,16 @@ import pytest
 import torch
 from tiny import TIMES, same, tiny_model, tiny_run, write_faces
 
-from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.data.pairs import PairDataset
 from qgface_plugin.data.sampler import EpochSampler
-from qgface_plugin.errors import CheckpointError, Stopped
 from qgface_plugin.hosts import builtin, parts
 from qgface_plugin.hosts.builtin import train
-from qgface_plugin.hosts.checkpoint import save
 from qgface_plugin.hosts.step import TrainStep
-from qgface_plugin.options import TrainOptions
 from qgface_plugin.partial_fc import QGPartialFC
+from qgface_plugin.utils.errors import CheckpointError, Stopped
+from qgface_plugin.utils.torch_files import save
 
 EVERY = TrainOptions(checkpoint_every=1)
 

@@ -16,15 +16,15 @@ import torch.multiprocessing as mp
 from tiny import TinyBackbone, same, tiny_run, write_faces
 from torch import nn
 
-from qgface_plugin import distributed
-from qgface_plugin.config import QGFaceConfig
-from qgface_plugin.errors import CheckpointError, Stopped, TrainingError
+from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.config.options import TrainOptions
+from qgface_plugin.config.run import Run
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.builtin import train
 from qgface_plugin.hosts.store import CheckpointStore
-from qgface_plugin.options import TrainOptions
 from qgface_plugin.partial_fc import QGPartialFC
-from qgface_plugin.run import Run
+from qgface_plugin.utils import distributed
+from qgface_plugin.utils.errors import CheckpointError, Stopped, TrainingError
 
 BATCH, STOP = 12, 3  # images a step over all ranks: 4 steps an epoch; step 3 is in an epoch and between two updates
 

@@ -7,8 +7,8 @@ import random
 import numpy as np
 import torch
 
-from qgface_plugin.hosts.checkpoint import load, save
 from qgface_plugin.hosts.rng import restore_rng, rng_state
+from qgface_plugin.utils.torch_files import load, save
 
 
 def draws() -> list:

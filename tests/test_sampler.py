@@ -5,7 +5,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from qgface_plugin.data.sampler import EpochSampler
-from qgface_plugin.errors import ConfigError
+from qgface_plugin.utils.errors import ConfigError
 
 LENGTH = 103
 

@@ -8,11 +8,11 @@ import torch
 from identification_sets import BlockModel, write_scface
 from tiny import TinyBackbone
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.features import embed
 from qgface_plugin.evaluation.image_files import FileFeatures, embed_files
 from qgface_plugin.evaluation.protocols.scface import evaluate_scface, improvement, near_probes, score_scface
 from qgface_plugin.evaluation.protocols.scface_files import read_scface
+from qgface_plugin.utils.errors import DataError
 
 
 def naive(images, embedded):

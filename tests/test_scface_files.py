@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from identification_sets import write_face, write_scface
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.protocols.scface_files import read_scface
+from qgface_plugin.utils.errors import DataError
 
 
 def test_a_small_set(tmp_path):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qgface_plugin.errors import ConfigError
 from qgface_plugin.hosts.schedule import build_schedule, move_to, polynomial_factor, step_factor
+from qgface_plugin.utils.errors import ConfigError
 
 
 def optimizer(*rates: float) -> torch.optim.SGD:

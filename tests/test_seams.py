@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from checkouts import MINI, copy_of, real_checkout
 
-from qgface_plugin.errors import ConfigError
+from qgface_plugin.config.run import Run
 from qgface_plugin.hosts.arcface_torch import _as_script
 from qgface_plugin.hosts.guest import Guest
 from qgface_plugin.hosts.seams import SEAMS, find, imports, install
-from qgface_plugin.run import Run
+from qgface_plugin.utils.errors import ConfigError
 
 NAMES = [seam.name for seam in SEAMS]
 

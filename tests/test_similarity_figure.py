@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from qgface_plugin.errors import ConfigError, DataError
 from qgface_plugin.evaluation.protocols.scface import EDGES
 from qgface_plugin.evaluation.similarity_figure import draw_similarities
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 
 @pytest.fixture

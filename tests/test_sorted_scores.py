@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.metrics import roc, tar_at_far
 from qgface_plugin.evaluation.sorted_scores import SortedScores
+from qgface_plugin.utils.errors import DataError
 
 FARS = (0.0, 1e-3, 0.1, 0.2, 0.25, 0.3, 1 / 3, 0.5, 0.7, 0.9, 1.0)
 

@@ -13,14 +13,14 @@ import torch.multiprocessing as mp
 from tiny import TinyBackbone
 from torch import nn
 
-from qgface_plugin import distributed
 from qgface_plugin.data.pairs import PairBatch, concatenate, normalise
-from qgface_plugin.errors import TrainingError
 from qgface_plugin.hosts.guest_criterion import GuestPartialFC
 from qgface_plugin.hosts.step import TrainStep
 from qgface_plugin.margins import QGFaceMargin
 from qgface_plugin.momentum_encoder import MomentumEncoder
 from qgface_plugin.partial_fc import QGPartialFC
+from qgface_plugin.utils import distributed
+from qgface_plugin.utils.errors import TrainingError
 
 CLASSES, DIM, PAIRS = 5, 8, 4
 QUEUES = {"proxy": 40, "small": 6, "batch": None, "momentum": 40, "none": None}  # entries; "small" wraps within a step

@@ -14,10 +14,10 @@ import torch
 from paths import ROOT
 from tiny import same
 
-from qgface_plugin.errors import CheckpointError
-from qgface_plugin.hosts import checkpoint
-from qgface_plugin.hosts.checkpoint import FORMAT, KEYS, load, save
 from qgface_plugin.hosts.store import CheckpointSet, CheckpointStore, Entry, complete_sets, entries
+from qgface_plugin.utils import torch_files
+from qgface_plugin.utils.errors import CheckpointError
+from qgface_plugin.utils.torch_files import FORMAT, KEYS, load, save
 
 
 def state(step: int, run_id: str = "a", ranks: int = 1) -> dict:
@@ -245,7 +245,7 @@ def test_full_disk(tmp_path, monkeypatch, part):
     store = CheckpointStore(tmp_path)
     room = int(part * store.save(state(10)).stat().st_size)
     monkeypatch.setattr(
-        checkpoint,
+        torch_files,
         "open",
         lambda path, mode: FullDisk(open(path, mode), room) if "w" in mode else open(path, mode),
         raising=False,
@@ -266,7 +266,7 @@ def test_full_disk(tmp_path, monkeypatch, part):
 def python(code: str, folder: Path) -> subprocess.CompletedProcess:
     """Run `code` in a process of its own, with a `store` in `folder` and a `state(step)` of 400 kB."""
     head = "import os, sys, torch; sys.path.insert(0, sys.argv[2])\n"
-    head += "from qgface_plugin.hosts import checkpoint as c, store as s\n"
+    head += "from qgface_plugin.hosts import store as s; from qgface_plugin.utils import torch_files as c\n"
     head += f"state = lambda step: {{**dict.fromkeys({KEYS!r}, 1), 'global_step': step, 'w': torch.ones(100_000)}}\n"
     head += "store = s.CheckpointStore(sys.argv[1])\n"
     root = ROOT

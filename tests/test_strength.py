@@ -11,15 +11,15 @@ import torch
 from tiny import write_faces
 from torch.utils.data import DataLoader
 
-from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.config.degradation import ADAFACE, OURS, DegradationPolicy
+from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.config.run import Run
 from qgface_plugin.data.degrade_batch import both_views
 from qgface_plugin.data.draws import Plan, draw, uniforms
 from qgface_plugin.data.pairs import PairDataset, collate, worker_init
-from qgface_plugin.data.policy import ADAFACE, OURS, DegradationPolicy
 from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.data.strength import strength
-from qgface_plugin.errors import ConfigError
-from qgface_plugin.run import Run
+from qgface_plugin.utils.errors import ConfigError
 
 NOTHING = DegradationPolicy(rescale_p=0, jpeg_p=0, crop_p=0, photometric_p=0, rotation_p=0, flip_p=0.5)
 PLACES = [(0, i) for i in range(12)]

@@ -9,8 +9,8 @@ import torch
 from criteria import batch, criterion
 
 from qgface_plugin import QGFaceMargin
-from qgface_plugin.errors import ConfigError
 from qgface_plugin.threshold import RunningThreshold, sample_quantile
+from qgface_plugin.utils.errors import ConfigError
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 31])

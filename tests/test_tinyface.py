@@ -11,11 +11,11 @@ from identification_sets import BlockModel, cells, write_face, write_tinyface
 from scipy.io import savemat
 from tiny import TinyBackbone
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.features import Embeddings, embed
 from qgface_plugin.evaluation.image_files import FileFeatures, embed_files
 from qgface_plugin.evaluation.protocols.tinyface import evaluate_tinyface, score_tinyface
 from qgface_plugin.evaluation.protocols.tinyface_files import read_tinyface
+from qgface_plugin.utils.errors import DataError
 
 
 def naive(images, embedded, with_distractors=True):

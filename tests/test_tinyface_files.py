@@ -7,8 +7,8 @@ import shutil
 import pytest
 from identification_sets import write_face, write_tinyface
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.protocols.tinyface_files import read_tinyface
+from qgface_plugin.utils.errors import DataError
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from identification_sets import cells
 from scipy.io import savemat
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.protocols.counts import Inventory
 from qgface_plugin.evaluation.protocols.tinyface_mat import read_identities
+from qgface_plugin.utils.errors import DataError
 
 
 def read(path: Path, **variables) -> tuple[dict[str, int], Inventory]:

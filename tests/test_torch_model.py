@@ -11,9 +11,9 @@ import torch
 from small_models import naive_features, noise_images, seeded, write_model
 
 from qgface_plugin.backbones import NAMES, get_model
-from qgface_plugin.errors import CheckpointError, ConfigError, DataError
 from qgface_plugin.evaluation.models import load_model
 from qgface_plugin.evaluation.models.networks import embedding_size, first_difference, recognise, shapes
+from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError
 
 IMAGES = noise_images(3)
 

@@ -12,7 +12,7 @@ from paths import ROOT
 from recipe_runs import losses, quick_recipe
 
 import train_v2
-from qgface_plugin.errors import Stopped
+from qgface_plugin.utils.errors import Stopped
 
 
 def run(*arguments, **environ):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from qgface_plugin.errors import CheckpointError
 from qgface_plugin.hosts.weights import export_backbone, load_backbone
+from qgface_plugin.utils.errors import CheckpointError
 
 
 def backbone(width: int = 4) -> nn.Sequential:

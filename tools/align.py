@@ -11,7 +11,6 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.command_line import guarded, print_table, write_json
 from qgface_plugin.data.align_folder import (
     FAILURES,
     FORMATS,
@@ -22,6 +21,8 @@ from qgface_plugin.data.align_folder import (
 )
 from qgface_plugin.data.face_detector import insightface_detector
 from qgface_plugin.data.landmarks import read_landmarks
+from qgface_plugin.utils.command_line import guarded, print_table
+from qgface_plugin.utils.files import write_json
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from qgface_plugin.command_line import guarded, write_json
+from qgface_plugin.utils.command_line import guarded
+from qgface_plugin.utils.files import write_json
 
 FOLDER = Path(__file__).resolve().parent / "benchmarks"
 PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "simplejpeg", "onnxruntime")

@@ -17,9 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qgface_plugin import distributed
-from qgface_plugin.command_line import guarded
-from qgface_plugin.errors import ConfigError
 from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.models import add_model_arguments, model_from_arguments
 from qgface_plugin.evaluation.plots import plot_roc
@@ -30,6 +27,9 @@ from qgface_plugin.evaluation.protocols.ijb_insightface import AGREE, ToolResult
 from qgface_plugin.evaluation.protocols.ijb_metadata import SUBSETS, IjbImages, find_folder, read_images
 from qgface_plugin.evaluation.protocols.ijb_templates import ALL_MODES, DEFAULT_MODE
 from qgface_plugin.evaluation.results import default_path, write_result
+from qgface_plugin.utils import distributed
+from qgface_plugin.utils.command_line import guarded
+from qgface_plugin.utils.errors import ConfigError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qgface_plugin.command_line import guarded
 from qgface_plugin.evaluation.color_sample import check_color_of_files
 from qgface_plugin.evaluation.file_arguments import add_file_arguments, file_options, save_file_result
 from qgface_plugin.evaluation.models import add_model_arguments, load_model, model_from_arguments
@@ -18,6 +17,7 @@ from qgface_plugin.evaluation.protocols.identification_tables import scface_tabl
 from qgface_plugin.evaluation.protocols.scface import evaluate_scface, improvement, near_probes
 from qgface_plugin.evaluation.protocols.scface_files import read_scface
 from qgface_plugin.evaluation.similarity_figure import draw_similarities
+from qgface_plugin.utils.command_line import guarded
 
 
 def main(arguments: list[str] | None = None) -> int:

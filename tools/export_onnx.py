@@ -11,8 +11,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.command_line import guarded, print_table, write_json
-from qgface_plugin.errors import ConfigError
+from qgface_plugin.utils.command_line import guarded, print_table
+from qgface_plugin.utils.errors import ConfigError
+from qgface_plugin.utils.files import write_json
 
 
 def main(arguments: list[str] | None = None) -> int:

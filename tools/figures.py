@@ -16,8 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from qgface_plugin.command_line import guarded
-from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.data.folders import FaceFolder
 from qgface_plugin.data.records import FaceRecords
 from qgface_plugin.evaluation.models import load_model
@@ -29,6 +28,7 @@ from qgface_plugin.experiments.figures.pairs import draw_pairs
 from qgface_plugin.experiments.figures.similarities import draw_scface
 from qgface_plugin.experiments.figures.trained import load_trained
 from qgface_plugin.experiments.metrics import read_runs
+from qgface_plugin.utils.command_line import guarded
 
 
 def main(arguments: list[str] | None = None) -> int:

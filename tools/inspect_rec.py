@@ -11,11 +11,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.command_line import guarded, print_table, write_bytes, write_json
 from qgface_plugin.data.contact_sheet import contact_sheet
 from qgface_plugin.data.images import encode_png
 from qgface_plugin.data.inspection import Inspection, inspect_records
 from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.utils.command_line import guarded, print_table
+from qgface_plugin.utils.files import write_bytes, write_json
 
 SHOWN = 20  # problems of one kind that are printed; --json has them all
 

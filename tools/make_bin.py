@@ -11,9 +11,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.command_line import guarded, print_table, write_json
 from qgface_plugin.data.pair_packing import pack_pairs
 from qgface_plugin.data.pairs_file import read_pairs
+from qgface_plugin.utils.command_line import guarded, print_table
+from qgface_plugin.utils.files import write_json
 
 
 def main(arguments: list[str] | None = None) -> int:

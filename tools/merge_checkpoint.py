@@ -16,9 +16,9 @@ import json
 import sys
 from pathlib import Path
 
-from qgface_plugin.errors import CheckpointError
-from qgface_plugin.hosts.checkpoint import save
 from qgface_plugin.hosts.merge import merge, newest_parts
+from qgface_plugin.utils.errors import CheckpointError
+from qgface_plugin.utils.torch_files import save
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,10 +11,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.command_line import guarded, print_table, write_json
 from qgface_plugin.data.face_lists import SAME_NAMES, list_faces
 from qgface_plugin.data.pack_options import ON_BAD, STYLES, PackOptions
 from qgface_plugin.data.packing import LEFT_OUT, pack_faces
+from qgface_plugin.utils.command_line import guarded, print_table
+from qgface_plugin.utils.files import write_json
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,8 +12,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.errors import ConfigError
 from qgface_plugin.memory_plan import memory_table, plan_memory
+from qgface_plugin.utils.errors import ConfigError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,9 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from qgface_plugin.errors import DataError
 from qgface_plugin.evaluation.report_formats import FORMATS
 from qgface_plugin.evaluation.report_table import report
+from qgface_plugin.utils.errors import DataError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..errors import ConfigError
+from ..utils.errors import ConfigError
 from . import iresnet, mobilefacenet
 from .iresnet import IResNet
 from .mobilefacenet import MobileFaceNet

@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
-from qgface_plugin.data.alignment import align, template
-from qgface_plugin.data.face_detector import Detector
-from qgface_plugin.data.images import encode_jpeg, encode_png
-from qgface_plugin.data.parallel import ordered_map
-from qgface_plugin.data.photos import list_photos, read_photo
-from qgface_plugin.errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
+from ..utils.parallel import ordered_map
+from .alignment import align, template
+from .face_detector import Detector
+from .images import encode_jpeg, encode_png
+from .photos import list_photos, read_photo
 
 FAILURES = "failures.csv"
 FORMATS = ("jpg", "png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from qgface_plugin.errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
 
 # Eyes, nose tip, corners of the mouth, each pair from the image's left to its right; x, y in pixels of 112 x 112.
 TEMPLATE = np.array(

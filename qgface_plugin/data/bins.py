@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from qgface_plugin.data.images import decode
-from qgface_plugin.data.safe_pickle import PlainArray, load_plain
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
+from ..utils.safe_pickle import PlainArray, load_plain
+from .images import decode
 
 PROTOCOL = 4
 PART = 64  # images a task of a thread: a task for each one costs more than a tenth of its decoding

@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from qgface_plugin.data.images import decode
-from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import ConfigError, DataError
-from qgface_plugin.spread import evenly_spread
+from ..utils.errors import ConfigError, DataError
+from ..utils.sampling import evenly_spread
+from .images import decode
+from .records import FaceRecords
 
 GAP = 4  # pixels between images
 MARGIN = 92  # pixels for the text on the left

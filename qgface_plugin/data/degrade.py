@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from qgface_plugin.data.draws import BRIGHTNESS, CONTRAST, SATURATION, Plan, Uniforms, draw
-from qgface_plugin.data.own_steps import OwnSteps
-from qgface_plugin.data.policy import FILTERS, DegradationPolicy
-from qgface_plugin.data.strength import strength
-from qgface_plugin.errors import DataError
+from ..config.degradation import FILTERS, DegradationPolicy
+from ..utils.errors import DataError
+from .draws import BRIGHTNESS, CONTRAST, SATURATION, Plan, Uniforms, draw
+from .own_steps import OwnSteps
+from .strength import strength
 
 # "nearest" takes the pixel at the centre of its target: the plain flag takes the corner and shifts the face.
 FLAGS = {

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qgface_plugin.data.draws import SIDE, Plan
-from qgface_plugin.data.jpeg_batch import JpegBatch
-from qgface_plugin.data.pair_batch import PairBatch
-from qgface_plugin.data.policy import DegradationPolicy
-from qgface_plugin.data.resize_matrices import enlarge_matrices, shrink_matrices
+from ..config.degradation import DegradationPolicy
+from .draws import SIDE, Plan
+from .jpeg_batch import JpegBatch
+from .pair_batch import PairBatch
+from .resize_matrices import enlarge_matrices, shrink_matrices
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qgface_plugin.data.policy import FILTERS, DegradationPolicy
+from ..config.degradation import FILTERS, DegradationPolicy
 
 SIDE = 112  # pixels
 ORDERS = np.array(list(permutations(range(3))))  # (6, 3)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qgface_plugin.errors import ConfigError
-from qgface_plugin.installed_models import models_folder
+from ..utils.errors import ConfigError
+from ..utils.files import models_folder
 
 # image, uint8 (h, w, 3) RGB -> boxes (n, 4 or more) as x1, y1, x2, y2 and five points a face (n, 5, 2), all in pixels
 Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import simplejpeg
 
-from qgface_plugin.data.images import PNG_SIGNATURE, decode, encode_jpeg, is_image
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
+from .images import PNG_SIGNATURE, decode, encode_jpeg, is_image
 
 QUALITY = 95  # of a JPEG that has to be written anew, as im2rec has it
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qgface_plugin.data.folders import SUFFIXES
-from qgface_plugin.data.list_files import ListLine, read_list
-from qgface_plugin.errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
+from .folders import SUFFIXES
+from .list_files import ListLine, read_list
 
 SAME_NAMES = ("error", "merge", "separate")
 

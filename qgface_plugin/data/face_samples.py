@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from qgface_plugin.data.bins import read_bin
-from qgface_plugin.data.images import decode
-from qgface_plugin.data.photos import list_photos
-from qgface_plugin.errors import DataError
-from qgface_plugin.spread import evenly_spread
+from ..utils.errors import DataError
+from ..utils.sampling import evenly_spread
+from .bins import read_bin
+from .images import decode
+from .photos import list_photos
 
 
 def sample_faces(path: str | Path, count: int = 8) -> np.ndarray:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qgface_plugin.data.images import is_image
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
+from .images import is_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 

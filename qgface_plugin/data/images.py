@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qgface_plugin.data.record_index import read_index
+from .record_index import read_index
 
 SUFFIX = ".cache"  # after the name of the index
 CACHED_FROM = 100_000  # records; a shorter index is parsed in a few hundredths of a second

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from qgface_plugin.data.face_files import side
-from qgface_plugin.data.images import PNG_SIGNATURE, decode
-from qgface_plugin.data.parallel import ordered_map
-from qgface_plugin.data.record_ranges import layout_of
-from qgface_plugin.data.records import FaceRecords, record_files
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
+from ..utils.parallel import ordered_map
+from .face_files import side
+from .images import PNG_SIGNATURE, decode
+from .record_ranges import layout_of
+from .records import FaceRecords, record_files
 
 BINS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)  # lower ends, images an identity
 

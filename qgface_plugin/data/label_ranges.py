@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qgface_plugin.data.record_format import HEADER, MAGIC, PART
-from qgface_plugin.data.record_labels import UnreadableError, read_face
-from qgface_plugin.data.recordio import RecordReader
+from .record_format import HEADER, MAGIC, PART
+from .record_labels import UnreadableError, read_face
+from .recordio import RecordReader
 
 SAMPLES = 32  # identities whose first image is looked at
 RECORD = HEADER.size + 8  # bytes of an identity's record, none of them an image's

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from qgface_plugin.data.text_files import finite_number, read_text
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
+from ..utils.files import finite_number, read_text
 
 
 def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from qgface_plugin.data.record_labels import LABEL_LIMIT
-from qgface_plugin.data.text_files import finite_number, read_text
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
+from ..utils.files import finite_number, read_text
+from .record_labels import LABEL_LIMIT
 
 
 @dataclass(frozen=True, slots=True)

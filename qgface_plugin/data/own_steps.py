@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qgface_plugin.errors import ConfigError
+from ..config.degradation import check_steps
+from ..utils.errors import ConfigError
+from ..utils.registry import DEGRADATION_STEPS
 
 # image uint8 (h, w, 3) RGB, which it may write to, and the only source of randomness -> the image after the step, of
 # the same shape, and by how many octaves of lost resolution it is worse (see strength.py; 0 where nobody can say)
@@ -26,14 +28,11 @@ class OwnStep(NamedTuple):
     at_small_size: bool
 
 
-STEPS: dict[str, OwnStep] = {}
-
-
 def degradation_step(name: str, *, at_small_size: bool = False) -> Callable[[StepFunction], StepFunction]:
-    """Decorator: make a step known by its name; a recipe that is loaded again replaces its own."""
+    """Decorator: make a step known by its name; a recipe that is loaded again replaces its custom ones."""
 
     def register(function: StepFunction) -> StepFunction:
-        STEPS[name] = OwnStep(function, at_small_size)
+        DEGRADATION_STEPS.add(name, OwnStep(function, at_small_size))
         return function
 
     return register
@@ -47,7 +46,7 @@ class OwnSteps:
 
     def __init__(self, names: Sequence[str], rng: np.random.Generator) -> None:
         check_steps(names)
-        self.steps = [(name, STEPS[name]) for name in names]
+        self.steps = [(name, DEGRADATION_STEPS[name]) for name in names]
         self.rng, self.strength = rng, 0.0
 
     def run(self, image: np.ndarray, at_small_size: bool) -> np.ndarray:
@@ -73,13 +72,3 @@ class OwnSteps:
             )
         self.strength += float(strength)
         return np.ascontiguousarray(after)
-
-
-def check_steps(names: Sequence[str], where: str = "config.qgface.degradation.steps") -> None:
-    """Raises ConfigError naming a step that is not known."""
-    if unknown := [name for name in names if name not in STEPS]:
-        known = f"known are {', '.join(map(repr, STEPS))}" if STEPS else "none is known"
-        raise ConfigError(
-            f"{where} names {unknown[0]!r}, and {known}: the recipe must import the file in which it is registered by "
-            "@degradation_step"
-        )

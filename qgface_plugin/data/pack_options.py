@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qgface_plugin.data.face_files import QUALITY
-from qgface_plugin.data.record_labels import LABEL_LIMIT
-from qgface_plugin.errors import ConfigError
+from ..utils.errors import ConfigError
+from .face_files import QUALITY
+from .record_labels import LABEL_LIMIT
 
 STYLES = ("insightface", "im2rec")
 ON_BAD = ("error", "skip")

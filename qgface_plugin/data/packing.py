@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from qgface_plugin.data.face_files import check_face
-from qgface_plugin.data.face_lists import Face, FaceList
-from qgface_plugin.data.pack_options import PackOptions
-from qgface_plugin.data.parallel import ordered_map
-from qgface_plugin.data.record_layout import MAX_INSIGHTFACE, PackedFace, write_record_set, write_text
-from qgface_plugin.errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
+from ..utils.parallel import ordered_map
+from .face_files import check_face
+from .face_lists import Face, FaceList
+from .pack_options import PackOptions
+from .record_layout import MAX_INSIGHTFACE, PackedFace, write_record_set, write_text
 
 LEFT_OUT = "left_out.tsv"
 

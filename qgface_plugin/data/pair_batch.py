@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from qgface_plugin.data.pixel_pool import find_pool
+from .pixel_pool import find_pool
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from qgface_plugin.data.bins import write_bin
-from qgface_plugin.data.face_files import QUALITY, check_face, load_face
-from qgface_plugin.data.pairs_file import Pair, find_image
-from qgface_plugin.data.parallel import ordered_map
-from qgface_plugin.errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
+from ..utils.parallel import ordered_map
+from .bins import write_bin
+from .face_files import QUALITY, check_face, load_face
+from .pairs_file import Pair, find_image
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from qgface_plugin.data.degrade import apply
-from qgface_plugin.data.draws import SIDE, Plan, draw, uniforms
-from qgface_plugin.data.images import decode_into
-from qgface_plugin.data.own_steps import OwnSteps
-from qgface_plugin.data.pair_batch import PairBatch, concatenate, normalise
-from qgface_plugin.data.pixel_pool import LIMIT, PixelPool
-from qgface_plugin.data.policy import DegradationPolicy
-from qgface_plugin.data.strength import strength
-from qgface_plugin.errors import ConfigError, DataError
+from ..config.degradation import DegradationPolicy
+from ..utils.errors import ConfigError, DataError
+from .degrade import apply
+from .draws import SIDE, Plan, draw, uniforms
+from .images import decode_into
+from .own_steps import OwnSteps
+from .pair_batch import PairBatch, concatenate, normalise
+from .pixel_pool import LIMIT, PixelPool
+from .strength import strength
 
 __all__ = ["Pair", "PairBatch", "PairDataset", "collate", "concatenate", "normalise", "worker_init"]
 

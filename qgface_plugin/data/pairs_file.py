@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from qgface_plugin.data.folders import SUFFIXES
-from qgface_plugin.data.text_files import read_text
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
+from ..utils.files import read_text
+from .folders import SUFFIXES
 
 FLAGS = {"1": True, "0": False, "true": True, "false": False}
 

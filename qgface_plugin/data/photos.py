@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 

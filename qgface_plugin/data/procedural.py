@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qgface_plugin.data.bins import write_bin
-from qgface_plugin.data.images import encode_jpeg
-from qgface_plugin.data.procedural_face import draw_face
-from qgface_plugin.data.record_format import Header, pack
-from qgface_plugin.data.recordio import RecordWriter
-from qgface_plugin.errors import ConfigError
+from ..utils.errors import ConfigError
+from .bins import write_bin
+from .images import encode_jpeg
+from .procedural_face import draw_face
+from .record_format import Header, pack
+from .recordio import RecordWriter
 
 DRAWING = 2  # raised whenever the same seeds give other pictures, so that old sets are made anew
 JPEG_QUALITY = 95

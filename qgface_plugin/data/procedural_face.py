@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
-from qgface_plugin.data.procedural_pen import CENTRE, COSINE, SIDE, SINE, ZOOM, Pen
-from qgface_plugin.data.procedural_traits import draw_person, draw_picture, mix
+from .procedural_pen import CENTRE, COSINE, SIDE, SINE, ZOOM, Pen
+from .procedural_traits import draw_person, draw_picture, mix
 
 EYES, MOUTH = 51.5, 92.0  # rows of the template
 SPAN = np.linspace(-1.0, 1.0, 13)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)

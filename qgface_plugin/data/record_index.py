@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
 
 TAB, NEWLINE, ZERO, NINE = b"\t\n09"
 MAX_DIGITS = 18  # every number of up to 18 digits fits int64

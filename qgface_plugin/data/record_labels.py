@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from qgface_plugin.data.images import JPEG_SIGNATURE, PNG_SIGNATURE, is_image
-from qgface_plugin.data.record_format import HEADER, MAGIC, MAX_LENGTH, PART, WHOLE, unpack
-from qgface_plugin.data.recordio import RecordReader
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
+from .images import JPEG_SIGNATURE, PNG_SIGNATURE, is_image
+from .record_format import HEADER, MAGIC, MAX_LENGTH, PART, WHOLE, unpack
+from .recordio import RecordReader
 
 UNREADABLE = -1
 JPEG_WORD = int.from_bytes(JPEG_SIGNATURE, "little")

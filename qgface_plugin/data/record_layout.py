@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from qgface_plugin.data.face_files import load_face
-from qgface_plugin.data.face_lists import Face
-from qgface_plugin.data.list_files import im2rec_line, list_line
-from qgface_plugin.data.pack_options import PackOptions
-from qgface_plugin.data.parallel import ordered_map
-from qgface_plugin.data.recordio import Header, RecordWriter, pack
+from ..utils.parallel import ordered_map
+from .face_files import load_face
+from .face_lists import Face
+from .list_files import im2rec_line, list_line
+from .pack_options import PackOptions
+from .recordio import Header, RecordWriter, pack
 
 MAX_INSIGHTFACE = (1 << 24) - 1  # images and identities together: the header's 1 + that must be exact in float32
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from qgface_plugin.data.recordio import RecordReader, unpack
-from qgface_plugin.data.records import EXACT_FLOAT32, FaceRecords
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
+from .recordio import RecordReader, unpack
+from .records import EXACT_FLOAT32, FaceRecords
 
 
 def layout_of(path: Path) -> tuple[str, list[str]]:

@@ -6,9 +6,9 @@ import contextlib
 import os
 from pathlib import Path
 
-from qgface_plugin.data.record_format import FIRST, LAST, MAGIC, MAX_LENGTH, MIDDLE, PART, WHOLE, aligned_magics
-from qgface_plugin.data.record_index import index_line
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
+from .record_format import FIRST, LAST, MAGIC, MAX_LENGTH, MIDDLE, PART, WHOLE, aligned_magics
+from .record_index import index_line
 
 
 class RecordWriter:

@@ -9,22 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qgface_plugin.data.index_cache import open_index
-from qgface_plugin.data.record_format import (
-    FIRST,
-    LAST,
-    MAGIC,
-    MAGIC_BYTES,
-    MAX_LENGTH,
-    MIDDLE,
-    PART,
-    WHOLE,
-    Header,
-    pack,
-    unpack,
-)
-from qgface_plugin.data.record_writer import RecordWriter
-from qgface_plugin.errors import DataError
+from ..utils.errors import DataError
+from .index_cache import open_index
+from .record_format import FIRST, LAST, MAGIC, MAGIC_BYTES, MAX_LENGTH, MIDDLE, PART, WHOLE, Header, pack, unpack
+from .record_writer import RecordWriter
 
 __all__ = ["Header", "RecordReader", "RecordWriter", "pack", "unpack"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qgface_plugin.data.label_ranges import ranges_hold
-from qgface_plugin.data.record_labels import UNREADABLE, read_face, scan_labels
-from qgface_plugin.data.recordio import LARGE, RecordReader, unpack
-from qgface_plugin.errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
+from .label_ranges import ranges_hold
+from .record_labels import UNREADABLE, read_face, scan_labels
+from .recordio import LARGE, RecordReader, unpack
 
 EXACT_FLOAT32 = 1 << 24  # whole numbers above this may be rounded in a float32 label
 

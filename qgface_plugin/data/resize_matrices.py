@@ -9,8 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from qgface_plugin.data.degrade import FLAGS
-from qgface_plugin.data.policy import FILTERS
+from ..config.degradation import FILTERS
+from .degrade import FLAGS
 
 
 def shrink_matrices(side: int, sizes: range, rows: int, antialias: bool) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-from qgface_plugin.errors import ConfigError
+from ..utils.errors import ConfigError
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qgface_plugin.data.draws import SIDE, Plan
+from .draws import SIDE, Plan
 
 ROTATION = 90.0  # degrees that count as one octave
 DARKEST = 1.0 / 16.0  # smaller factors of brightness, contrast, saturation count as this one

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..spread import evenly_spread
+from ..utils.errors import DataError
+from ..utils.sampling import evenly_spread
 from .image_files import read_face
 from .models import ColorOrder, FaceModel, check_color_order
 

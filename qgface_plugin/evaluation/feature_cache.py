@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from ..errors import DataError
+from ..utils.errors import DataError
 from .features import Embeddings
 
 COMPLETE = "complete.json"

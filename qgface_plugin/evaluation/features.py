@@ -12,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..data.pairs import normalise
-from ..errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import DataError
+from ..utils.errors import DataError
 
 BLOCK_BYTES = 128 * 2**20  # of similarities in memory at a time
 

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.images import decode
-from ..errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
 from .features import check_batch_size
 from .models import FaceModel
 

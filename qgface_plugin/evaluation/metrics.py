@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import DataError
+from ..utils.errors import DataError
 
 THRESHOLDS = np.arange(0, 4, 0.01)  # squared euclidean distance of unit vectors is in [0, 4]
 THRESHOLDS.setflags(write=False)

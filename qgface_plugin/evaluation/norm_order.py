@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..config.degradation import OURS
 from ..data.degrade import degrade
-from ..data.policy import OURS
-from ..errors import DataError
+from ..utils.errors import DataError
 from .metrics import auc
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..utils.errors import ConfigError
 from .metrics import Roc
 
 LOWEST_FAR = 1e-6

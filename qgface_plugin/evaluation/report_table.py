@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..utils.errors import DataError
 from .results import Result, read_results
 
 FAR, IJB_MODE = 1e-4, "N0D1F1"  # of the IJB-B column; where that mode is not saved, the first one that is

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
 
 FOLDER = "results"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")

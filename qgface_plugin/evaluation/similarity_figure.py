@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
 
 COLOURS = {"same": "#1b6ca8", "other": "#c8553d"}
 LABELS = {"same": "same person", "other": "others"}

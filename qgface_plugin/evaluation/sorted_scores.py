@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..errors import DataError
+from ..utils.errors import DataError
 from .metrics import Roc, TarAtFar
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DataError
 from ..evaluation.protocols.ijb_metadata import find_folder
 from ..evaluation.results import default_path, read_result
+from ..utils.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 
 from easydict import EasyDict
 
-from ..errors import ConfigError
-from ..recipe import load_config
-from ..schema import as_mapping
+from ..config.recipe import load_config
+from ..config.schema import as_mapping
+from ..utils.errors import ConfigError
 
 # Settings that say how and where a run is made, not what is trained.
 NOT_THE_EXPERIMENT = frozenset(("seed", "output", "resume", "num_workers", "frequent", "verbose", "notes", "host"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)

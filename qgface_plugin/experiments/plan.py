@@ -9,10 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..command_line import write_bytes
-from ..errors import CheckpointError, ConfigError
-from ..hosts.checkpoint import peek
-from ..recipe import load_recipe
+from ..config.recipe import load_recipe
+from ..utils.errors import CheckpointError, ConfigError
+from ..utils.files import write_bytes
+from ..utils.torch_files import peek
 from . import flat_recipe
 from .paper import TABLES, PaperRow, PaperTable
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from ..utils.registry import MARGIN_HEADS
 from . import adaface, arcface, cosface, curricularface, magface, softmax  # noqa: F401
-from .head import HEADS, MarginHead, Rows, margin_head
+from .head import MarginHead, Rows, margin_head
 
-__all__ = ["HEADS", "MarginHead", "Rows", "margin_head"]
+MARGIN_HEADS.freeze()
+
+__all__ = ["MarginHead", "Rows", "margin_head"]

@@ -16,7 +16,7 @@ from .. import functional as F
 from .head import MarginHead, Rows, margin_head
 
 if TYPE_CHECKING:
-    from ..config import QGFaceConfig
+    from ..config.method import QGFaceConfig
 
 
 def reweighted(cosine: Tensor, target: Tensor, t: Tensor) -> Tensor:

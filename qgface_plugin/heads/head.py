@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
+from ..utils.registry import MARGIN_HEADS
+
 if TYPE_CHECKING:
-    from ..config import QGFaceConfig
+    from ..config.method import QGFaceConfig
 
 Head = TypeVar("Head", bound="type[MarginHead]")
 
@@ -65,19 +67,14 @@ class MarginHead(nn.Module):
         return None
 
 
-HEADS: dict[str, type[MarginHead]] = {}
-
-
 def margin_head(name: str) -> Callable[[Head], Head]:
     """A class decorator: makes a MarginHead known as `config.qgface.margin = name`.
 
-    One of ours is not replaced, which raises ValueError; an own one is, as when its recipe is loaded again.
+    Raises:
+        ValueError: the name is one of the project's own heads.
     """
 
     def register(head: Head) -> Head:
-        if name in HEADS and HEADS[name].__module__.startswith(__package__):
-            raise ValueError(f"there is a margin head {name!r} already: {HEADS[name].__module__}")
-        HEADS[name] = head
-        return head
+        return MARGIN_HEADS.add(name, head)
 
     return register

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ..recipe import load_recipe
-from .early_log import early_log
+from ..config.recipe import load_recipe
+from ..utils.logs import early_log
 
 LOGGER = logging.getLogger(__name__)
 

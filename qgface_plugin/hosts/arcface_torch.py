@@ -16,11 +16,11 @@ from pathlib import Path
 
 from torch import distributed
 
-from ..errors import ConfigError
-from ..recipe import load_recipe
-from ..run import Run
+from ..config.recipe import load_recipe
+from ..config.run import Run
+from ..utils.errors import ConfigError
+from ..utils.logs import EarlyLog
 from . import compat, seams
-from .early_log import EarlyLog
 from .guest import Guest
 
 LOGGER = logging.getLogger(__name__)

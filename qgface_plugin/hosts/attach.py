@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..utils.errors import ConfigError
 from .known_trainer import TRAINER, parse, trainer_of
 
 STATEMENT = b"import qgface_plugin.hosts.autoload"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from ..errors import CheckpointError, ConfigError, DataError
+from ..utils.errors import CheckpointError, ConfigError, DataError
 from .arcface_torch import autoload
 
 try:

@@ -10,17 +10,17 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .. import distributed
+from ..config import unsupported
+from ..config.recipe import Run
 from ..data.pairs import PairBatch
-from ..errors import Stopped, TrainingError
 from ..evaluation.protocols.lfw import DecodedPairs, verify
 from ..momentum_encoder import MomentumEncoder
-from ..queue_kinds import QUEUES
-from ..recipe import Run
-from . import not_honoured, parts, resume, run_state
-from .device import pick_device, pick_precision, seed_everything
+from ..utils import distributed
+from ..utils.device import keep_freed_pages, pick_device, pick_precision, seed_everything
+from ..utils.errors import Stopped, TrainingError
+from ..utils.registry import QUEUE_KINDS
+from . import parts, resume, run_state
 from .feed import Feed
-from .memory import keep_freed_pages
 from .pair_grid import pair_grid
 from .recording import RunRecorder
 from .schedule import build_schedule
@@ -61,7 +61,7 @@ class Trainer:
         self.run, self.device, self.recorder, self.stop = run, device, recorder, stop or StopWatch()
         rank, ranks = distributed.rank(), distributed.world_size()
         seed_everything(run.seed, rank)
-        for line in not_honoured.by_the_built_in_loop(run):
+        for line in unsupported.by_the_built_in_loop(run):
             LOGGER.info(line)
 
         self.dataset = parts.make_dataset(run, source)
@@ -81,7 +81,7 @@ class Trainer:
             [epoch * self.steps_per_epoch for epoch in run.train.milestones],
             run.train.gamma,
         )
-        momentum = MomentumEncoder(backbone, run.qgface.key_momentum) if QUEUES[run.qgface.queue].keyed else None
+        momentum = MomentumEncoder(backbone, run.qgface.key_momentum) if QUEUE_KINDS[run.qgface.queue].keyed else None
         self.step = TrainStep(
             model=self._wrap(backbone),
             backbone=backbone,

@@ -8,7 +8,7 @@ from ..data.bins import read_bin
 from ..data.folders import FaceFolder
 from ..data.recordio import RecordReader, unpack
 from ..data.records import FaceRecords
-from ..errors import DataError
+from ..utils.errors import DataError
 
 
 def data_found(folder: Path) -> dict[str, str]:

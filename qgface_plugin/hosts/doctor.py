@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
 from . import compat
 from .arcface_torch import missing_parts
 from .attach import is_attached

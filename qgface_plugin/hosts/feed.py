@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import torch
 
+from ..config.degradation import DegradationPolicy
 from ..data.degrade_batch import both_views
 from ..data.pair_batch import PairBatch
-from ..data.policy import DegradationPolicy
-from ..errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError
 
 
 class Feed:

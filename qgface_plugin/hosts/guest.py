@@ -14,19 +14,19 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from .. import distributed
 from ..backbones.common import freeze_bias
+from ..config import unsupported
+from ..config.run import Run
 from ..data.sampler import EpochSampler
-from ..errors import CheckpointError, ConfigError
 from ..margins import QGFaceMargin
-from ..queue_kinds import QUEUES
-from ..run import Run
-from . import not_honoured, parts
-from .device import pick_precision
-from .early_log import EarlyLog
+from ..utils import distributed
+from ..utils.device import keep_freed_pages, pick_precision
+from ..utils.errors import CheckpointError, ConfigError
+from ..utils.logs import EarlyLog
+from ..utils.registry import QUEUE_KINDS
+from . import parts
 from .guest_criterion import GuestPartialFC, KeySource, MomentumPartialFC
 from .guest_log import GuestLog
-from .memory import keep_freed_pages
 from .pair_loader import PairLoader
 from .schedule import build_schedule
 from .weights import load_backbone
@@ -65,7 +65,7 @@ class Guest:
             keep_freed_pages()
         self._source, self.run = parts.open_source(self.run)
         run = self.run
-        for line in not_honoured.by_a_checkout(run):
+        for line in unsupported.by_a_checkout(run):
             LOGGER.info(line)
         self._fp16 = pick_precision(run.train.precision, run.fp16, self.device) == torch.float16
         first = Path(run.rec if isinstance(run.rec, str) else run.rec[0])
@@ -133,7 +133,7 @@ class Guest:
         if run.train.channels_last:
             backbone = backbone.to(memory_format=torch.channels_last)
         self._backbone = backbone
-        if QUEUES[run.qgface.queue].keyed:
+        if QUEUE_KINDS[run.qgface.queue].keyed:
             self._keys = KeySource(backbone, run.qgface.key_momentum, run.gradient_acc)
         return backbone
 

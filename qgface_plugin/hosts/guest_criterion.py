@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from .. import distributed
-from ..errors import TrainingError
 from ..momentum_encoder import MomentumEncoder
 from ..partial_fc import QGPartialFC
+from ..utils import distributed
+from ..utils.errors import TrainingError
 from .undo import Undo
 
 LOGGER = logging.getLogger(__name__)

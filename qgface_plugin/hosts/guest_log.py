@@ -10,11 +10,11 @@ from pathlib import Path
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from .. import distributed
+from ..config.run import Run
 from ..data.images import encode_png
 from ..data.pairs import PairBatch
 from ..partial_fc import QGPartialFC
-from ..run import Run
+from ..utils import distributed
 from .metrics_log import MetricsLog
 from .norm_order import OrderWatch
 from .pair_grid import pair_grid

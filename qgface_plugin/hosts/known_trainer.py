@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..utils.errors import ConfigError
 
 TRAINER = "train_v2.py"
 EXPECTED = ("PartialFC_V2", "get_dataloader")  # what every version of it imports, and the seams replace

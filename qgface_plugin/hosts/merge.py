@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
-from .checkpoint import load
+from ..utils.errors import CheckpointError
+from ..utils.torch_files import load
 from .reshard import reshard
 from .store import Entry, as_checkpoint, complete_sets, entries
 

@@ -6,11 +6,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .. import distributed
-from ..errors import CheckpointError
-from .checkpoint import load
+from ..utils import distributed
+from ..utils.errors import CheckpointError
+from ..utils.torch_files import DamagedError, load
 from .reshard import needed, reshard
-from .seal import DamagedError
 from .store import CheckpointSet, as_checkpoint, complete_sets, entries
 
 LOGGER = logging.getLogger(__name__)

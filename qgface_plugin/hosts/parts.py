@@ -13,18 +13,18 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .. import distributed
 from ..backbones import get_model
+from ..config.recipe import Run
 from ..data.bins import PairSet, read_bin
 from ..data.folders import FaceFolder
 from ..data.pairs import PairBatch, PairDataset, collate, worker_init
 from ..data.procedural import write_dataset
 from ..data.records import FaceRecords
 from ..data.sampler import EpochSampler
-from ..errors import ConfigError
 from ..margins import QGFaceMargin
 from ..partial_fc import QGPartialFC
-from ..recipe import Run
+from ..utils import distributed
+from ..utils.errors import ConfigError
 from .stop import leave_sigterm_to_the_parent
 
 LOGGER = logging.getLogger(__name__)

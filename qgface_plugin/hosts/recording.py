@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..data.images import encode_png
-from .logs import logging_to
+from ..utils.logs import logging_to
 from .metrics_log import MetricsLog
 from .norm_order import OrderWatch
 from .running_means import RunningMeans

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..distributed import shard_of
 from ..feature_queue import NEVER
+from ..utils.distributed import shard_of
 
 Parts = Mapping[int, Mapping[str, Any]]  # by the rank that saved it
 QUEUE = "queue."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .. import distributed
+from ..utils import distributed
 from . import run_state
 from .newest import newest_state
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from .. import distributed
-from ..errors import CheckpointError, TrainingError
-from ..recipe import difference
-from .device import seed_everything
+from ..config.recipe import difference
+from ..utils import distributed
+from ..utils.device import seed_everything
+from ..utils.errors import CheckpointError, TrainingError
 from .rng import restore_rng, rng_state
 from .schedule import move_to
 from .weights import export_backbone

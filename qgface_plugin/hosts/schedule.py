@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..errors import ConfigError
+from ..utils.errors import ConfigError
 
 KINDS = ("polynomial", "step")
 

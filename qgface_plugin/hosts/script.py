@@ -6,8 +6,8 @@ import runpy
 import sys
 from pathlib import Path
 
+from ..utils.logs import early_log
 from . import compat
-from .early_log import early_log
 from .known_trainer import checkout_of
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..utils.errors import ConfigError
 
 PACKAGES = Path(__file__).resolve().parents[2]  # where qgface_plugin itself is found
 

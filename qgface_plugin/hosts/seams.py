@@ -18,7 +18,7 @@ from typing import Any
 
 from easydict import EasyDict
 
-from ..errors import ConfigError
+from ..utils.errors import ConfigError
 from .guest import Guest
 
 LOGGER = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from .. import distributed
 from ..data.pairs import PairBatch, concatenate, normalise
 from ..momentum_encoder import MomentumEncoder
 from ..partial_fc import QGPartialFC
 from ..qualities import of_images
-from .device import autocast
+from ..utils import distributed
+from ..utils.device import autocast
 from .undo import Undo
 
 

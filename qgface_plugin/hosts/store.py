@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
-from .checkpoint import FORMAT, KEYS, peek, replacing
-from .seal import DamagedError
+from ..utils.errors import CheckpointError
+from ..utils.torch_files import FORMAT, KEYS, DamagedError, peek, replacing
 
 LOGGER = logging.getLogger(__name__)
 NAME = re.compile(r"checkpoint_gpu_(\d+)(?:\.(\d+))?\.pt")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ..errors import CheckpointError
-from .checkpoint import load, save
+from ..utils.errors import CheckpointError
+from ..utils.torch_files import load, save
 
 _WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.compile's
 

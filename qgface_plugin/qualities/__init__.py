@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..utils.registry import QUALITY_SOURCES
 from . import certainty, degradation, norm, sharpness  # noqa: F401
-from .source import SOURCES, QualitySource, Rows, quality_source
+from .source import QualitySource, Rows, quality_source
 
-__all__ = ["SOURCES", "QualitySource", "Rows", "of_images", "quality_source"]
+QUALITY_SOURCES.freeze()
+
+__all__ = ["QualitySource", "Rows", "of_images", "quality_source"]
 
 
 def of_images(name: str, images: Tensor, strength: Tensor | None) -> Tensor | None:
@@ -18,5 +21,5 @@ def of_images(name: str, images: Tensor, strength: Tensor | None) -> Tensor | No
 
     images: float (2B, 3, h, w) in [-1, 1], originals first; strength (2B,) of the batch's degradation, or None.
     """
-    measure = SOURCES[name].of_images
+    measure = QUALITY_SOURCES[name].of_images
     return None if measure is None else measure(images, strength)

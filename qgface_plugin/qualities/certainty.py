@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from .. import distributed
 from ..functional import cosines
+from ..utils import distributed
 from .source import QualitySource, Rows, quality_source
 
 BLOCK = 8192  # class centres that are compared at a time

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ..utils.registry import QUALITY_SOURCES
+
 
 class Rows(NamedTuple):
     """What the criterion knows of the N rows of the global batch; nothing here has a gradient.
@@ -53,12 +55,10 @@ class QualitySource:
         return (self.of_rows or self.of_images).__module__
 
 
-SOURCES: dict[str, QualitySource] = {}
-
-
 def quality_source(source: QualitySource) -> QualitySource:
-    """Make a source known by its name; one of ours is not replaced, which raises ValueError."""
-    if source.name in SOURCES and SOURCES[source.name].module.startswith(__package__):
-        raise ValueError(f"there is a quality source {source.name!r} already")
-    SOURCES[source.name] = source
-    return source
+    """Make a source known by its name and return it.
+
+    Raises:
+        ValueError: the name is one of the project's own sources.
+    """
+    return QUALITY_SOURCES.add(source.name, source)

@@ -9,7 +9,7 @@ The paper, in percent: SCface rank-1 at d1 / d2 / d3 66.77 / 99.08 / 100.0, Tiny
 the five pair sets 95.76, mean of the six 83.86. This project has not repeated that run.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "../qgface_r34.py")
 config.qgface.degradation = "adaface"

@@ -6,7 +6,7 @@ The paper, in percent: SCface rank-1 at d1 / d2 / d3 68.15 / 98.46 / 100.0, Tiny
 the five pair sets 95.73, mean of the six 83.30. This project has not repeated that run.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "../qgface_r34.py")
 config.qgface.degradation = "adaface"

@@ -6,7 +6,7 @@ The paper, in percent: SCface rank-1 at d1 / d2 / d3 61.69 / 97.23 / 99.85, Tiny
 the five pair sets 95.62, mean of the six 84.77. This project has not repeated that run.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "../qgface_r34.py")
 config.qgface.degradation = None

@@ -6,7 +6,7 @@ The paper, in percent: SCface rank-1 at d1 / d2 / d3 70.92 / 98.62 / 99.69, Tiny
 the five pair sets 95.71, mean of the six 87.02. This project has not repeated that run.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "../qgface_r34.py")
 config.qgface.degradation = "adaface"

@@ -6,7 +6,7 @@ The paper's numbers are not known here: the table in its authors' repository lea
 is E here. This project has not run it on VGGFace2.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "../qgface_r34.py")
 config.qgface.classification_gate = "none"

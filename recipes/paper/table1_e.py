@@ -6,6 +6,6 @@ The paper, in percent: SCface rank-1 at d1 / d2 / d3 92.31 / 99.54 / 100.0, Tiny
 the five pair sets 95.43, mean of the six 91.36. This project has not repeated that run.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "../qgface_r34.py")

@@ -5,7 +5,7 @@
 The paper's numbers, and whether its row keeps the gate, are not known here. Not run on VGGFace2 by this project.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "../qgface_r34.py")
 config.qgface.queue = "none"

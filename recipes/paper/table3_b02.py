@@ -5,7 +5,7 @@
 The paper's numbers are those of recipes/paper/table1_e.py, which has the same threshold.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "../qgface_r34.py")
 config.qgface.b = 0.2

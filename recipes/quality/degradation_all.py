@@ -5,7 +5,7 @@
 For small sets, where a view that is not classified is missed: docs/experiments.md.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "quality_degradation.py")
 config.qgface.classification_gate = "none"

@@ -5,7 +5,7 @@
 docs/experiments.md says where it was ahead of classification alone.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "degradation_momentum.py")
 config.qgface.classification_gate = "none"

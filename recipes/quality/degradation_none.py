@@ -5,7 +5,7 @@
 Table II of the paper on data where its gate does not open: docs/experiments.md.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "quality_degradation.py")
 config.qgface.queue = "none"

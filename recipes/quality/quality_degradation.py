@@ -5,7 +5,7 @@
 docs/experiments.md compares the sources.
 """
 
-from qgface_plugin.recipe import load_config
+from qgface_plugin.config import load_config
 
 config = load_config(__file__, "../qgface_r34.py")
 config.qgface.quality = "degradation"

@@ -21,11 +21,10 @@ from fuzz.case import Case, pick
 from fuzz.guard import Finding
 from fuzz.mutate import Damaged, damage, fresh
 
-from qgface_plugin.errors import CheckpointError
-from qgface_plugin.hosts.checkpoint import KEYS, load
 from qgface_plugin.hosts.newest import newest_state
-from qgface_plugin.hosts.seal import seal
 from qgface_plugin.hosts.store import CheckpointStore
+from qgface_plugin.utils.errors import CheckpointError
+from qgface_plugin.utils.torch_files import KEYS, load, seal
 
 HUGE = (1 << 31, (1 << 31) - 1, 1 << 32, 1 << 40, (1 << 62), -1, 0, 1)
 CALLS = """os system, builtins bytearray, torch Tensor, collections Counter, collections OrderedDict, torch Size,

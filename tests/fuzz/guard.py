@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from qgface_plugin.errors import CheckpointError, ConfigError, DataError, TrainingError
+from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError, TrainingError
 
 OWN_ERRORS = (CheckpointError, ConfigError, DataError, TrainingError)
 ALLOWANCE = 96 << 20  # bytes: pixels of the largest image allowed, and the decoders' working memory for it

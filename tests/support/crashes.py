@@ -24,7 +24,8 @@ config.qgface.train = edict(threads=1, checkpoint_every=3)
 FAULTS = """
 import os, signal, threading, time
 import torch
-from qgface_plugin.hosts import checkpoint, store
+from qgface_plugin.hosts import store
+from qgface_plugin.utils import torch_files
 from qgface_plugin.partial_fc import QGPartialFC
 
 def kill_at(owner, name, number):
@@ -47,8 +48,8 @@ def kill_after(seconds):
         return original(self, *arguments)
     QGPartialFC.forward = forward
 
-PLACES = dict(forward=(QGPartialFC, "forward"), update=(torch.optim.SGD, "step"), write=(checkpoint, "seal"),
-              link=(os, "link"), replace=(checkpoint, "_sync_folder"), prune=(store.CheckpointStore, "prune"))
+PLACES = dict(forward=(QGPartialFC, "forward"), update=(torch.optim.SGD, "step"), write=(torch_files, "seal"),
+              link=(os, "link"), replace=(torch_files, "_sync_folder"), prune=(store.CheckpointStore, "prune"))
 for restart, rank, place, number in {faults!r}:
     if (restart, rank) == (int(os.environ["TORCHELASTIC_RESTART_COUNT"]), int(os.environ["RANK"])):
         if place == "time":

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from qgface_plugin import QGFaceMargin, QGPartialFC
-from qgface_plugin.config import QGFaceConfig
+from qgface_plugin.config.method import QGFaceConfig
 
 PAIRS, DIM, CLASSES = 4, 4, 7
 BASE = {"b": 0.45, "s": 12.0, "stats_momentum": 0.3}  # both gates open and shut; softmax not saturated

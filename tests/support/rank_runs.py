@@ -14,8 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from qgface_plugin import QGFaceMargin, QGPartialFC, class_sampling, distributed
-from qgface_plugin.config import QGFaceConfig
+from qgface_plugin import QGFaceMargin, QGPartialFC, class_sampling
+from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.utils import distributed
 
 PAIRS, INPUTS, DIM, CLASSES, BLOCK = 12, 6, 4, 11, 3  # 11 classes: no number of ranks divides them; nor blocks fit
 BASE = {"b": 0.45, "s": 12.0, "stats_momentum": 0.3, "queue_size": 60}  # 24 rows a step: past the wrap from step 3 on

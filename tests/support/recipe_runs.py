@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from qgface_plugin.options import DataOptions
-from qgface_plugin.recipe import load_recipe
-from qgface_plugin.run import Run
+from qgface_plugin.config.options import DataOptions
+from qgface_plugin.config.recipe import load_recipe
+from qgface_plugin.config.run import Run
 
 QUICK = """
 from easydict import EasyDict as edict

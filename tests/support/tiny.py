@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from qgface_plugin.config.options import DataOptions
+from qgface_plugin.config.recipe import load_recipe
+from qgface_plugin.config.run import Run
 from qgface_plugin.data.bins import write_bin
 from qgface_plugin.data.images import encode_jpeg
 from qgface_plugin.data.recordio import Header, RecordWriter, pack
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.builtin import train
-from qgface_plugin.options import DataOptions
-from qgface_plugin.recipe import load_recipe
-from qgface_plugin.run import Run
 
 IDENTITIES, IMAGES = 6, 8
 TIMES = ("samples_per_second", "data_stall")  # of a line in metrics.jsonl, from the clock

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from qgface_plugin.config.degradation import FILTERS, DegradationPolicy
 from qgface_plugin.data.draws import Plan
-from qgface_plugin.data.policy import FILTERS, DegradationPolicy
 
 
 def pillow_pair() -> Callable[[memoryview, Plan, DegradationPolicy], tuple[torch.Tensor, torch.Tensor]] | None:

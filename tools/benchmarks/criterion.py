@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from qgface_plugin import QGFaceMargin, QGPartialFC
-from qgface_plugin.errors import ConfigError
-from qgface_plugin.hosts.memory import keep_freed_pages
+from qgface_plugin.utils.device import keep_freed_pages
+from qgface_plugin.utils.errors import ConfigError
 
 from ._plain_criteria import PlainArcFace, PlainHeads
 from ._side_by_side import extra_bytes, interleaved, medians, ratio

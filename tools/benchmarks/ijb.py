@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from qgface_plugin.errors import ConfigError
 from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.metrics import roc, tar_at_far
 from qgface_plugin.evaluation.protocols.ijb_insightface import AGREE, run_tool
@@ -28,6 +27,7 @@ from qgface_plugin.evaluation.protocols.ijb_metadata import IjbImages, read_imag
 from qgface_plugin.evaluation.protocols.ijb_synthetic import make_set
 from qgface_plugin.evaluation.protocols.ijb_templates import DEFAULT_MODE, TemplatePlan
 from qgface_plugin.evaluation.protocols.ijb_verification import FARS, PairRows, verify
+from qgface_plugin.utils.errors import ConfigError
 
 SUBSET = "IJBB"
 

@@ -25,7 +25,7 @@ from qgface_plugin.data.images import JPEG_SIGNATURE
 from qgface_plugin.data.record_format import MAGIC, PART, Header, pack
 from qgface_plugin.data.record_index import index_line
 from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import ConfigError
+from qgface_plugin.utils.errors import ConfigError
 
 LINES = 100_000  # of the index, written at a time
 

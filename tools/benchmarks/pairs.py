@@ -24,14 +24,14 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from qgface_plugin.config.degradation import FILTERS, PRESETS, DegradationPolicy
 from qgface_plugin.data.degrade import FLAGS
 from qgface_plugin.data.draws import BRIGHTNESS, CONTRAST, Plan, draw, uniforms
 from qgface_plugin.data.images import decode_into
 from qgface_plugin.data.pairs import PairDataset, collate, worker_init
-from qgface_plugin.data.policy import FILTERS, PRESETS, DegradationPolicy
 from qgface_plugin.data.procedural import write_dataset
 from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import ConfigError
+from qgface_plugin.utils.errors import ConfigError
 
 from ._pillow_pairs import pillow_pair
 

@@ -20,14 +20,13 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.flop_counter import FlopCounterMode
 
 from qgface_plugin.backbones import get_model
+from qgface_plugin.config.degradation import PRESETS
 from qgface_plugin.data.pairs import PairBatch, PairDataset, concatenate, normalise
-from qgface_plugin.data.policy import PRESETS
 from qgface_plugin.data.procedural import write_dataset
 from qgface_plugin.data.records import FaceRecords
-from qgface_plugin.errors import ConfigError
-from qgface_plugin.hosts.device import DTYPES, autocast, has_bfloat16, pick_device
-from qgface_plugin.hosts.memory import keep_freed_pages
 from qgface_plugin.hosts.step import TrainStep
+from qgface_plugin.utils.device import DTYPES, autocast, has_bfloat16, keep_freed_pages, pick_device
+from qgface_plugin.utils.errors import ConfigError
 
 from ._plain_criteria import PlainArcFace
 from ._side_by_side import extra_bytes, interleaved, medians, ratio

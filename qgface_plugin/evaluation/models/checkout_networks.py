@@ -10,7 +10,7 @@ from types import ModuleType
 
 from torch import nn
 
-from ...errors import ConfigError
+from ...utils.errors import ConfigError
 
 _PACKAGE = "_arcface_torch_backbones"  # the checkout's own name for it, `backbones`, may be taken by another package
 

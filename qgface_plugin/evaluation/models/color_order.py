@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import DataError
-from ...spread import evenly_spread
+from ...utils.errors import DataError
+from ...utils.sampling import evenly_spread
 from ..features import Embeddings
 from ..metrics import auc, pair_distances
 from .face_model import FaceModel

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ...errors import ConfigError, DataError
+from ...utils.errors import ConfigError, DataError
 from ..features import Embeddings
 
 COLORS = ("rgb", "bgr")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...errors import CheckpointError, ConfigError
-from ...hosts.device import pick_device
+from ...utils.device import pick_device
+from ...utils.errors import CheckpointError, ConfigError
 from .face_model import FaceModel, check_color
 from .model_zoo import load_pack, load_zoo_model
 from .onnx_model import load_onnx_model

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ...errors import CheckpointError
-from ...installed_models import models_folder
+from ...utils.errors import CheckpointError
+from ...utils.files import models_folder
 from .onnx_model import OnnxModel, load_onnx_model, not_recognition, open_session
 
 

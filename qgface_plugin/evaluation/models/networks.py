@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...backbones import NAMES, get_model
-from ...errors import CheckpointError
+from ...utils.errors import CheckpointError
 
 # The last linear layer: rows are the size of a feature. IResNet and QuickNet; MobileFaceNet; arcface_torch's ViT.
 _LAST_LAYERS = ("fc.weight", "features.layers.2.weight", "feature.2.weight")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ...errors import CheckpointError, ConfigError
+from ...utils.errors import CheckpointError, ConfigError
 from ..features import Embeddings, check_batch_size, check_images
 from .face_model import as_the_model_wants, check_color, check_features
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ...backbones import NAMES, get_model
-from ...errors import CheckpointError, ConfigError
 from ...hosts.weights import read_backbone
+from ...utils.errors import CheckpointError, ConfigError
 from ..features import Embeddings, embed
 from .checkout_networks import checkout_network, is_of_the_checkout
 from .face_model import as_the_model_wants, check_color, check_features

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..text_table import text_table
+from ...utils.command_line import text_table
 
 
 def scface_table(results: Mapping[str, Any], improvement: Mapping[str, Any] | None = None) -> str:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ...spread import evenly_spread
+from ...utils.sampling import evenly_spread
 from ..color_sample import FEWEST
 from ..models import ColorOrder, FaceModel, check_color_order
 from .ijb_images import load_faces

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ...errors import ConfigError, DataError
+from ...utils.errors import ConfigError, DataError
 from ..features import Embeddings
 from .ijb_identification import IjbIdentification, identify, read_protocol
 from .ijb_metadata import IjbImages, read_pairs

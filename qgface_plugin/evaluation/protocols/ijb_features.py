@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ... import distributed
-from ...errors import ConfigError, DataError
-from ...installed_models import models_folder
+from ...utils import distributed
+from ...utils.errors import ConfigError, DataError
+from ...utils.files import models_folder
 from ..feature_cache import FeatureCache, file_digest
 from ..features import Embeddings
 from ..models.face_model import FaceModel

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DataError
+from ...utils.errors import DataError
 from ..identification import BLOCK_BYTES, TpirAtFpir, rank_blocks, rank_rate, tpir_at_fpir
 from .ijb_templates import Mode, Templates
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...data.alignment import TEMPLATE, similarity
 from ...data.images import JPEG_SIGNATURE
-from ...errors import DataError
+from ...utils.errors import DataError
 from .ijb_metadata import IjbImages
 
 JPEG_END = b"\xff\xd9"

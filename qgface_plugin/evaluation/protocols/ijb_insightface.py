@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ConfigError, DataError
+from ...utils.errors import ConfigError, DataError
 from ..features import Embeddings
 from .ijb_evaluation import IjbResult
 from .ijb_identification import RANKS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import ConfigError, DataError
+from ...utils.errors import ConfigError, DataError
 from .ijb_text import integers, named_numbers
 
 SUBSETS = ("IJBB", "IJBC")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import ConfigError
+from ...utils.errors import ConfigError
 from ..features import Embeddings
 
 IMAGES, TEMPLATES, GALLERY, PAIRS = 227_630, 12_115, 1_845, 8_010_270  # of IJB-B

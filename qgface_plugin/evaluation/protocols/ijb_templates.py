@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 import torch
 
-from ...errors import ConfigError, DataError
+from ...utils.errors import ConfigError, DataError
 from ..features import Embeddings
 from .ijb_metadata import IjbImages
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...errors import DataError
+from ...utils.errors import DataError
 from ..metrics import Roc, TarAtFar
 from ..sorted_scores import SortedScores
 from .ijb_metadata import IjbPairs

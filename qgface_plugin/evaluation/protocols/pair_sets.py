@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...data.bins import read_bin
-from ...errors import DataError
-from ...spread import evenly_spread
+from ...utils.errors import DataError
+from ...utils.sampling import evenly_spread
 from ..metrics import kfold_accuracy, pair_distances, tar_at_far
 from ..models import ColorOrder, FaceModel, check_color_order
 from ..norm_order import NormOrder, NormStatistics, compare_norms, degraded_copies, norm_statistics

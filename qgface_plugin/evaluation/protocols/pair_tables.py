@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ...utils.command_line import text_table
 from ..norm_order import NormOrder
-from ..text_table import text_table
 from .pair_sets import PairSetResult
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DataError
+from ...utils.errors import DataError
 from ..identification import Ranking, rank_features, rank_rate, similarity_blocks
 from ..image_files import FileFeatures, embed_files
 from ..models import FaceModel

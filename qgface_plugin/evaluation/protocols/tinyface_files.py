@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ...data.folders import SUFFIXES
-from ...errors import DataError
+from ...utils.errors import DataError
 from .counts import Inventory
 from .tinyface_mat import read_identities
 

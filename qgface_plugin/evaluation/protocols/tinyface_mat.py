@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...data.folders import SUFFIXES
-from ...errors import ConfigError, DataError
+from ...utils.errors import ConfigError, DataError
 from .counts import Inventory, listed
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
+from ...utils.errors import DataError
 from ..metrics import RunMetrics, smooth
 from .canvas import look, new_figure, save
 

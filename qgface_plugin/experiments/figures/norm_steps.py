@@ -11,10 +11,10 @@ import numpy as np
 
 from ...data import degrade
 from ...data.bins import read_bin
-from ...errors import DataError
 from ...evaluation.models import FaceModel
 from ...evaluation.norm_order import compare_norms
-from ...spread import evenly_spread
+from ...utils.errors import DataError
+from ...utils.sampling import evenly_spread
 from .canvas import COLOURS, new_figure, save
 
 MOST = 500  # images, evenly spread over the set

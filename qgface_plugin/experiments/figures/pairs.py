@@ -10,9 +10,9 @@ import numpy as np
 from ...data.degrade import degrade_and_measure
 from ...data.images import decode
 from ...data.pairs import FaceSource
-from ...errors import ConfigError
 from ...hosts.pair_grid import pair_grid
-from ...spread import evenly_spread
+from ...utils.errors import ConfigError
+from ...utils.sampling import evenly_spread
 from .canvas import new_figure, save
 from .trained import TrainedRun
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import ConfigError, DataError
 from ...evaluation.results import read_results
 from ...evaluation.similarity_figure import similarity_panels
+from ...utils.errors import ConfigError, DataError
 from ..metrics import split_name
 from .canvas import new_figure, save
 

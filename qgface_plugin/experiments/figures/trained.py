@@ -10,13 +10,14 @@ import torch
 from torch.nn.functional import normalize
 
 from ... import functional as F
+from ...config.recipe import Run, load_recipe
 from ...data.pair_batch import normalise
-from ...errors import CheckpointError
 from ...evaluation.models import FaceModel, load_model
-from ...hosts.checkpoint import load
 from ...hosts.merge import merge, newest_parts
-from ...qualities import SOURCES, Rows, of_images
-from ...recipe import Run, load_recipe
+from ...qualities import Rows, of_images
+from ...utils.errors import CheckpointError
+from ...utils.registry import QUALITY_SOURCES
+from ...utils.torch_files import load
 from ..plan import RECIPE
 
 STATISTICS, THRESHOLD = "margin_softmax.quality.", "margin_softmax.threshold.value"
@@ -45,8 +46,8 @@ class TrainedRun:
         numbers = of_images(method.quality, images, torch.from_numpy(strength.astype(np.float32)))
         if numbers is None:
             raw, own = torch.from_numpy(self.model.embed(views).original), torch.from_numpy(labels.astype(np.int64))
-            numbers = SOURCES[method.quality].of_rows(Rows(raw, normalize(raw), self.centres, None, own))
-        floor, limits = method.sigma_rule == "floor", SOURCES[method.quality].limits
+            numbers = QUALITY_SOURCES[method.quality].of_rows(Rows(raw, normalize(raw), self.centres, None, own))
+        floor, limits = method.sigma_rule == "floor", QUALITY_SOURCES[method.quality].limits
         zhat = F.quality_indicator(numbers, self.mean, self.std, method.c, floor=floor, limits=limits)
         return F.unit_scale(zhat).numpy()
 
@@ -62,7 +63,7 @@ def load_trained(folder: str | Path, recipe: str | Path | None = None, device: s
     path = folder / "checkpoint_gpu_0.pt"
     if not path.exists():
         raise CheckpointError(f"{path} does not exist: the gate's statistics are in the checkpoint, not in model.pt")
-    of_centres = run.qgface.quality != "norm" and SOURCES[run.qgface.quality].of_rows is not None
+    of_centres = run.qgface.quality != "norm" and QUALITY_SOURCES[run.qgface.quality].of_rows is not None
     state = merge(newest_parts(folder)) if of_centres else load(path)
     try:
         saved = state["state_dict_softmax_fc"]

@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-from ...errors import ConfigError
+from ...utils.errors import ConfigError
 
 Around = Callable[[ModuleType], AbstractContextManager[None]]
 

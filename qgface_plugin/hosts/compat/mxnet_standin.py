@@ -9,7 +9,7 @@ import numpy as np
 
 from ...data.images import JPEG_SIGNATURE, PNG_SIGNATURE, decode
 from ...data.recordio import Header, RecordReader, pack, unpack
-from ...errors import DataError
+from ...utils.errors import DataError
 from .repair import Repair
 from .sources import uses
 from .stand_in import import_failure, install

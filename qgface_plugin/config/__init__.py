@@ -1,0 +1,9 @@
+"""Settings of a recipe, each with its meaning and range, and the reading of recipes."""
+
+from __future__ import annotations
+
+from .method import QGFaceConfig
+from .recipe import load_config, load_recipe
+from .run import Run
+
+__all__ = ["QGFaceConfig", "Run", "load_config", "load_recipe"]

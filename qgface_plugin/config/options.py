@@ -1,0 +1,77 @@
+"""What a recipe sets for the data and for the built-in host: `config.qgface.data`, `.train`, `.degradation`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..utils.errors import ConfigError
+from .schema import check_fields, setting
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How the training faces are read. Raises ConfigError on a value outside its range."""
+
+    source: str = setting(
+        "recordio",
+        "what config.rec names: RecordIO files, an image folder, or a folder to draw procedural faces into",
+        choices=("recordio", "folder", "procedural"),
+    )
+    on_corrupt: str = setting("error", "an unreadable image: stop, or skip and count it", choices=("error", "skip"))
+    degrade_on: str = setting(
+        "cpu", "who makes the degraded views: the data workers, or the training device", choices=("cpu", "device")
+    )
+    identities: int = setting(200, "source = procedural: persons to draw", low=2)
+    images_per_identity: int = setting(20, "source = procedural: pictures of each", low=1)
+    pairs: int = setting(400, "source = procedural: verification pairs of unseen persons", low=2)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "config.qgface.data")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the built-in host has beyond arcface_torch's loop. Raises ConfigError on a value that cannot be used."""
+
+    # learning rate
+    schedule: str = setting(
+        "polynomial", "decay: to 0 at the end, or by gamma at milestones", choices=("polynomial", "step")
+    )
+    milestones: tuple[int, ...] = setting((), "epochs after which the rate is multiplied by gamma (schedule = step)")
+    gamma: float = setting(0.1, "factor of the rate at a milestone", above=0.0, high=1.0)
+
+    # arithmetic
+    precision: str = setting(
+        "float32",
+        "type of the backbone's arithmetic; config.fp16 = True also selects float16",
+        choices=("float32", "bfloat16", "float16"),
+    )
+    device: str = setting("auto", "auto (a GPU if there is one), cpu, cuda, cuda:0, ...")
+    channels_last: bool = setting(False, "memory layout of images and convolutions")
+    compile: bool = setting(False, "the backbone goes through torch.compile")
+    threads: int | None = setting(None, "CPU threads of torch; None: torch's default", low=1)
+
+    # model and step
+    features_bias: bool = setting(True, "bias of the last BatchNorm: arcface_torch has one, AdaFace has none")
+    clip_grad: float = setting(5.0, "largest norm of the backbone's gradient; 0: not clipped", low=0.0)
+    max_bad_steps: int = setting(10, "steps in a row without a finite loss and gradient before the run stops", low=1)
+    max_steps: int | None = setting(None, "stop after this many steps; None: after config.num_epoch", low=1)
+
+    # what is written
+    checkpoint_every: int = setting(0, "steps between checkpoints; 0: at the end of an epoch only", low=0)
+    keep_checkpoints: int = setting(2, "checkpoints that are kept: the newest and the ones before it", low=1)
+    pair_grid_every: int = setting(1000, "steps between TensorBoard grids of training pairs; 0: none", low=0)
+
+    def __post_init__(self) -> None:
+        where = "config.qgface.train"
+        check_fields(self, where)
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(f"{where}.device is {self.device!r}: it must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
+        steps = list(self.milestones)
+        if steps != sorted(set(steps)) or any(epoch < 1 for epoch in steps):
+            raise ConfigError(f"{where}.milestones is {self.milestones}: ascending epochs from 1 on")
+        if (self.schedule == "step") != bool(steps):
+            advice = "name the epochs" if not steps else "set schedule = 'step', or milestones = ()"
+            raise ConfigError(f"{where}.schedule is {self.schedule!r} with milestones {self.milestones}: {advice}")

@@ -1,0 +1,149 @@
+"""Recipes: Python files with an EasyDict `config`, executed by path, merged on defaults, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from easydict import EasyDict
+
+from ..utils.errors import ConfigError
+from .degradation import degradation_policy
+from .method import QGFaceConfig
+from .options import DataOptions, TrainOptions
+from .run import Run, difference
+from .schema import as_mapping, from_mapping, near_matches
+
+__all__ = ["Run", "difference", "load_config", "load_recipe"]
+
+LOGGER = logging.getLogger(__name__)
+GROUPS = ("degradation", "data", "train")
+NOT_IN_CONFIG = ("name", "set_keys", *GROUPS)
+
+
+def load_recipe(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Run:
+    """The checked settings of a recipe file; `.py` may be left out, as arcface_torch's users do.
+
+    `config.output` None is work_dirs/<recipe>; the environment variable DATA_ROOT overrides `config.rec`.
+    Raises ConfigError for a file that is not there, fails or has no `config`, and for keys or values that do not fit;
+    the message names the file.
+    """
+    file = _find(path)
+    config = _execute(file)
+    try:
+        return _resolve(config, file.stem, environ)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def load_config(recipe: str | os.PathLike[str], base: str) -> EasyDict:
+    """A fresh copy of another recipe's `config`, to start from: `config = load_config(__file__, "qgface_r34.py")`.
+
+    recipe: the calling recipe's `__file__`; base: path of the other one, relative to the folder of `recipe`.
+    Raises ConfigError as `load_recipe` does.
+    """
+    return EasyDict(_execute(_find(Path(recipe).parent / base)))
+
+
+def _find(path: str | os.PathLike[str]) -> Path:
+    given = Path(path)
+    candidates = [given] if given.suffix == ".py" else [given, given.with_name(given.name + ".py")]
+    for file in candidates:
+        if file.is_file():
+            return file
+    raise ConfigError(f"there is no recipe {given}: name a Python file with an EasyDict `config`")
+
+
+def _execute(file: Path) -> Mapping[str, Any]:
+    name = f"qgface_recipe_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        raise ConfigError(f"{file} starts from itself, directly or by way of another recipe")
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with _importable(file.resolve().parent):
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"{file} fails: {type(error).__name__}: {error}{_line(error, file)}") from error
+    config = getattr(module, "config", None)
+    if not isinstance(config, Mapping):
+        found = "no `config`" if config is None else f"a `config` of type {type(config).__name__}"
+        raise ConfigError(f"{file} has {found}: a recipe sets `config = EasyDict()` and its keys")
+    return config
+
+
+def _line(error: BaseException, file: Path) -> str:
+    """' (line 12)', where in the recipe the error came from."""
+    trace, line = error.__traceback__, getattr(error, "lineno", None)
+    while trace is not None:
+        line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == str(file) else line
+        trace = trace.tb_next
+    return f" (line {line})" if line else ""
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """A recipe may import modules beside it. They are forgotten afterwards: the next recipe must not see a `config`
+    that this one has changed."""
+    before, known = list(sys.path), set(sys.modules)
+    sys.path = [*before, str(folder), str(folder.parent)]
+    try:
+        yield
+    finally:
+        sys.path = before
+        for name in set(sys.modules) - known:
+            module = sys.modules[name]
+            source = getattr(module, "__file__", None)
+            places = [Path(source).parent] if source else map(Path, getattr(module, "__path__", ()))
+            if any(place.resolve() == folder for place in places):
+                del sys.modules[name]
+
+
+def _resolve(config: Mapping[str, Any], name: str, environ: Mapping[str, str]) -> Run:
+    values = dict(config)
+    known = [f.name for f in fields(Run) if f.name not in NOT_IN_CONFIG]
+    _check_known(values, "config", known)
+    set_keys = frozenset(values)
+    method = as_mapping(values.pop("qgface", {}), "config.qgface")
+    _check_known(method, "config.qgface", [f.name for f in fields(QGFaceConfig)] + ["authors", *GROUPS])
+    groups: dict[str, Any] = {}
+    if "degradation" in method:
+        groups["degradation"] = degradation_policy(method.pop("degradation"))
+    for group, cls in (("data", DataOptions), ("train", TrainOptions)):
+        where = f"config.qgface.{group}"
+        given = as_mapping(method.pop(group, {}), where)
+        _check_known(given, where, [f.name for f in fields(cls)])
+        groups[group] = from_mapping(cls, given, where)
+    if values.get("output") is None:
+        values["output"] = os.path.join("work_dirs", name)
+    root = environ.get("DATA_ROOT")
+    if root:
+        LOGGER.info("DATA_ROOT = %s takes the place of config.rec = %r", root, values.get("rec"))
+        values["rec"] = root
+    return Run(**values, qgface=QGFaceConfig.from_mapping(method), **groups, name=name, set_keys=set_keys)
+
+
+def _check_known(values: Mapping[str, Any], where: str, known: list[str]) -> None:
+    homes = {
+        "config": [f.name for f in fields(Run) if f.name not in NOT_IN_CONFIG],
+        "config.qgface": [f.name for f in fields(QGFaceConfig)] + ["authors", *GROUPS],
+        "config.qgface.data": [f.name for f in fields(DataOptions)],
+        "config.qgface.train": [f.name for f in fields(TrainOptions)],
+    }
+    for key in values:
+        if key not in known:
+            home = next((group for group, names in homes.items() if key in names), None)
+            advice = f"it belongs in {home}" if home else near_matches(str(key), known)
+            raise ConfigError(f"{where}.{key} is unknown: {advice}")

@@ -1,0 +1,130 @@
+"""A run's resolved settings: arcface_torch's keys with their names and defaults, and QGFace's groups beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..utils.errors import ConfigError
+from .degradation import OURS, DegradationPolicy
+from .method import QGFaceConfig
+from .options import DataOptions, TrainOptions
+from .schema import check_fields, setting
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a recipe says after defaults and checks. Raises ConfigError on values that cannot be used together."""
+
+    # model
+    network: str = setting("r50", "backbone: r18, r34, r50, r100, r200, mbf, ...")
+    embedding_size: int = setting(512, "d, entries of an embedding", low=1)
+    init_from: str | None = setting(None, "model.pt of another run to start from; not `resume`")
+    # class centres
+    margin_list: tuple[float, float, float] = setting((1.0, 0.5, 0.0), "arcface_torch's margins (its own head only)")
+    sample_rate: float = setting(1.0, "share of the class centres that compete in a step", above=0.0, high=1.0)
+    interclass_filtering_threshold: float = setting(0.0, "cosine above which a negative is dropped; 0: none", low=0.0)
+    # data
+    rec: str | tuple[str, ...] | None = setting(None, "folder with train.rec, or several; DATA_ROOT overrides it")
+    num_classes: int | None = setting(None, "n; None: what the data says", low=2)
+    num_image: int | None = setting(None, "images an epoch; None: what the data says", low=1)
+    val_targets: tuple[str, ...] = setting((), "pair sets to verify on: lfw for lfw.bin beside the data, ...")
+    num_workers: int = setting(2, "processes that decode and degrade, a rank", low=0)
+    dali: bool = setting(False, "read with NVIDIA DALI")
+    dali_aug: bool = setting(False, "augment with NVIDIA DALI")
+    # optimisation
+    optimizer: str = setting("sgd", "", choices=("sgd", "adamw"))
+    lr: float = setting(0.1, "learning rate", above=0.0)
+    momentum: float = setting(0.9, "of SGD", low=0.0, high=1.0)
+    weight_decay: float = setting(5e-4, "", low=0.0)
+    batch_size: int = setting(128, "images a rank and step; each is seen twice", low=2)
+    gradient_acc: int = setting(1, "steps whose gradients are summed before an update", low=1)
+    num_epoch: int = setting(20, "passes over the data", low=1)
+    warmup_epoch: float = setting(0, "epochs, also parts of one, over which the rate rises to lr", low=0)
+    fp16: bool = setting(False, "float16 arithmetic on a GPU")
+    seed: int = setting(2048, "of everything random", low=0)
+    # what is written, and when
+    output: str = setting("work_dirs/run", "folder of the run; None in a recipe: work_dirs/<its name>")
+    resume: bool = setting(False, "go on from the newest checkpoint in `output`")
+    save_all_states: bool = setting(False, "save what a resume needs")
+    verbose: int = setting(2000, "steps between verifications", low=1)
+    frequent: int = setting(10, "steps between log lines", low=1)
+    notes: str | None = setting(None, "free text, kept in recipe.json")
+    # Weights & Biases
+    using_wandb: bool = setting(False, "log to Weights & Biases")
+    wandb_key: str | None = setting(None, "a secret: never written to a file")
+    suffix_run_name: str | None = setting(None, "")
+    wandb_entity: str = setting("entity", "")
+    wandb_project: str = setting("project", "")
+    wandb_log_all: bool = setting(True, "")
+    save_artifacts: bool = setting(False, "")
+    wandb_resume: bool = setting(False, "")
+    # QGFace's own
+    host: str | None = setting(None, "an arcface_torch checkout to train with; None: the built-in loop")
+    qgface: QGFaceConfig = setting(factory=QGFaceConfig, help="the method")
+    degradation: DegradationPolicy | None = setting(OURS, "the degraded view; None: single views")
+    data: DataOptions = setting(factory=DataOptions, help="how faces are read")
+    train: TrainOptions = setting(factory=TrainOptions, help="the built-in loop")
+    name: str = setting("run", "the recipe's file name without .py")
+    set_keys: frozenset[str] = setting(frozenset(), "the keys of `config` that the recipe set itself")
+
+    def __post_init__(self) -> None:
+        check_fields(self, "config")
+        for key in ("margin_list", "val_targets", "rec"):
+            value = getattr(self, key)
+            object.__setattr__(self, key, tuple(value) if isinstance(value, list) else value)
+        if self.rec is not None and not (self.rec and all(self.rec)):
+            raise ConfigError(f"config.rec is {self.rec!r}: name at least one folder, and no empty name")
+        if self.warmup_epoch > self.num_epoch:
+            raise ConfigError(
+                f"config.warmup_epoch is {self.warmup_epoch}: more than config.num_epoch = {self.num_epoch}"
+            )
+        milestones = self.train.milestones
+        if milestones and milestones[-1] >= self.num_epoch:
+            raise ConfigError(
+                f"config.qgface.train.milestones is {milestones}: the last one must be before the end of training, "
+                f"config.num_epoch = {self.num_epoch}"
+            )
+        if self.degradation is None and self.qgface.queue != "none":
+            raise ConfigError(
+                f"config.qgface.degradation is None (single views), but config.qgface.queue is {self.qgface.queue!r}: "
+                "contrast needs pairs. Set queue = 'none', or a degradation"
+            )
+        if self.degradation is None and self.qgface.quality == "degradation":
+            raise ConfigError(
+                "config.qgface.quality is 'degradation', but config.qgface.degradation is None (single views): no view "
+                "is degraded. Set another quality, or a degradation"
+            )
+        if self.fp16 and self.train.precision == "bfloat16":
+            raise ConfigError("config.fp16 is True, but config.qgface.train.precision is 'bfloat16': set fp16 = False")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every setting as JSON has it (tuples are lists), for recipe.json and for comparing runs; no secret."""
+        values = {key: value for key, value in asdict(self).items() if key != "set_keys"}
+        values["wandb_key"] = self.wandb_key and "(set)"
+        return json.loads(json.dumps(values))
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line for each key that differs, groups with dots: 'lr: 0.1 in the checkpoint, 0.2 in the recipe'.
+
+    before: the settings in the checkpoint; now: the recipe's. Both as `Run.as_dict` gives them.
+    """
+    then, new = _flat(before), _flat(now)
+    return [
+        f"{key}: {then.get(key, 'absent')} in the checkpoint, {new.get(key, 'absent')} in the recipe"
+        for key in sorted(then.keys() | new.keys())
+        if then.get(key) != new.get(key)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = repr(list(value) if isinstance(value, tuple) else value)
+    return flat

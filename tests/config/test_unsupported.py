@@ -1,0 +1,45 @@
+"""What a host does not act upon is named, once, with the reason."""
+
+from __future__ import annotations
+
+from qgface_plugin.config.options import TrainOptions
+from qgface_plugin.config.run import Run
+from qgface_plugin.config.unsupported import by_a_checkout, by_the_built_in_loop
+
+
+def set_by_recipe(**values) -> Run:
+    return Run(**values, set_keys=frozenset(values))
+
+
+def test_keys_that_the_built_in_loop_passes_over_are_named():
+    run = set_by_recipe(dali=True, margin_list=(1.0, 0.0, 0.4), using_wandb=True, wandb_key="s3cr3t")
+    assert by_the_built_in_loop(run) == [
+        "config.margin_list = (1.0, 0.0, 0.4) has no effect here: the margin comes from config.qgface.margin and "
+        "config.qgface.m",
+        "config.dali = True has no effect here: QGFace reads the data itself",
+        "config.using_wandb = True has no effect here: the built-in loop logs to TensorBoard and files only",
+        "config.wandb_key = (set) has no effect here: the built-in loop logs to TensorBoard and files only",
+    ]
+
+
+def test_keys_that_ask_for_nothing_are_not_named():
+    off = set_by_recipe(dali=False, using_wandb=False, interclass_filtering_threshold=0.0, wandb_project="p")
+    for named in (by_the_built_in_loop, by_a_checkout):
+        assert named(off) == [] and named(Run()) == []
+        assert named(Run(dali=True)) == []  # not set by the recipe
+
+
+def test_checkpoints_of_the_built_in_loop_cannot_be_switched_off():
+    (line,) = by_the_built_in_loop(Run(set_keys=frozenset({"save_all_states"})))
+    assert line.startswith("config.save_all_states = False has no effect here: ")
+    assert by_the_built_in_loop(set_by_recipe(save_all_states=True)) == []
+    assert by_a_checkout(Run(set_keys=frozenset({"save_all_states"}))) == []
+
+
+def test_settings_that_a_checkout_passes_over_are_named():
+    run = set_by_recipe(dali=True, using_wandb=True, train=TrainOptions(max_steps=5, precision="bfloat16"))
+    assert by_a_checkout(run) == [
+        "config.dali = True has no effect here: QGFace reads the data itself",
+        "config.qgface.train.max_steps = 5 has no effect in a checkout's loop",
+        "config.qgface.train.precision = 'bfloat16' has no effect in a checkout's loop: it has float16 only",
+    ]

@@ -1,0 +1,62 @@
+"""What the tools share: exit status by the kind of error, tables, files that appear only when complete."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from qgface_plugin.utils.command_line import guarded, print_table
+from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError
+from qgface_plugin.utils.files import write_bytes, write_json
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (ConfigError("size is 0"), 2, "tool.py: size is 0\n"),
+        (DataError("a.rec: cut short"), 2, "tool.py: a.rec: cut short\n"),
+        (CheckpointError("model.pt"), 2, "tool.py: model.pt\n"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x/y"),
+            1,
+            "tool.py: /x/y: Permission denied; name a place that can be written and has room\n",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            1,
+            "tool.py: No space left on device; name a place that can be written and has room\n",
+        ),
+        (KeyboardInterrupt(), 1, "tool.py: interrupted\n"),
+    ],
+)
+def test_status_and_message(
+    error: BaseException, status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run() -> int:
+        raise error
+
+    assert guarded("tool.py", run) == status
+    assert capsys.readouterr().err == message
+    assert guarded("tool.py", lambda: 0) == 0
+
+
+def test_what_is_no_users_error_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        guarded("tool.py", lambda: 1 // 0)
+
+
+def test_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table({"a": 1, "long name": "x"})
+    assert capsys.readouterr().out == "a          1\nlong name  x\n"
+
+
+def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(tmp_path / "new" / "a.json", {"a": [1, None]})
+    assert json.loads((tmp_path / "new" / "a.json").read_text()) == {"a": [1, None]}
+    monkeypatch.setattr("os.replace", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        write_bytes(tmp_path / "new" / "b", b"x")
+    assert not (tmp_path / "new" / "b").exists()

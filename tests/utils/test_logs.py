@@ -1,0 +1,90 @@
+"""Lines from before the host's logging: on the console at once, once; in the host's file afterwards."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+
+from qgface_plugin.utils.logs import early_log, logging_to
+
+LOGGER = logging.getLogger("qgface_plugin.somewhere")
+
+
+@pytest.fixture
+def host_file(tmp_path):
+    """Adds the host's handler to the root logger when called; gives the file."""
+    root, level = logging.getLogger(), logging.getLogger().level
+    handlers = []
+
+    def init_logging():
+        handlers.append(logging.FileHandler(tmp_path / "training.log"))
+        root.addHandler(handlers[0])
+        root.setLevel(logging.INFO)
+        return tmp_path / "training.log"
+
+    yield init_logging
+    root.setLevel(level)
+    for handler in handlers:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def test_lines_are_printed_at_once_and_reach_the_file(capsys, host_file):
+    with early_log() as log:
+        LOGGER.info("before")
+        assert "-before\n" in capsys.readouterr().out
+        file = host_file()
+        log.hand_over()
+        LOGGER.info("after")
+        assert file.read_text().splitlines() == ["before", "after"]
+        assert capsys.readouterr().out == ""
+
+
+def test_the_logger_is_as_before_afterwards(capsys):
+    package = logging.getLogger("qgface_plugin")
+    before = package.level, list(package.handlers)
+    with early_log():
+        pass
+    assert (package.level, list(package.handlers)) == before
+    LOGGER.info("unheard")
+    assert capsys.readouterr().out == ""
+
+
+def test_other_ranks_are_silent(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with early_log():
+        LOGGER.info("unheard")
+    assert capsys.readouterr().out == ""
+
+
+# --- The package's log handlers come and go with the block ------------------------------------------------------------
+
+
+def test_lines_in_the_file_and_on_the_console(tmp_path, capsys):
+    package, deep = logging.getLogger("qgface_plugin"), logging.getLogger("qgface_plugin.data.records")
+    before = (package.level, list(package.handlers))
+    with logging_to(tmp_path / "training.log"):
+        deep.info("seen")
+        deep.debug("too small")
+        logging.getLogger("another").warning("not ours")
+    deep.warning("after the end")
+    pattern = r"Training: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}-seen\n"
+    assert re.fullmatch(pattern, (tmp_path / "training.log").read_text())
+    assert re.fullmatch(pattern, capsys.readouterr().out)
+    assert (package.level, package.handlers) == before
+
+
+def test_the_file_is_appended_to_and_handlers_go_after_an_error(tmp_path):
+    package = logging.getLogger("qgface_plugin")
+    before = (package.level, list(package.handlers))
+    for word in ("first", "second"):
+        try:
+            with logging_to(tmp_path / "training.log"):
+                package.info(word)
+                raise KeyError
+        except KeyError:
+            pass
+    assert re.findall("first|second", (tmp_path / "training.log").read_text()) == ["first", "second"]
+    assert (package.level, package.handlers) == before
