@@ -6,11 +6,11 @@ from pathlib import Path
 
 from .config import QGFaceConfig, load_config
 from .data.own_steps import degradation_step
-from .heads import margin_head
-from .margins import QGFaceMargin
-from .partial_fc import QGPartialFC
-from .qualities import quality_source
-from .queue_kinds import queue_kind
+from .loss.feature_queue import queue_kind
+from .loss.heads import margin_head
+from .loss.margin import QGFaceMargin
+from .loss.partial_fc import QGPartialFC
+from .loss.quality import quality_source
 
 __version__ = "0.1.0"
 __all__ = [

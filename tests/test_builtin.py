@@ -14,7 +14,7 @@ from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import DataOptions, TrainOptions
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.builtin import train
-from qgface_plugin.partial_fc import QGPartialFC
+from qgface_plugin.loss.partial_fc import QGPartialFC
 from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError, TrainingError
 
 

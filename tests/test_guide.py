@@ -13,10 +13,9 @@ from recipe_runs import two_steps
 from tiny import tiny_model, write_faces
 
 from qgface_plugin.config.recipe import load_recipe
-from qgface_plugin.feature_queue import FeatureQueue
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.builtin import train
-from qgface_plugin.queue_kinds import QueueKind, queue_kind
+from qgface_plugin.loss.feature_queue import FeatureQueue, QueueKind, queue_kind
 from qgface_plugin.utils.registry import DEGRADATION_STEPS, MARGIN_HEADS, QUALITY_SOURCES, QUEUE_KINDS
 
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")

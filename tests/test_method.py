@@ -8,8 +8,8 @@ from dataclasses import fields
 import pytest
 from checkouts import ROOT
 
-from qgface_plugin import functional
 from qgface_plugin.config.method import AUTHORS, QGFaceConfig
+from qgface_plugin.loss import functional
 
 PAGE = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.splitlines() if line.startswith("| ")]

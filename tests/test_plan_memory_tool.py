@@ -8,7 +8,7 @@ import runpy
 import pytest
 from paths import TOOLS
 
-from qgface_plugin.memory_plan import memory_table, plan_memory
+from qgface_plugin.loss.memory_plan import memory_table, plan_memory
 
 main = runpy.run_path(str(TOOLS / "plan_memory.py"))["main"]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from tiny import same
 
-from qgface_plugin.feature_queue import NEVER
 from qgface_plugin.hosts.reshard import needed, reshard
+from qgface_plugin.loss.feature_queue import NEVER
 
 CLASSES, DIM, SLOTS, ENQUEUED, LIMIT = 11, 3, 9, 60, 20
 BUFFERS = ("residual", "scale", "labels", "serial")

@@ -19,7 +19,7 @@ from qgface_plugin.data.sampler import EpochSampler
 from qgface_plugin.hosts import builtin, parts
 from qgface_plugin.hosts.builtin import train
 from qgface_plugin.hosts.step import TrainStep
-from qgface_plugin.partial_fc import QGPartialFC
+from qgface_plugin.loss.partial_fc import QGPartialFC
 from qgface_plugin.utils.errors import CheckpointError, Stopped
 from qgface_plugin.utils.torch_files import save
 

@@ -22,7 +22,7 @@ from qgface_plugin.config.run import Run
 from qgface_plugin.hosts import parts
 from qgface_plugin.hosts.builtin import train
 from qgface_plugin.hosts.store import CheckpointStore
-from qgface_plugin.partial_fc import QGPartialFC
+from qgface_plugin.loss.partial_fc import QGPartialFC
 from qgface_plugin.utils import distributed
 from qgface_plugin.utils.errors import CheckpointError, Stopped, TrainingError
 

@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.memory_plan import memory_table, plan_memory
+from qgface_plugin.loss.memory_plan import memory_table, plan_memory
 from qgface_plugin.utils.errors import ConfigError
 
 

@@ -52,7 +52,7 @@ class DegradationPolicy:
     rotation_p: float = setting(0.2, "probability of rotating about the centre", low=0.0, high=1.0)
     rotation_degrees: float = setting(45.0, "angle ~ U(-x, x) in degrees", low=0.0, high=180.0)
     flip_p: float = setting(0.5, "probability of mirroring, drawn for each of the two views", low=0.0, high=1.0)
-    steps: tuple[str, ...] = setting((), "further steps by their names, see own_steps.py")
+    steps: tuple[str, ...] = setting((), "further steps by the names they are registered under")
 
     def __post_init__(self) -> None:
         check_fields(self, WHERE)

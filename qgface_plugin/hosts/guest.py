@@ -18,7 +18,7 @@ from ..backbones.common import freeze_bias
 from ..config import unsupported
 from ..config.run import Run
 from ..data.sampler import EpochSampler
-from ..margins import QGFaceMargin
+from ..loss.margin import QGFaceMargin
 from ..utils import distributed
 from ..utils.device import keep_freed_pages, pick_precision
 from ..utils.errors import CheckpointError, ConfigError

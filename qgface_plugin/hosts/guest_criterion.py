@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from ..loss.partial_fc import QGPartialFC
 from ..momentum_encoder import MomentumEncoder
-from ..partial_fc import QGPartialFC
 from ..utils import distributed
 from ..utils.errors import TrainingError
 from .undo import Undo

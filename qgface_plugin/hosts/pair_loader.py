@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from ..data.pairs import PairDataset, collate, concatenate, normalise, worker_init
 from ..data.sampler import EpochSampler
-from ..qualities import of_images
+from ..loss.quality import of_images
 from .feed import Feed
 
 LOGGER = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from ..data.pairs import PairBatch, PairDataset, collate, worker_init
 from ..data.procedural import write_dataset
 from ..data.records import FaceRecords
 from ..data.sampler import EpochSampler
-from ..margins import QGFaceMargin
-from ..partial_fc import QGPartialFC
+from ..loss.margin import QGFaceMargin
+from ..loss.partial_fc import QGPartialFC
 from ..utils import distributed
 from ..utils.errors import ConfigError
 from .stop import leave_sigterm_to_the_parent

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..feature_queue import NEVER
+from ..loss.feature_queue import NEVER
 from ..utils.distributed import shard_of
 
 Parts = Mapping[int, Mapping[str, Any]]  # by the rank that saved it

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ..data.pairs import PairBatch, concatenate, normalise
+from ..loss.partial_fc import QGPartialFC
+from ..loss.quality import of_images
 from ..momentum_encoder import MomentumEncoder
-from ..partial_fc import QGPartialFC
-from ..qualities import of_images
 from ..utils import distributed
 from ..utils.device import autocast
 from .undo import Undo

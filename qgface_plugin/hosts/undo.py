@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ..feature_queue import FeatureQueue
-from ..partial_fc import QGPartialFC
+from ..loss.feature_queue import FeatureQueue
+from ..loss.partial_fc import QGPartialFC
 
 RING = ("residual", "scale", "labels", "serial")  # the queue's buffers with one row a slot
 

@@ -14,8 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from qgface_plugin import QGFaceMargin, QGPartialFC, class_sampling
+from qgface_plugin import QGFaceMargin, QGPartialFC
 from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.loss import class_sampling
 from qgface_plugin.utils import distributed
 
 PAIRS, INPUTS, DIM, CLASSES, BLOCK = 12, 6, 4, 11, 3  # 11 classes: no number of ranks divides them; nor blocks fit

@@ -11,8 +11,9 @@ import torch
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from qgface_plugin import QGFaceMargin, QGPartialFC, class_sampling
+from qgface_plugin import QGFaceMargin, QGPartialFC
 from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.loss import class_sampling
 from qgface_plugin.utils import distributed
 from qgface_plugin.utils.errors import ConfigError
 

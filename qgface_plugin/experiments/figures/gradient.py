@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ... import functional as F
 from ...config.method import QGFaceConfig
-from ...margins import QGFaceMargin
+from ...loss import functional as F
+from ...loss.margin import QGFaceMargin
 from .canvas import new_figure, save
 
 OTHERS = 8630  # classes beside the own one, as many as VGGFace2 has

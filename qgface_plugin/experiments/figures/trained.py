@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from ... import functional as F
 from ...config.recipe import Run, load_recipe
 from ...data.pair_batch import normalise
 from ...evaluation.models import FaceModel, load_model
 from ...hosts.merge import merge, newest_parts
-from ...qualities import Rows, of_images
+from ...loss import functional as F
+from ...loss.quality import Rows, of_images
 from ...utils.errors import CheckpointError
 from ...utils.registry import QUALITY_SOURCES
 from ...utils.torch_files import load

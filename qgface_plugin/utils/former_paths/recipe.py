@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from qgface_plugin.config import Run, load_config, load_recipe
+from ...config import Run, load_config, load_recipe
 
 __all__ = ["Run", "load_config", "load_recipe"]

@@ -1,0 +1,149 @@
+"""The contrastive term on one rank's share of the queue (eqs. 13-14): which pairs, against what, which mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..config.method import QGFaceConfig
+from . import functional as F
+from .feature_queue import FeatureQueue
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One rank's part of the contrastive term; `loss` finishes it once the parts of all ranks are summed.
+
+    negatives (R,): log-sum-exp over the own queue entries; positive (R,): s cos(q, k) on the rank that owns the
+    identity, 0 elsewhere; total: queries that the mean is over; entries: () living entries over all ranks.
+    """
+
+    negatives: Tensor
+    positive: Tensor
+    total: int
+    entries: Tensor
+    config: QGFaceConfig
+
+    def loss(self, negatives: Tensor, positive: Tensor) -> Tensor:
+        """Mean over all queries, from the quantities over all ranks; queries gated out add 0 (or log(1 + Q))."""
+        config = self.config
+        row = F.info_nce(positive, negatives, positive_in_denominator=config.positive_in_denominator)
+        loss = row.sum()
+        ways = 1.0 + self.entries.to(loss.dtype)
+        if config.contrastive_gate == "zero_logits":
+            loss = loss + (self.total - len(row)) * ways.log()
+        loss = loss / self.total
+        # an empty queue leaves nothing to contrast and nothing to rescale
+        return loss * math.log(129.0) / ways.log().clamp_min(math.log(2.0)) if config.queue_rescale else loss
+
+
+def pair_gate(u_pair: Tensor, config: QGFaceConfig, b: float | Tensor | None = None) -> Tensor:
+    """Pairs that take part in the contrast (P,) bool: eq. 4; strictly u_p < b in the authors' code; or all.
+
+    b: the threshold now, a tensor () where it is a quantile; None: config.b.
+    """
+    b = config.b if b is None else b
+    if config.contrastive_gate == "none":
+        return torch.ones_like(u_pair, dtype=torch.bool)
+    if config.contrastive_gate == "zero_logits":
+        return u_pair < b if isinstance(b, Tensor) or b > 0 else torch.ones_like(u_pair, dtype=torch.bool)
+    return F.contrastive_gate(u_pair, b)
+
+
+def contrast(
+    embeddings: Tensor,
+    keys: Tensor,
+    column: Tensor,
+    pairs: Tensor,
+    queue: FeatureQueue,
+    centres: Tensor,
+    candidates: Tensor | None,
+    config: QGFaceConfig,
+) -> Contrast:
+    """This rank's part of the contrastive term.
+
+    embeddings, keys (2P, d): unit vectors, original views first; keys are the same embeddings, or those of the
+    momentum encoder. column (2P,): index of the identity among this rank's centres, -1 where another rank owns it.
+    pairs (p,): indices of the pairs that take part. centres (n_local, d) raw class centres now. candidates (n_local,)
+    bool: classes whose entries compete, None for all. Gradients reach the queries; they reach the positives only with
+    `detach_key=False`; they never reach the queue or the centres.
+    """
+    count = len(embeddings) // 2
+    original, degraded = pairs, pairs + count
+    query_rows, key_rows = degraded, original
+    if config.coupling == "both":
+        query_rows, key_rows = torch.cat([degraded, original]), torch.cat([original, degraded])
+    query, own = embeddings[query_rows], column[query_rows]
+    key = keys[key_rows].detach() if config.detach_key else keys[key_rows]
+
+    positive = (query * key).sum(1)
+    if not config.renormalise:
+        positive = positive.clamp(-1.0, 1.0)
+    blocks = queue.blocks(centres, candidates, renormalise=config.renormalise)
+    negatives = queue_logsumexp(query, own, blocks, config) if len(query_rows) else positive
+    return Contrast(
+        negatives=negatives,
+        positive=torch.where(own >= 0, positive * config.s, 0.0),
+        total=count * (2 if config.coupling == "both" else 1),
+        entries=queue.living(),
+        config=config,
+    )
+
+
+# ---
+# The denominator of eq. 14 over the queue, a block of entries at a time: no copy of the queue, no matrix of logits.
+# Queue entries receive no gradient, so the slope of the log-sum-exp with respect to a query is a weighted mean of
+# entries, and it is summed up in the same pass (the online softmax of Milakov and Gimelshein, 2018).
+
+
+class _QueueLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx, query: Tensor, own: Tensor, blocks: Iterable[tuple[Tensor, Tensor]], config: QGFaceConfig
+    ) -> Tensor:
+        top = query.new_full((len(query), 1), -math.inf)
+        total, slope = torch.zeros_like(top), torch.zeros_like(query)
+        for features, labels in blocks:  # (c, d), (c,)
+            logits = query @ features.T  # (R, c)
+            same = own.unsqueeze(1) == labels.unsqueeze(0)
+            flat = None  # where the cosine does not depend on the query
+            if not config.renormalise:
+                flat = logits.abs() > 1.0
+                logits.clamp_(-1.0, 1.0)
+            if config.same_identity == "zero":
+                flat = same if flat is None else flat | same
+                logits.masked_fill_(same, 0.0)
+            else:
+                logits.masked_fill_(same, -math.inf)
+            logits.mul_(config.s)
+            higher = torch.maximum(top, logits.amax(1, keepdim=True))
+            shift = higher.nan_to_num(nan=math.nan, posinf=math.inf, neginf=0.0)
+            weights, shrink = logits.sub_(shift).exp_(), (top - shift).exp()
+            total, top = total * shrink + weights.sum(1, keepdim=True), higher
+            if ctx.needs_input_grad[0]:
+                weights = weights if flat is None else weights.masked_fill_(flat, 0.0)
+                slope = slope.mul_(shrink).addmm_(weights, features)
+            del features, logits, weights, same, flat  # before the next block is made
+        ctx.save_for_backward((slope * config.s / total).where(total > 0, 0.0))
+        return (total.log() + top).squeeze(1)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (slope,) = ctx.saved_tensors
+        return gradient.unsqueeze(1) * slope, None, None, None
+
+
+def queue_logsumexp(
+    query: Tensor, own: Tensor, blocks: Iterable[tuple[Tensor, Tensor]], config: QGFaceConfig
+) -> Tensor:
+    """log sum exp of s cos(q, f) over queue entries f of other identities, (R,); -inf where there is none.
+
+    query (R, d) unit vectors; own (R,) their identities; blocks: entries that compete, as features (c, d) and labels
+    (c,), see `FeatureQueue.blocks`; config.same_identity="zero" keeps entries of the own identity with cosine 0,
+    config.renormalise=False clamps cosines to [-1, 1]. The gradient reaches the queries only.
+    """
+    return _QueueLogSumExp.apply(query, own, blocks, config)

@@ -1,0 +1,210 @@
+"""The queue of past embeddings that the contrast draws its negatives from (section III-C), sharded by class.
+
+An entry lives on the rank that owns its class. It is kept as r and a (`functional.split_refresh`), so that its
+refreshed feature is r + a W_now[y]; a = 0 is an entry that is not refreshed (queue kinds `batch` and `momentum`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..utils import distributed
+from ..utils.registry import QUEUE_KINDS
+from .functional import SHORTEST, split_refresh
+
+NEVER = -(2**62)  # serial number of a slot that holds nothing
+EMPTY = {"residual": 0.0, "scale": 0.0, "labels": -1, "serial": NEVER}  # what such a slot holds, by buffer
+BLOCK = 1024  # entries that are refreshed and scored at a time on a CPU: they stay in its cache
+BLOCK_CUDA = 8192  # on a GPU: each block keeps all of it busy
+
+
+def entries_at_a_time(cuda: bool) -> int:
+    """Entries in a block."""
+    return BLOCK_CUDA if cuda else BLOCK
+
+
+def slots_of_rank(size: int, ranks: int) -> int:
+    """Slots that a rank starts with: Q on one rank, else its even share and a quarter more, as classes are uneven."""
+    return size if ranks == 1 else min(size, -(-size * 5 // (4 * ranks)))
+
+
+class FeatureQueue(nn.Module):
+    """First-in-first-out store of unit embeddings with labels, refreshed by the movement of their class centres.
+
+    size: Q, entries alive over all ranks; None: only the entries of the latest step (queue kind `batch`).
+    An entry is alive iff fewer than Q entries were enqueued after it, counted over all ranks; so what is alive does
+    not depend on the number of ranks. Everything is a buffer and is saved with the model.
+    """
+
+    residual: Tensor  # r (slots, d)
+    scale: Tensor  # a (slots,)
+    labels: Tensor  # index of the class among this rank's centres (slots,)
+    serial: Tensor  # running number of the entry over all ranks (slots,)
+    enqueued: Tensor  # () entries ever enqueued, over all ranks
+    cursor: Tensor  # () next slot to write
+
+    def __init__(self, size: int | None, dim: int, *, slots: int = 0) -> None:
+        super().__init__()
+        self.size, self.dim = size, dim
+        self._allocate(slots if size is None else min(size, max(slots, 1)))
+        self.register_buffer("enqueued", torch.zeros((), dtype=torch.long))
+        self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
+        self.last_rows = 0
+
+    def _allocate(self, slots: int) -> None:
+        self.register_buffer("residual", torch.zeros(slots, self.dim))
+        self.register_buffer("scale", torch.zeros(slots))
+        self.register_buffer("labels", torch.full((slots,), EMPTY["labels"]))
+        self.register_buffer("serial", torch.full((slots,), EMPTY["serial"]))
+
+    @property
+    def limit(self) -> int:
+        """Entries alive at most, over all ranks."""
+        return self.last_rows if self.size is None else self.size
+
+    def alive(self) -> Tensor:
+        """(slots,) bool: entries that fewer than `limit` entries were enqueued after."""
+        return self.serial >= self.enqueued - self.limit
+
+    def living(self) -> Tensor:
+        """() entries alive over all ranks, known without asking them: every row enqueued has an owner."""
+        return self.enqueued.clamp_max(self.limit)
+
+    @torch.no_grad()
+    def enqueue(self, features: Tensor, labels: Tensor, proxies: Tensor | None) -> None:
+        """Append one global batch; its FIRST row counts as the newest (the authors' order).
+
+        features (N, d) unit embeddings of all ranks; labels (N,) index of the class among this rank's centres, -1
+        where another rank owns it; proxies (N, d) centres of the classes now (rows with label -1 are not read), or
+        None when the entries are not to be refreshed.
+        """
+        rows = len(features)
+        self.last_rows = rows
+        serial = self.enqueued + torch.arange(rows - 1, -1, -1, device=labels.device)
+        keep = ((labels >= 0) & (serial >= self.enqueued + rows - self.limit)).nonzero().squeeze(1).flip(0)
+        self.enqueued += rows
+        if len(keep) == 0:
+            return
+        slots = self._free_slots(len(keep))
+        if proxies is None:
+            self.residual[slots] = features[keep]
+            self.scale[slots] = 0.0
+        else:
+            self.residual[slots], self.scale[slots] = split_refresh(features[keep], proxies[keep])
+        self.labels[slots] = labels[keep]
+        self.serial[slots] = serial[keep]
+        self.cursor.copy_((slots[-1] + 1) % len(self.serial))
+
+    def _free_slots(self, count: int) -> Tensor:
+        """The next `count` slots in ring order; grows the ring when one of them still holds a living entry."""
+        ahead = torch.arange(count, device=self.serial.device)
+        if count <= len(self.serial):
+            slots = (self.cursor + ahead) % len(self.serial)
+            # a ring of Q slots holds the newest entry of each: what is overwritten has Q newer ones after it
+            if len(self.serial) == self.size or not bool(self.alive()[slots].any()):
+                return slots
+        self._grow(count)
+        return self.cursor + ahead
+
+    def _grow(self, count: int) -> None:
+        """Re-lay the living entries, oldest first, into a ring with room for `count` more (at most Q in all)."""
+        alive = self.alive().nonzero().squeeze(1)
+        alive = alive[self.serial[alive].argsort()]
+        needed = len(alive) + count
+        roomy = max(needed, len(self.serial) + len(self.serial) // 2)
+        slots = roomy if self.size is None else max(needed, min(roomy, self.size))
+        for name, fill in EMPTY.items():  # one at a time, so that only one of them exists twice
+            old = getattr(self, name)
+            new = old.new_full((slots, *old.shape[1:]), fill)
+            torch.index_select(old, 0, alive, out=new[: len(alive)])
+            self.register_buffer(name, new)
+            del old, new
+        self.cursor.fill_(len(alive))
+
+    def refreshed(self, centres: Tensor, slots: Tensor | None = None, *, renormalise: bool = True) -> Tensor:
+        """Section III-C for these or all slots: r + a W_now[y] (slots, d), unit vectors if `renormalise`; no gradient.
+
+        centres (n_local, d): this rank's class centres now. Dead slots hold garbage; see `alive`.
+        """
+        return self._refreshed(centres, slice(None) if slots is None else slots, renormalise)
+
+    @torch.no_grad()
+    def _refreshed(self, centres: Tensor, slots: Tensor | slice, renormalise: bool) -> Tensor:
+        now = centres.index_select(0, self.labels[slots].clamp_min(0))
+        torch.addcmul(self.residual[slots], now, self.scale[slots].unsqueeze(1), out=now)
+        return now.div_(torch.linalg.vector_norm(now, dim=1, keepdim=True).clamp_min_(SHORTEST)) if renormalise else now
+
+    def blocks(
+        self, centres: Tensor, candidates: Tensor | None = None, *, renormalise: bool = True
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Living entries, a block at a time: (refreshed features (c, d), labels (c,)).
+
+        candidates (n_local,) bool: classes whose entries are wanted, None for all.
+        """
+        wanted = self.alive()
+        if candidates is not None:
+            wanted &= candidates[self.labels.clamp_min(0)]
+        found, size = wanted.nonzero().squeeze(1), entries_at_a_time(self.residual.is_cuda)
+        every = len(found) == len(wanted)  # then a block is read where it lies
+        for start in range(0, len(found), size):
+            slots = slice(start, start + size) if every else found[start : start + size]
+            # no_grad is not around this generator: its wrapper would hold each block until the next one is made
+            yield self._refreshed(centres, slots, renormalise), self.labels[slots]
+
+    @torch.no_grad()
+    def drift(self, centres: Tensor) -> Tensor:
+        """How far refreshing has moved the living entries: mean | ||r + a W_now|| - 1 |, () and 0 when none moved."""
+        blocks = self.blocks(centres, renormalise=False)
+        moved = sum(((now.norm(dim=1) - 1.0).abs().sum() for now, _ in blocks), self.scale.new_zeros(()))
+        return moved / self.alive().sum().clamp_min(1)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        saved = state_dict.get(prefix + "serial")
+        if saved is not None and saved.shape != self.serial.shape:
+            for name, fill in EMPTY.items():
+                old = getattr(self, name)
+                self.register_buffer(name, old.new_full((len(saved), *old.shape[1:]), fill))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+# --- Queue kinds (Table II) by the name that `config.qgface.queue` gives them -----------------------------------------
+# An own kind is a FeatureQueue in one file that the recipe imports, made known by `queue_kind`.
+
+
+@dataclass(frozen=True)
+class QueueKind:
+    """make: from Q and d to this rank's queue, or to None for no contrast; refreshed: entries follow the movement of
+    their class centres; keyed: the entries, and the positives, are a momentum encoder's embeddings."""
+
+    make: Callable[[int, int], FeatureQueue | None]
+    refreshed: bool = False
+    keyed: bool = False
+
+
+def queue_kind(name: str, kind: QueueKind) -> None:
+    """Make a kind known by its name.
+
+    Raises:
+        ValueError: the name is one of the project's own kinds.
+    """
+    QUEUE_KINDS.add(name, kind)
+
+
+def past_entries(kind: type[FeatureQueue], size: int, dim: int) -> FeatureQueue:
+    """A queue of Q entries over all ranks, with this rank's share of the slots."""
+    return kind(size, dim, slots=slots_of_rank(size, distributed.world_size()))
+
+
+def _past(size: int, dim: int) -> FeatureQueue:
+    return past_entries(FeatureQueue, size, dim)
+
+
+queue_kind("none", QueueKind(lambda size, dim: None))
+queue_kind("batch", QueueKind(lambda size, dim: FeatureQueue(None, dim)))
+queue_kind("momentum", QueueKind(_past, keyed=True))
+queue_kind("proxy", QueueKind(_past, refreshed=True))
+QUEUE_KINDS.freeze()

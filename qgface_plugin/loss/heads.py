@@ -1,0 +1,197 @@
+"""Margin heads: what becomes of the cosines of the rows that are classified, before the scale s.
+
+A custom head is a class in one file, `@margin_head("name")` above it, imported by the recipe; `config.qgface.margin`
+then names it. It works with sharded and sampled class centres, since all that a row needs of other ranks is in `Rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..utils.registry import MARGIN_HEADS
+from . import functional as F
+
+if TYPE_CHECKING:
+    from ..config.method import QGFaceConfig
+
+Head = TypeVar("Head", bound="type[MarginHead]")
+
+
+class Rows(NamedTuple):
+    """What a head may use of R rows; the same on every rank.
+
+    zhat (R,) quality in [-1, 1], without gradient; norms (R,) of the raw embeddings, WITH gradient, None unless the
+    head has `wants_norms`; own_cosine (R,) to the own class centre, without gradient, None unless `wants_own_cosine`.
+    """
+
+    zhat: Tensor
+    norms: Tensor | None = None
+    own_cosine: Tensor | None = None
+
+
+class MarginHead(nn.Module):
+    """The identity: plain softmax. Subclasses change the target, the other classes' cosines, or add to the loss.
+
+    A head may keep buffers; they are saved with the criterion. `rows.zhat` is the only statistic that it needs not
+    compute itself.
+    """
+
+    wants_norms = False
+    wants_own_cosine = False  # costs an all-reduce of (R,) numbers
+    changes_others = False  # `others` is called only where this is True
+
+    def __init__(self, config: QGFaceConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def needs_matrix(self) -> bool:
+        """Whether the logits have to be held as a matrix (R, n); else the classes are scored a chunk at a time."""
+        return self.changes_others or self.wants_norms or self.wants_own_cosine
+
+    def observe(self, rows: Rows) -> None:
+        """Called once a step in training mode, before the others: move what the head keeps."""
+
+    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
+        """Cosine of the own class after the margin, from `cosine` (R,) before it. (R,)"""
+        return cosine
+
+    def others(self, cosine: Tensor, rows: Rows) -> Tensor:
+        """Cosines (R, n) of this rank's classes; each row's own class may be among them and is overwritten later."""
+        return cosine
+
+    def added_loss(self, rows: Rows) -> Tensor | None:
+        """What is added to each row's cross entropy, (R,), or None."""
+        return None
+
+
+def margin_head(name: str) -> Callable[[Head], Head]:
+    """A class decorator: makes a MarginHead known as `config.qgface.margin = name`.
+
+    Raises:
+        ValueError: the name is one of the project's own heads.
+    """
+
+    def register(head: Head) -> Head:
+        return MARGIN_HEADS.add(name, head)
+
+    return register
+
+
+# --- AdaFace (Kim et al., CVPR 2022), eqs. 6-10 of QGFace: cos(theta_y - m zhat) - (m zhat + m) -----------------------
+
+
+@margin_head("adaface")
+class AdaFace(MarginHead):
+    """The margin grows with the quality of the row."""
+
+    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
+        return F.adaface_target(cosine, rows.zhat, self.config.m)
+
+
+# --- ArcFace (Deng et al., CVPR 2019), eq. 3: cos(theta_y + m) --------------------------------------------------------
+
+
+@margin_head("arcface")
+class ArcFace(MarginHead):
+    """An additive angle, the same for every row; m in radians."""
+
+    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
+        return F.arcface_target(cosine, self.config.m)
+
+
+# --- CosFace (Wang et al., CVPR 2018), eq. 4: cos(theta_y) - m --------------------------------------------------------
+
+
+@margin_head("cosface")
+class CosFace(MarginHead):
+    """An additive cosine, the same for every row."""
+
+    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
+        return F.cosface_target(cosine, self.config.m)
+
+
+# --- CurricularFace (Huang et al., "CurricularFace: Adaptive Curriculum Learning Loss", CVPR 2020), section 3 ---------
+# The target is ArcFace's, T = cos(theta_y + m). A negative is hard when cos(theta_j) > T; its cosine becomes
+# cos(theta_j) (t + cos(theta_j)). t starts at 0 and follows the mean cosine to the own class, so hard negatives weigh
+# little at first and much later.
+
+
+def reweighted(cosine: Tensor, target: Tensor, t: Tensor) -> Tensor:
+    """N(t, cos theta_j): hard negatives re-weighted. cosine (R, n); target (R,) after the margin; t ()."""
+    return torch.where(cosine > target.unsqueeze(1), cosine * (t + cosine), cosine)
+
+
+@margin_head("curricularface")
+class CurricularFace(MarginHead):
+    """t <- (1 - a) t + a mean(cos theta_y) over the rows that are classified, before it is used; a is
+    `config.curricular_momentum`. It is the same on every rank and is saved."""
+
+    wants_own_cosine = changes_others = True
+
+    def __init__(self, config: QGFaceConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("t", torch.zeros(()))
+
+    @torch.no_grad()
+    def observe(self, rows: Rows) -> None:
+        if len(rows.own_cosine):
+            self.t.lerp_(rows.own_cosine.mean().to(self.t.dtype), self.config.curricular_momentum)
+
+    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
+        return F.arcface_target(cosine, self.config.m)
+
+    def others(self, cosine: Tensor, rows: Rows) -> Tensor:
+        target = F.arcface_target(rows.own_cosine, self.config.m)
+        return reweighted(cosine, target, self.t.clone())  # autograd keeps it until the backward pass
+
+
+# ---
+# MagFace (Meng et al., "MagFace: A Universal Representation for Face Recognition and Quality Assessment", CVPR 2021)
+# The margin grows with the norm a of the raw embedding and a regulariser rewards large norms, so that norms come to
+# tell quality: the target is cos(theta_y + m(a)), and lambda_g g(a) is added to each row's loss. Section 3:
+# m(a) is linear from m_low at a_low to m_high at a_high, g(a) = 1 / a + a / a_high^2, a clipped to [a_low, a_high].
+
+
+def magnitude_margin(norms: Tensor, norm_range: tuple[float, float], margins: tuple[float, float]) -> Tensor:
+    """m(a) in radians for norms (R,) within `norm_range`."""
+    (a_low, a_high), (m_low, m_high) = norm_range, margins
+    return (norms - a_low) * ((m_high - m_low) / (a_high - a_low)) + m_low
+
+
+def magnitude_regulariser(norms: Tensor, a_high: float) -> Tensor:
+    """g(a) = 1 / a + a / a_high^2, (R,); it falls up to a = a_high."""
+    return 1.0 / norms + norms / a_high**2
+
+
+@margin_head("magface")
+class MagFace(MarginHead):
+    """Gradients reach the norms through m(a) and g(a). `config.m` is not used; see `config.magface_*`."""
+
+    wants_norms = True
+
+    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
+        config = self.config
+        return F.arcface_target(cosine, magnitude_margin(self._clipped(rows), config.magface_norms, config.magface_m))
+
+    def added_loss(self, rows: Rows) -> Tensor:
+        g = magnitude_regulariser(self._clipped(rows), self.config.magface_norms[1])
+        return self.config.magface_weight * g
+
+    def _clipped(self, rows: Rows) -> Tensor:
+        return rows.norms.clamp(*self.config.magface_norms)
+
+
+# --- No margin: the normalised softmax (Wang et al., "NormFace", ACM MM 2017): the target is cos(theta_y) itself ------
+
+
+@margin_head("softmax")
+class Softmax(MarginHead):
+    """The cosines as they are."""
+
+
+MARGIN_HEADS.freeze()

@@ -1,0 +1,132 @@
+"""How much memory the criterion takes on a rank: what it keeps, and what a step needs besides.
+
+The backbone is not counted. The figures are bytes of tensors; the allocator's own slack comes on top.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..utils.errors import ConfigError
+from .class_softmax import KEPT, classes_at_a_time
+from .feature_queue import entries_at_a_time, slots_of_rank
+
+MOMENTS = {"sgd": 1, "adamw": 2}  # tensors of the centres' size that the optimiser keeps
+SCENARIOS = (  # classes, ranks, sample_rate, pairs a rank: the table in docs/ranks.md
+    (8_631, 1, 1.0, 512),
+    (360_232, 8, 1.0, 128),
+    (2_000_000, 8, 1.0, 512),
+    (2_000_000, 32, 0.3, 128),
+    (29_000_000, 64, 0.1, 128),
+)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on the rank that has most classes.
+
+    centres (n_local, d); gradient: as large, also where few centres were sampled; optimizer: its moments;
+    queue: r (slots, d), a, labels and serial numbers; step: the most that a step needs beside all of these when no
+    gate leaves a row out.
+    """
+
+    centres: int
+    gradient: int
+    optimizer: int
+    queue: int
+    step: int
+
+    @property
+    def state(self) -> int:
+        """What stays from step to step, and what a rank's checkpoint holds but for the gradient."""
+        return self.centres + self.gradient + self.optimizer + self.queue
+
+    @property
+    def total(self) -> int:
+        """State and step."""
+        return self.state + self.step
+
+
+def plan_memory(
+    classes: int,
+    ranks: int = 1,
+    dim: int = 512,
+    *,
+    queue: str = "proxy",
+    queue_size: int | None = None,
+    sample_rate: float = 1.0,
+    rows: int = 0,
+    optimizer: str = "sgd",
+    dtype: torch.dtype = torch.float32,
+    cuda: bool = True,
+) -> MemoryPlan:
+    """The memory of QGPartialFC on one of `ranks` ranks.
+
+    classes n; dim d; queue, queue_size, sample_rate: as QGPartialFC has them; rows: views in the GLOBAL batch;
+    optimizer: "sgd" (with momentum) or "adamw"; cuda: chunks and blocks have the size for a GPU. The queue is
+    counted as it starts, with 5/4 of its even share of slots; it grows, to Q at most, where a rank's classes have more
+    entries than that.
+    Raises ConfigError on a number out of range or an optimiser that is not known.
+    """
+    if not (1 <= ranks <= classes and dim >= 1 and rows >= 0 and 0 < sample_rate <= 1):
+        raise ConfigError(
+            f"classes={classes}, ranks={ranks}, dim={dim}, rows={rows}, sample_rate={sample_rate}: expected "
+            "1 <= ranks <= classes, dim >= 1, rows >= 0 and sample_rate in (0, 1]"
+        )
+    if optimizer not in MOMENTS:
+        raise ConfigError(f"optimizer is {optimizer!r}: it must be one of {', '.join(MOMENTS)}")
+    size, local = dtype.itemsize, -(-classes // ranks)
+    centres = local * dim * size
+    slots = {"none": 0, "batch": rows}.get(queue, slots_of_rank(queue_size or classes, ranks))
+    kept = slots * (dim * size + size + 8 + 8)  # r, a, label, serial number
+    competing, wanted = round(sample_rate * local), round(sample_rate * slots)
+    chunk, block = min(competing, classes_at_a_time(rows, cuda)), min(wanted, entries_at_a_time(cuda))
+    selection = -(-(slots + 8 * wanted) // size)  # which entries are alive, and where those that compete are
+    scoring = selection + block * (2 * dim + 5 * rows // 8)  # by rows / 2 queries
+    step = _step(local * dim, competing, chunk, dim, rows, scoring, sample_rate < 1.0) * size
+    return MemoryPlan(centres, centres, MOMENTS[optimizer] * centres, kept, step)
+
+
+def _step(gradient: int, competing: int, chunk: int, dim: int, rows: int, scoring: int, sampled: bool) -> int:
+    """Numbers in the highest of a step's phases, without the gradient (which the first ones do not have yet).
+
+    chunk: classes at a time; scoring: what the contrast needs.
+    """
+    batch = rows * dim  # embeddings as they are, normalised, gathered by the gate, scaled, and gradients of these
+    logits = rows * chunk
+    every = rows * competing
+    matrix = (every if every <= KEPT else KEPT // logits * logits) + competing + rows * -(-competing // max(1, chunk))
+    again = 0 if every <= KEPT else logits  # a chunk that is not kept
+    phases = (
+        matrix + again + chunk * dim * (1 if sampled else 0) + 4 * batch,
+        matrix + scoring + 6 * batch,
+        matrix + again + gradient + chunk * dim * (3 if sampled else 1) + 6 * batch,
+    )
+    return max(phases) - gradient
+
+
+def plain_step(
+    classes: int, ranks: int, dim: int, rows: int, *, sample_rate: float = 1.0, dtype: torch.dtype = torch.float32
+) -> int:
+    """Bytes that a step of partial FC over whole matrices needs at least beside centres, gradient and moments: cosines,
+    probabilities and their gradient (rows, n_local each), and normalised centres. Rows of the GLOBAL batch."""
+    competing = round(sample_rate * -(-classes // ranks))
+    return competing * (3 * rows + dim * (1 if sample_rate >= 1.0 else 2)) * dtype.itemsize
+
+
+def memory_table() -> str:
+    """Markdown: SCENARIOS with d = 512, SGD, float32, Q = n; GiB a rank."""
+    lines = [
+        "| classes | GPUs | sample_rate | pairs a GPU | centres | gradient | momentum | queue | kept | step, at most "
+        "| plain step, at least |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for classes, ranks, rate, pairs in SCENARIOS:
+        plan = plan_memory(classes, ranks, sample_rate=rate, rows=2 * pairs * ranks)
+        plain = plain_step(classes, ranks, 512, 2 * pairs * ranks, sample_rate=rate)
+        parts = (plan.centres, plan.gradient, plan.optimizer, plan.queue, plan.state, plan.step, plain)
+        cells = [f"{classes:,}", str(ranks), str(rate), str(pairs), *(f"{part / 2**30:.3f}" for part in parts)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

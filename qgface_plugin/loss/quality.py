@@ -1,0 +1,169 @@
+"""Quality: one number per row, without gradient, larger for better images; its sources by name.
+
+A custom source is a `QualitySource` in one file that the recipe imports, made known by `quality_source`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, conv2d
+
+from ..utils import distributed
+from ..utils.registry import QUALITY_SOURCES
+from .functional import NORM_RANGE, cosines
+
+
+class Rows(NamedTuple):
+    """What the criterion knows of the N rows of the global batch; nothing here has a gradient.
+
+    raw (N, d) embeddings; unit (N, d) the same, normalised; centres (n, d) this rank's class centres; index (k,)
+    those that compete in this step, None for all; position (N,) place of each row's class among these, -1 where
+    another rank owns it.
+    """
+
+    raw: Tensor
+    unit: Tensor
+    centres: Tensor
+    index: Tensor | None
+    position: Tensor
+
+
+@dataclass(frozen=True)
+class QualitySource:
+    """A source, named by `config.qgface.quality`. Exactly one of `of_rows` and `of_images` is given.
+
+    limits: numbers are clipped to (low, high) before statistics and eq. 1. Eq. 1 divides by max(sigma, 1e-3), so a
+    source should have a standard deviation well above that.
+    of_rows: (N,) numbers from the criterion's rows, the same on every rank; collectives from `distributed` only.
+    of_images: (2B,) numbers that the host measures and hands to the criterion: from the images as the encoder sees
+    them, float (2B, 3, h, w) in [-1, 1], originals first, and from `strength` (2B,), how strongly the loader has
+    degraded each view (None where it does not say).
+    """
+
+    name: str
+    limits: tuple[float, float]
+    of_rows: Callable[[Rows], Tensor] | None = None
+    of_images: Callable[[Tensor, Tensor | None], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.of_rows is None) == (self.of_images is None):
+            raise ValueError(f"quality source {self.name!r} needs either of_rows or of_images")
+        if not self.limits[0] < self.limits[1]:
+            raise ValueError(f"quality source {self.name!r} has limits {self.limits}: they must be (low, high)")
+
+    @property
+    def module(self) -> str:
+        """Where its numbers are computed."""
+        return (self.of_rows or self.of_images).__module__
+
+
+def quality_source(source: QualitySource) -> QualitySource:
+    """Make a source known by its name and return it.
+
+    Raises:
+        ValueError: the name is one of the project's own sources.
+    """
+    return QUALITY_SOURCES.add(source.name, source)
+
+
+def of_images(name: str, images: Tensor, strength: Tensor | None) -> Tensor | None:
+    """What a host gives to the criterion as `quality`: (2B,), or None where the source needs nothing of the host.
+
+    images: float (2B, 3, h, w) in [-1, 1], originals first; strength (2B,) of the batch's degradation, or None.
+    """
+    measure = QUALITY_SOURCES[name].of_images
+    return None if measure is None else measure(images, strength)
+
+
+# --- How sure the classification is of a row's own class: the certainty ratio of CR-FIQA ------------------------------
+# Boutros, Fang, Klemt, Fu, Damer, "CR-FIQA: Face Image Quality Assessment by Learning Sample Relative Classifiability",
+# CVPR 2023, section 3. There a head learns to predict it; here it is the quality of a training row itself.
+
+
+BLOCK = 8192  # class centres that are compared at a time
+EPSILON = 1e-3  # keeps the ratio finite where even the nearest other centre is opposite
+
+
+@torch.no_grad()
+def certainty(rows: Rows) -> Tensor:
+    """cos(h, W_y) / (1 + eps + max over j != y of cos(h, W_j)), (N,).
+
+    Over the centres that compete in this step, of all ranks. Costs a product of all rows with these centres without
+    gradient, a block at a time, and one all-reduce of (2, N) maxima.
+    """
+    own = rows.unit.new_full((len(rows.unit),), -math.inf)
+    nearest = own.clone()
+    for start in range(0, len(rows.centres if rows.index is None else rows.index), BLOCK):
+        part = slice(start, start + BLOCK)
+        centres = rows.centres[part] if rows.index is None else rows.centres.index_select(0, rows.index[part])
+        cosine = cosines(rows.unit, centres)
+        place = rows.position - start
+        here = ((place >= 0) & (place < cosine.shape[1])).nonzero().squeeze(1)
+        own[here] = cosine[here, place[here]]
+        cosine[here, place[here]] = -math.inf
+        nearest = torch.maximum(nearest, cosine.amax(1))
+    own, nearest = distributed.maximum(torch.stack([own, nearest])).unbind(0)
+    return own / (nearest.clamp_min(-1.0) + 1.0 + EPSILON)  # one class alone has no other: as one that is opposite
+
+
+CERTAINTY = quality_source(QualitySource("certainty", (-2.0, 2.0), of_rows=certainty))
+
+
+# --- What the loader knows: minus the strength with which it has degraded a view; see `data/strength.py` --------------
+# The originals of a training set have 0, whatever they look like: this source says nothing about blurred originals.
+
+
+def degradation(images: Tensor, strength: Tensor | None) -> Tensor:
+    """-strength (2B,), in octaves. Raises ValueError for batches that do not say how they were degraded."""
+    if strength is None:
+        raise ValueError("quality = 'degradation' needs batches that carry the strength of each view's degradation")
+    return -strength
+
+
+DEGRADATION = quality_source(QualitySource("degradation", (-16.0, 0.0), of_images=degradation))
+
+
+# --- The paper's source: the norm of the raw embedding (section III-A, after Kim et al., "AdaFace", CVPR 2022) --------
+
+
+def norm(rows: Rows) -> Tensor:
+    """||h|| (N,)."""
+    return rows.raw.norm(dim=1)
+
+
+NORM = quality_source(QualitySource("norm", NORM_RANGE, of_rows=norm))
+
+
+# --- How much fine detail the image has that the encoder sees: the mean logarithm of its Laplacian, at half size ------
+# After the variance of the Laplacian (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000).
+# That one is ruled by the few strongest edges, and enlarging a small face by nearest neighbours, or JPEG, makes such
+# edges at its blocks. The mean of the logarithm tells instead in how much of the image there is detail at all; half
+# size leaves out noise, and the blur that alignment itself brings.
+
+
+GREY = (0.299, 0.587, 0.114)  # ITU-R 601
+LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
+LEVEL = 1.0 / 127.5  # one grey level: less than that is no detail
+
+
+@torch.no_grad()
+def sharpness(images: Tensor, strength: Tensor | None = None) -> Tensor:
+    """mean of log(|Laplacian| + one grey level) over the half-size grey image, (N,), natural logarithm.
+
+    images: float (N, 3, h, w) RGB in [-1, 1], h and w at least 6. `strength` is not looked at.
+    """
+    grey = (images.float() * images.new_tensor(GREY, dtype=torch.float32).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    kernel = grey.new_tensor(LAPLACIAN).view(1, 1, 3, 3)
+    return (conv2d(avg_pool2d(grey, 2), kernel).abs() + LEVEL).log().mean((1, 2, 3))
+
+
+SHARPNESS = quality_source(QualitySource("sharpness", (-6.0, 3.0), of_images=sharpness))
+
+
+QUALITY_SOURCES.freeze()
