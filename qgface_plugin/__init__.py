@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .config import QGFaceConfig, load_config
-from .data.own_steps import degradation_step
+from .data.degradation.custom_steps import degradation_step
 from .loss.feature_queue import queue_kind
 from .loss.heads import margin_head
 from .loss.margin import QGFaceMargin

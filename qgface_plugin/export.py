@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .data.pairs import normalise
+from .data.pair_dataset import normalise
 from .evaluation.features import evaluating
 from .utils.errors import CheckpointError, ConfigError
 

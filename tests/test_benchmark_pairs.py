@@ -12,10 +12,10 @@ import torch
 from checkouts import ROOT
 
 from qgface_plugin.config.degradation import ADAFACE, OURS
-from qgface_plugin.data.draws import Plan, draw, uniforms
+from qgface_plugin.data.degradation.params import Plan, draw, uniforms
 from qgface_plugin.data.images import encode_jpeg
-from qgface_plugin.data.pairs import PairDataset
-from qgface_plugin.data.procedural_face import draw_face
+from qgface_plugin.data.pair_dataset import PairDataset
+from qgface_plugin.data.procedural.face import draw_face
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from compat_tools import importing_from, write_checkout
 from golden.make_golden import draw, im2rec_records, insightface_records, png
 from paths import TESTS
 
-from qgface_plugin.data.bins import read_bin
+from qgface_plugin.data.bin_files import read_bin
 from qgface_plugin.data.images import encode_jpeg
 from qgface_plugin.hosts.compat import mxnet_standin
 from qgface_plugin.hosts.compat.stand_in import is_stand_in

@@ -16,9 +16,9 @@ from paths import TESTS
 from tiny import write_faces
 
 from qgface_plugin.data.images import encode_png
+from qgface_plugin.data.packing.inspection import data_found
 from qgface_plugin.hosts import compat, doctor, packages
 from qgface_plugin.hosts.attach import attach
-from qgface_plugin.hosts.data_report import data_found
 from qgface_plugin.hosts.doctor import examine
 from qgface_plugin.hosts.packages import versions
 from qgface_plugin.hosts.seam_report import seams_of

@@ -18,10 +18,10 @@ from torch import nn
 
 from qgface_plugin import export
 from qgface_plugin.backbones import get_model
-from qgface_plugin.data.alignment import TEMPLATE, align
-from qgface_plugin.data.bins import write_bin
+from qgface_plugin.data.bin_files import write_bin
 from qgface_plugin.data.face_samples import sample_faces
 from qgface_plugin.data.images import encode_png
+from qgface_plugin.data.packing.alignment import TEMPLATE, align
 from qgface_plugin.export import ExportReport, export_onnx
 from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError
 

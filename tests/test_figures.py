@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.data.images import decode
-from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.protocols.scface import EDGES
 from qgface_plugin.experiments.figures.gradient import OTHERS, closed_form, measured

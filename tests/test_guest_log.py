@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from qgface_plugin.config.run import Run
-from qgface_plugin.data.pairs import PairBatch
+from qgface_plugin.data.pair_dataset import PairBatch
 from qgface_plugin.hosts.guest_log import GuestLog
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from qgface_plugin.data.bins import read_bin
+from qgface_plugin.data.bin_files import read_bin
 from qgface_plugin.evaluation.metrics import kfold_accuracy, pair_distances
 from qgface_plugin.evaluation.protocols.lfw import DecodedPairs, verify
 from qgface_plugin.utils.errors import DataError

@@ -96,7 +96,7 @@ def test_shapes_that_do_not_belong_together(shapes):
 
 def test_real_faces_make_a_png(lfw, tmp_path):
     from qgface_plugin.data.images import decode
-    from qgface_plugin.data.records import FaceRecords
+    from qgface_plugin.data.sources.records import FaceRecords
 
     source = FaceRecords(lfw / "train")
     high = np.stack([decode(source.read(i)[0], source.where(i)) for i in range(0, 40, 8)])

@@ -13,8 +13,8 @@ from compat_tools import importing_from
 from small_models import naive_features, write_model
 from tiny import write_faces
 
-from qgface_plugin.data.bins import read_bin, write_bin
-from qgface_plugin.data.pairs import normalise
+from qgface_plugin.data.bin_files import read_bin, write_bin
+from qgface_plugin.data.pair_dataset import normalise
 from qgface_plugin.evaluation.models import load_model
 from qgface_plugin.evaluation.protocols.pair_sets import evaluate_pair_set, find_pair_sets
 from qgface_plugin.evaluation.protocols.pair_tables import as_results, norm_table, verification_table, warnings_of

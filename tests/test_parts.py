@@ -10,6 +10,7 @@ import pytest
 from tiny import face, tiny_model, tiny_run, write_faces
 
 from qgface_plugin.config.options import DataOptions
+from qgface_plugin.data.sources.source import open_source
 from qgface_plugin.hosts import parts
 from qgface_plugin.utils.errors import ConfigError, DataError
 
@@ -21,18 +22,18 @@ def run(tmp_path):
 
 
 def test_counts_come_from_the_data(run):
-    source, resolved = parts.open_source(run)
+    source, resolved = open_source(run)
     assert (resolved.num_classes, resolved.num_image) == (6, 48) == (source.num_classes, len(source))
 
 
 def test_image_count_that_differs(run):
     with pytest.raises(ConfigError, match=r"config\.num_image is 47, but .*data has 48: leave it out"):
-        parts.open_source(replace(run, num_image=47))
+        open_source(replace(run, num_image=47))
 
 
 def test_no_data_named(run):
     with pytest.raises(ConfigError, match=r"config\.rec names no data.*DATA_ROOT"):
-        parts.open_source(replace(run, rec=None))
+        open_source(replace(run, rec=None))
 
 
 def test_folder_source_is_chosen_explicitly(tmp_path):
@@ -41,8 +42,8 @@ def test_folder_source_is_chosen_explicitly(tmp_path):
         cv2.imwrite(str(tmp_path / "images" / f"p{who}" / "0.png"), face(who, 0))
     run = tiny_run(tmp_path, rec=str(tmp_path / "images"))
     with pytest.raises(DataError, match="no .rec file in this folder"):
-        parts.open_source(run)
-    _, resolved = parts.open_source(replace(run, data=DataOptions(source="folder")))
+        open_source(run)
+    _, resolved = open_source(replace(run, data=DataOptions(source="folder")))
     assert (resolved.num_classes, resolved.num_image) == (3, 3)
 
 
@@ -54,7 +55,7 @@ def test_missing_pair_set_is_named_and_passed_over(run, caplog):
 
 
 def test_class_centres_are_the_last_group(run):
-    _, run = parts.open_source(run)
+    _, run = open_source(run)
     backbone = tiny_model("", 8, True)
     backbone.norm.bias.requires_grad_(False)
     criterion = parts.make_criterion(run, "cpu", fp16=False)

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import write_faces
 
 from qgface_plugin.backbones import get_model
-from qgface_plugin.data.bins import read_bin, write_bin
+from qgface_plugin.data.bin_files import read_bin, write_bin
 from qgface_plugin.evaluation.protocols.lfw import verify
 
 pytestmark = pytest.mark.arcface_torch

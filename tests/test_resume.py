@@ -14,7 +14,7 @@ from tiny import TIMES, same, tiny_model, tiny_run, write_faces
 
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import TrainOptions
-from qgface_plugin.data.pairs import PairDataset
+from qgface_plugin.data.pair_dataset import PairDataset
 from qgface_plugin.data.sampler import EpochSampler
 from qgface_plugin.hosts import builtin, parts
 from qgface_plugin.hosts.builtin import train

@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from tiny import TinyBackbone
 from torch import nn
 
-from qgface_plugin.data.pairs import PairBatch, concatenate, normalise
+from qgface_plugin.data.pair_dataset import PairBatch, concatenate, normalise
 from qgface_plugin.hosts.guest_criterion import GuestPartialFC
 from qgface_plugin.hosts.step import TrainStep
 from qgface_plugin.loss.margin import QGFaceMargin

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from paths import TOOLS
 
-from qgface_plugin.data.alignment import TEMPLATE
-from qgface_plugin.data.bins import read_bin
+from qgface_plugin.data.bin_files import read_bin
 from qgface_plugin.data.images import encode_jpeg
-from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.data.packing.alignment import TEMPLATE
+from qgface_plugin.data.sources.records import FaceRecords
 
 
 def tool(name: str) -> Callable[[list[str]], int]:

@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.data.align_folder import (
+from qgface_plugin.data.packing.align_folder import (
     FAILURES,
     FORMATS,
     AlignOptions,
@@ -19,8 +19,8 @@ from qgface_plugin.data.align_folder import (
     given_landmarks,
     largest_face,
 )
-from qgface_plugin.data.face_detector import insightface_detector
-from qgface_plugin.data.landmarks import read_landmarks
+from qgface_plugin.data.packing.detector import insightface_detector
+from qgface_plugin.data.packing.landmarks import read_landmarks
 from qgface_plugin.utils.command_line import guarded, print_table
 from qgface_plugin.utils.files import write_json
 

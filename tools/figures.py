@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qgface_plugin.config.method import QGFaceConfig
-from qgface_plugin.data.folders import FaceFolder
-from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.data.sources.folder import FaceFolder
+from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.evaluation.models import load_model
 from qgface_plugin.experiments.figures.curves import draw_queues, draw_training
 from qgface_plugin.experiments.figures.gradient import draw_gradient

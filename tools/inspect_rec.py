@@ -11,10 +11,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.data.contact_sheet import contact_sheet
 from qgface_plugin.data.images import encode_png
-from qgface_plugin.data.inspection import Inspection, inspect_records
-from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.data.packing.contact_sheet import contact_sheet
+from qgface_plugin.data.packing.inspection import Inspection, inspect_records
+from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.utils.command_line import guarded, print_table
 from qgface_plugin.utils.files import write_bytes, write_json
 

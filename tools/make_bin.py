@@ -11,8 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.data.pair_packing import pack_pairs
-from qgface_plugin.data.pairs_file import read_pairs
+from qgface_plugin.data.packing.pairs_to_bin import pack_pairs, read_pairs
 from qgface_plugin.utils.command_line import guarded, print_table
 from qgface_plugin.utils.files import write_json
 

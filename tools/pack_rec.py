@@ -11,9 +11,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.data.face_lists import SAME_NAMES, list_faces
-from qgface_plugin.data.pack_options import ON_BAD, STYLES, PackOptions
-from qgface_plugin.data.packing import LEFT_OUT, pack_faces
+from qgface_plugin.data.packing.faces import SAME_NAMES, list_faces
+from qgface_plugin.data.packing.pack import LEFT_OUT, pack_faces
+from qgface_plugin.data.packing.record_set import ON_BAD, STYLES, PackOptions
 from qgface_plugin.utils.command_line import guarded, print_table
 from qgface_plugin.utils.files import write_json
 

@@ -1,6 +1,6 @@
 """What is done to an image to make its degraded view: every parameter, and the two published settings.
 
-The steps themselves are in `degrade.py`. Symbols: p a probability; r side ratio; U(a, b) the uniform distribution.
+The steps are in `data/degradation/`. Symbols: p a probability; r side ratio; U(a, b) the uniform distribution.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ import numpy as np
 
 from ..utils.errors import DataError
 from ..utils.sampling import evenly_spread
-from .bins import read_bin
+from .bin_files import read_bin
+from .image_files import list_photos
 from .images import decode
-from .photos import list_photos
 
 
 def sample_faces(path: str | Path, count: int = 8) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .pixel_pool import find_pool
+from .shared_memory import find_pool
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PairBatch:
         skipped: corrupt images that were replaced while this batch was made.
         plans: float32 (B, fields of Plan) while the views are still to be made by `degrade_batch.both_views`: then
             `high` holds the images as they were decoded and `low` is None. Otherwise None.
-        strength: float32 (B,), how strongly `low` was degraded, see `strength.py`; None in single-view training.
+        strength: float32 (B,), how strongly `low` was degraded, see `params.strength`; None in single-view training.
         slot: in a worker, (key of the pool, slot) that the pixels lie in.
     """
 

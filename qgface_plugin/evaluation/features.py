@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..data.pairs import normalise
+from ..data.pair_dataset import normalise
 from ..utils.errors import ConfigError, DataError
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..config.degradation import OURS
-from ..data.degrade import degrade
+from ..data.degradation.cpu import degrade
 from ..utils.errors import DataError
 from .metrics import auc
 

@@ -12,7 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..config import unsupported
 from ..config.recipe import Run
-from ..data.pairs import PairBatch
+from ..data.loader import Feed, batches, make_loader
+from ..data.pair_dataset import PairBatch
+from ..data.sources.source import open_source
 from ..evaluation.protocols.lfw import DecodedPairs, verify
 from ..momentum_encoder import MomentumEncoder
 from ..utils import distributed
@@ -20,7 +22,6 @@ from ..utils.device import keep_freed_pages, pick_device, pick_precision, seed_e
 from ..utils.errors import Stopped, TrainingError
 from ..utils.registry import QUEUE_KINDS
 from . import parts, resume, run_state
-from .feed import Feed
 from .pair_grid import pair_grid
 from .recording import RunRecorder
 from .schedule import build_schedule
@@ -45,7 +46,7 @@ def train(run: Run) -> dict[str, Any]:
     if device.type == "cpu":
         keep_freed_pages()
     with distributed.process_group(device), watch_for_stop() as stop:
-        source, run = parts.open_source(run)
+        source, run = open_source(run)
         total = parts.make_sampler(run).steps_per_epoch * run.num_epoch
         total = min(total, run.train.max_steps or total)
         with RunRecorder(run.output, distributed.rank(), run.as_dict(), total, frequent=run.frequent) as recorder:
@@ -122,8 +123,8 @@ class Trainer:
             self._verify()
         while self.epoch < self.run.num_epoch:
             sampler = parts.make_sampler(self.run, self.epoch, self.step_in_epoch)
-            with parts.batches(parts.make_loader(self.run, self.dataset, sampler, self.device)) as batches:
-                for batch in self.feed(batches):
+            with batches(make_loader(self.run, self.dataset, sampler, self.device)) as found:
+                for batch in self.feed(found):
                     self._train_on(batch)
                     if self._ends_here():
                         return self.results

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
+from ..data.packing.inspection import data_found
 from ..utils.errors import ConfigError, DataError
 from . import compat
 from .arcface_torch import missing_parts
 from .attach import is_attached
-from .data_report import data_found
 from .known_trainer import trainer_of
 from .packages import NEEDED, NEEDED_BY_CHECKOUT, versions
 from .seam_report import seams_of

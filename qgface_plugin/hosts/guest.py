@@ -17,7 +17,9 @@ from torch.utils.tensorboard import SummaryWriter
 from ..backbones.common import freeze_bias
 from ..config import unsupported
 from ..config.run import Run
+from ..data.loader import PairLoader
 from ..data.sampler import EpochSampler
+from ..data.sources.source import open_source
 from ..loss.margin import QGFaceMargin
 from ..utils import distributed
 from ..utils.device import keep_freed_pages, pick_precision
@@ -27,7 +29,6 @@ from ..utils.registry import QUEUE_KINDS
 from . import parts
 from .guest_criterion import GuestPartialFC, KeySource, MomentumPartialFC
 from .guest_log import GuestLog
-from .pair_loader import PairLoader
 from .schedule import build_schedule
 from .weights import load_backbone
 
@@ -63,7 +64,7 @@ class Guest:
             torch.set_num_threads(self.run.train.threads)
         if self.device.type == "cpu":
             keep_freed_pages()
-        self._source, self.run = parts.open_source(self.run)
+        self._source, self.run = open_source(self.run)
         run = self.run
         for line in unsupported.by_a_checkout(run):
             LOGGER.info(line)

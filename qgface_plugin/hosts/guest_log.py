@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..config.run import Run
 from ..data.images import encode_png
-from ..data.pairs import PairBatch
+from ..data.pair_dataset import PairBatch
 from ..loss.partial_fc import QGPartialFC
 from ..utils import distributed
 from .metrics_log import MetricsLog

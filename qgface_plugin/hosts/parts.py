@@ -3,70 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..backbones import get_model
 from ..config.recipe import Run
-from ..data.bins import PairSet, read_bin
-from ..data.folders import FaceFolder
-from ..data.pairs import PairBatch, PairDataset, collate, worker_init
-from ..data.procedural import write_dataset
-from ..data.records import FaceRecords
+from ..data.bin_files import PairSet, read_bin
+from ..data.pair_dataset import PairDataset
 from ..data.sampler import EpochSampler
+from ..data.sources.folder import FaceFolder
+from ..data.sources.records import FaceRecords
 from ..loss.margin import QGFaceMargin
 from ..loss.partial_fc import QGPartialFC
 from ..utils import distributed
-from ..utils.errors import ConfigError
-from .stop import leave_sigterm_to_the_parent
 
 LOGGER = logging.getLogger(__name__)
-
-
-def open_source(run: Run) -> tuple[FaceRecords | FaceFolder, Run]:
-    """The training faces, checked, and the recipe with the counts that the data says.
-
-    Raises DataError for data that cannot be trained on, ConfigError where the recipe's counts differ from the data's.
-    """
-    if not run.rec:
-        raise ConfigError("config.rec names no data: set it to a folder with train.rec, or set DATA_ROOT")
-    if run.data.source == "folder":
-        source: FaceRecords | FaceFolder = FaceFolder(run.rec if isinstance(run.rec, str) else run.rec[0])
-    else:
-        if run.data.source == "procedural":
-            draw_faces(run)
-        source = FaceRecords(run.rec, on_corrupt=run.data.on_corrupt)
-    source.check()
-    for key, given, found in (
-        ("num_classes", run.num_classes, source.num_classes),
-        ("num_image", run.num_image, len(source)),
-    ):
-        if given is not None and given != found:
-            raise ConfigError(
-                f"config.{key} is {given}, but {run.rec} has {found}: leave it out, or name the right data"
-            )
-    return source, replace(run, num_classes=source.num_classes, num_image=len(source))
-
-
-def draw_faces(run: Run) -> None:
-    """Write the procedural faces that the recipe asks for; rank 0 draws, the others wait."""
-    if distributed.rank() == 0:
-        data = run.data
-        with tqdm(desc="drawing faces", unit="face", leave=False) as bar:
-
-            def show(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            write_dataset(run.rec, data.identities, data.images_per_identity, data.pairs, run.seed, show)
-    distributed.barrier()
 
 
 def make_dataset(run: Run, source: FaceRecords | FaceFolder) -> PairDataset:
@@ -78,40 +31,6 @@ def make_sampler(run: Run, epoch: int = 0, start_step: int = 0) -> EpochSampler:
     """This rank's share of an epoch, from `start_step` on."""
     ranks, rank = distributed.world_size(), distributed.rank()
     return EpochSampler(run.num_image, run.batch_size, rank, ranks, run.seed, epoch=epoch, start_step=start_step)
-
-
-def make_loader(run: Run, dataset: PairDataset, sampler: EpochSampler, device: torch.device) -> DataLoader:
-    """Batches of one epoch from where the sampler starts.
-
-    Its generator is its own: torch's global one would be a draw further after every start in the middle of an epoch.
-    """
-    return DataLoader(
-        dataset.for_workers(run.num_workers, run.batch_size),
-        batch_size=run.batch_size,
-        sampler=sampler,
-        num_workers=run.num_workers,
-        collate_fn=collate,
-        pin_memory=device.type == "cuda",
-        drop_last=True,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator().manual_seed(run.seed),
-    )
-
-
-def _start_worker(worker: int) -> None:
-    worker_init(worker)
-    leave_sigterm_to_the_parent()
-
-
-@contextmanager
-def batches(loader: DataLoader) -> Iterator[Iterator[PairBatch]]:
-    """The loader's batches; its workers are gone at the end of the block, also when an error ends it."""
-    found = iter(loader)
-    try:
-        yield found
-    finally:
-        if shut_down := getattr(found, "_shutdown_workers", None):  # else it waits for the garbage collector
-            shut_down()
 
 
 def make_backbone(run: Run, device: torch.device) -> nn.Module:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from ..data.pairs import PairBatch, concatenate, normalise
+from ..data.pair_dataset import PairBatch, concatenate, normalise
 from ..loss.partial_fc import QGPartialFC
 from ..loss.quality import of_images
 from ..momentum_encoder import MomentumEncoder

@@ -40,9 +40,3 @@ def watch_for_stop() -> Iterator[StopWatch]:
         yield watch
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def leave_sigterm_to_the_parent() -> None:
-    """For a loader's worker: a batch system sends SIGTERM to every process of a job, and a run whose workers died of
-    it could not finish its step. Workers end when their parent tells them to, or is gone."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -18,7 +18,7 @@ from fuzz.guard import Finding
 from fuzz.mutate import Damaged, damage, fresh
 from golden.make_golden import draw, png
 
-from qgface_plugin.data.bins import read_bin
+from qgface_plugin.data.bin_files import read_bin
 from qgface_plugin.data.images import encode_jpeg
 
 SAME = [True, False, True, False]

@@ -22,7 +22,7 @@ from golden.make_golden import FOLDER, MAGIC, draw, png
 
 from qgface_plugin.data.images import decode, encode_jpeg
 from qgface_plugin.data.recordio import Header, RecordReader, RecordWriter, pack
-from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.utils.errors import DataError
 
 SPACING = 1 << 24  # between the origins of two seed files

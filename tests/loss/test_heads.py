@@ -12,7 +12,14 @@ from criteria import CLASSES, batch, criterion
 from torch.autograd import gradcheck
 
 from qgface_plugin import QGFaceMargin
-from qgface_plugin.loss.heads import MarginHead, Rows, magnitude_margin, magnitude_regulariser, margin_head, reweighted
+from qgface_plugin.loss.heads import (
+    MarginHead,
+    Rows,
+    magnitude_margin,
+    magnitude_regulariser,
+    margin_head,
+    reweighted,
+)
 from qgface_plugin.utils.errors import ConfigError
 from qgface_plugin.utils.registry import MARGIN_HEADS
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from qgface_plugin.data.alignment import TEMPLATE
+from qgface_plugin.data.packing.alignment import TEMPLATE
 from qgface_plugin.evaluation.features import Embeddings
 from qgface_plugin.evaluation.protocols.ijb_metadata import IjbImages
 

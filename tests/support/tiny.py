@@ -13,7 +13,7 @@ from torch import nn
 from qgface_plugin.config.options import DataOptions
 from qgface_plugin.config.recipe import load_recipe
 from qgface_plugin.config.run import Run
-from qgface_plugin.data.bins import write_bin
+from qgface_plugin.data.bin_files import write_bin
 from qgface_plugin.data.images import encode_jpeg
 from qgface_plugin.data.recordio import Header, RecordWriter, pack
 from qgface_plugin.hosts import parts

@@ -63,7 +63,7 @@ def test_other_ranks_are_silent(capsys, monkeypatch):
 
 
 def test_lines_in_the_file_and_on_the_console(tmp_path, capsys):
-    package, deep = logging.getLogger("qgface_plugin"), logging.getLogger("qgface_plugin.data.records")
+    package, deep = logging.getLogger("qgface_plugin"), logging.getLogger("qgface_plugin.data.sources.records")
     before = (package.level, list(package.handlers))
     with logging_to(tmp_path / "training.log"):
         deep.info("seen")

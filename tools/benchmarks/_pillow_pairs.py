@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from qgface_plugin.config.degradation import FILTERS, DegradationPolicy
-from qgface_plugin.data.draws import Plan
+from qgface_plugin.data.degradation.params import Plan
 
 
 def pillow_pair() -> Callable[[memoryview, Plan, DegradationPolicy], tuple[torch.Tensor, torch.Tensor]] | None:

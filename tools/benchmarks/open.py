@@ -22,9 +22,9 @@ import numpy as np
 from tqdm import tqdm
 
 from qgface_plugin.data.images import JPEG_SIGNATURE
-from qgface_plugin.data.record_format import MAGIC, PART, Header, pack
-from qgface_plugin.data.record_index import index_line
-from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.data.recordio.format import MAGIC, PART, Header, pack
+from qgface_plugin.data.recordio.index import index_line
+from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.utils.errors import ConfigError
 
 LINES = 100_000  # of the index, written at a time

@@ -25,12 +25,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from qgface_plugin.config.degradation import FILTERS, PRESETS, DegradationPolicy
-from qgface_plugin.data.degrade import FLAGS
-from qgface_plugin.data.draws import BRIGHTNESS, CONTRAST, Plan, draw, uniforms
+from qgface_plugin.data.degradation.cpu import FLAGS
+from qgface_plugin.data.degradation.params import BRIGHTNESS, CONTRAST, Plan, draw, uniforms
 from qgface_plugin.data.images import decode_into
-from qgface_plugin.data.pairs import PairDataset, collate, worker_init
-from qgface_plugin.data.procedural import write_dataset
-from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.data.pair_dataset import PairDataset, collate, worker_init
+from qgface_plugin.data.procedural.dataset import write_dataset
+from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.utils.errors import ConfigError
 
 from ._pillow_pairs import pillow_pair

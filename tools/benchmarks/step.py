@@ -21,9 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from qgface_plugin.backbones import get_model
 from qgface_plugin.config.degradation import PRESETS
-from qgface_plugin.data.pairs import PairBatch, PairDataset, concatenate, normalise
-from qgface_plugin.data.procedural import write_dataset
-from qgface_plugin.data.records import FaceRecords
+from qgface_plugin.data.pair_dataset import PairBatch, PairDataset, concatenate, normalise
+from qgface_plugin.data.procedural.dataset import write_dataset
+from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.hosts.step import TrainStep
 from qgface_plugin.utils.device import DTYPES, autocast, has_bfloat16, keep_freed_pages, pick_device
 from qgface_plugin.utils.errors import ConfigError

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ...data.alignment import TEMPLATE, similarity
 from ...data.images import JPEG_SIGNATURE
+from ...data.packing.alignment import TEMPLATE, similarity
 from ...utils.errors import DataError
 from .ijb_metadata import IjbImages
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.bins import read_bin
+from ...data.bin_files import read_bin
 from ...utils.errors import DataError
 from ...utils.sampling import evenly_spread
 from ..metrics import kfold_accuracy, pair_distances, tar_at_far

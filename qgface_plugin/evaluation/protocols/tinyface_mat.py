@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.folders import SUFFIXES
+from ...data.sources.folder import SUFFIXES
 from ...utils.errors import ConfigError, DataError
 from .counts import Inventory, listed
 

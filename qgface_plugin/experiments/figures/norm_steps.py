@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data import degrade
-from ...data.bins import read_bin
+from ...data.bin_files import read_bin
+from ...data.degradation import cpu
 from ...evaluation.models import FaceModel
 from ...evaluation.norm_order import compare_norms
 from ...utils.errors import DataError
@@ -33,14 +33,14 @@ class StepNorm:
 
 def _rescaled(image: np.ndarray, ratio: float, name: str, quality: int = 0) -> np.ndarray:
     height, width = (max(1, round(side * ratio)) for side in image.shape[:2])
-    small = degrade.shrink(image, (height, width), name, antialias=True)
-    return degrade.enlarge(degrade.compress(small, quality) if quality else small, image.shape[:2], name)
+    small = cpu.shrink(image, (height, width), name, antialias=True)
+    return cpu.enlarge(cpu.compress(small, quality) if quality else small, image.shape[:2], name)
 
 
 def _cropped(image: np.ndarray, side: float) -> np.ndarray:
     height, width = (round(length * side) for length in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return degrade.crop_and_resize(image, (top, left, height, width))
+    return cpu.crop_and_resize(image, (top, left, height, width))
 
 
 CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -50,18 +50,18 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         for name in ("nearest", "bilinear", "bicubic")
     },
     "side / 4, bilinear, JPEG 75": partial(_rescaled, ratio=1 / 4, name="bilinear", quality=75),
-    "brightness x 0.8": partial(degrade.brightness, factor=0.8),
-    "brightness x 1.2": partial(degrade.brightness, factor=1.2),
-    "contrast x 0.8": partial(degrade.contrast, factor=0.8),
-    "contrast x 1.2": partial(degrade.contrast, factor=1.2),
+    "brightness x 0.8": partial(cpu.brightness, factor=0.8),
+    "brightness x 1.2": partial(cpu.brightness, factor=1.2),
+    "contrast x 0.8": partial(cpu.contrast, factor=0.8),
+    "contrast x 1.2": partial(cpu.contrast, factor=1.2),
     "centre, 0.9 of the side": partial(_cropped, side=0.9),
-    "rotation by 10 degrees": partial(degrade.rotate, degrees=10.0),
-    "rotation by 30 degrees": partial(degrade.rotate, degrees=30.0),
+    "rotation by 10 degrees": partial(cpu.rotate, degrees=10.0),
+    "rotation by 30 degrees": partial(cpu.rotate, degrees=30.0),
 }
 
 
 def norms_by_step(model: FaceModel, images: np.ndarray) -> list[StepNorm]:
-    """Each change on all images, uint8 (N, h, w, 3) RGB, N at least 1. Changes are those of `data/degrade.py`."""
+    """Each change on all images, uint8 (N, h, w, 3) RGB, N at least 1. Changes: those of `degradation/cpu.py`."""
     before = model.embed(images).norms
     found = []
     for name, change in CHANGES.items():

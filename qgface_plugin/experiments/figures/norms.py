@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.bins import read_bin
+from ...data.bin_files import read_bin
 from ...evaluation.models import FaceModel
 from ...evaluation.norm_order import degraded_copies
 from .canvas import new_figure, save

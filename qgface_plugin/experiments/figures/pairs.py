@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.degrade import degrade_and_measure
+from ...data.degradation.cpu import degrade_and_measure
 from ...data.images import decode
-from ...data.pairs import FaceSource
+from ...data.sources.source import FaceSource
 from ...hosts.pair_grid import pair_grid
 from ...utils.errors import ConfigError
 from ...utils.sampling import evenly_spread

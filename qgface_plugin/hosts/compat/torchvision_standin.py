@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...data.folders import FaceFolder
 from ...data.images import decode
+from ...data.sources.folder import FaceFolder
 from .repair import Repair
 from .sources import uses
 from .stand_in import import_failure, install

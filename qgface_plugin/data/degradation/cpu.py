@@ -1,0 +1,175 @@
+"""One image to its degraded view, with OpenCV on uint8 RGB. What is drawn and how often: `params.py`.
+
+Each step is a pure function of an image and drawn numbers. `gpu.py` is the same for a batch on a GPU.
+Shapes: (h, w, 3).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from ...config.degradation import FILTERS, DegradationPolicy
+from ...utils.errors import DataError
+from .custom_steps import OwnSteps
+from .params import BRIGHTNESS, CONTRAST, SATURATION, Plan, Uniforms, draw, strength
+
+# "nearest" takes the pixel at the centre of its target: the plain flag takes the corner and shifts the face.
+FLAGS = {
+    "nearest": cv2.INTER_NEAREST_EXACT,
+    "bilinear": cv2.INTER_LINEAR,
+    "area": cv2.INTER_AREA,
+    "bicubic": cv2.INTER_CUBIC,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+
+
+def degrade(image: np.ndarray, policy: DegradationPolicy, rng: np.random.Generator) -> np.ndarray:
+    """The degraded view of a face.
+
+    Args:
+        image: uint8 (h, w, 3) RGB; not changed.
+        policy: what to do, how strongly and how often.
+        rng: the only source of randomness.
+
+    Returns:
+        uint8 (h, w, 3) RGB; `image` itself when no step was drawn.
+
+    Raises:
+        DataError: not a uint8 array of three channels.
+
+    Source: the paper's section IV-A/B.
+    """
+    return degrade_and_measure(image, policy, rng)[0]
+
+
+def degrade_and_measure(
+    image: np.ndarray, policy: DegradationPolicy, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """The same view as `degrade`, and how strongly it is degraded, in octaves (see `params.strength`)."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(f"an image to degrade must be uint8 (h, w, 3); this is {image.dtype} {image.shape}")
+    u = Uniforms(*rng.random((len(Uniforms._fields), 1)))
+    plans = draw(policy, u, image.shape[:2])
+    own = OwnSteps(policy.steps, rng) if policy.steps else None
+    view = apply(image, Plan._make(plans[0].tolist()), policy, own)
+    return view, float(strength(plans, image.shape[:2])[0]) + (own.strength if own else 0.0)
+
+
+def apply(image: np.ndarray, plan: Plan, policy: DegradationPolicy, own: OwnSteps | None = None) -> np.ndarray:
+    """The degraded view uint8 (h, w, 3) by a plan; `image`, not changed, where the plan has nothing to do.
+
+    Of the policy only `crop_keeps_place` and `rescale_antialias` count: the rest is in the plan. own: the policy's
+    further steps, whose strength it holds afterwards.
+    """
+    full = image.shape[:2]
+    box = int(plan.crop_top), int(plan.crop_left), int(plan.crop_height), int(plan.crop_width)
+    small = int(plan.small_height), int(plan.small_width)
+    cropped, rescaled = box[2:] != full, small != full
+    if own:
+        image = own.run(image, at_small_size=False)
+    if cropped and policy.crop_keeps_place:
+        image = black_outside(image, box)
+    if rescaled:
+        image = shrink(image, small, FILTERS[int(plan.down)], policy.rescale_antialias)
+    if own:
+        image = own.run(image, at_small_size=True)
+    if plan.jpeg_quality:
+        image = compress(image, int(plan.jpeg_quality))
+    if rescaled:
+        image = enlarge(image, full, FILTERS[int(plan.up)])
+    if cropped and not policy.crop_keeps_place:
+        image = crop_and_resize(image, box)
+    for step, factor in (plan[10:12], plan[12:14], plan[14:16]):
+        if factor != 1:
+            image = ADJUST[int(step)](image, factor)
+    if plan.degrees:
+        image = rotate(image, plan.degrees)
+    return flip(image) if plan.flip_low else image
+
+
+def shrink(image: np.ndarray, shape: tuple[int, int], name: str, antialias: bool) -> np.ndarray:
+    """Scale down to (h, w) = `shape` with the named filter.
+
+    OpenCV's bilinear, bicubic and Lanczos read a fixed number of pixels and skip the others. With `antialias` the
+    image is first halved by area for as long as a factor of 2 or more is left. "area" needs no such help, and
+    "nearest" always skips.
+    """
+    height, width = shape
+    if antialias and name not in ("nearest", "area"):
+        while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
+            image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return image if image.shape[:2] == shape else _resize(image, shape, name)
+
+
+def enlarge(image: np.ndarray, shape: tuple[int, int], name: str) -> np.ndarray:
+    """Scale up to (h, w) = `shape` with the named filter, rounding and saturating to uint8."""
+    return _resize(image, shape, name)
+
+
+def _resize(image: np.ndarray, shape: tuple[int, int], name: str) -> np.ndarray:
+    size = (shape[1], shape[0])
+    if name != "lanczos":
+        return cv2.resize(image, size, interpolation=FLAGS[name])
+    # OpenCV's Lanczos is vectorised for float32 only: a fifth of the time of uint8.
+    resized = cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_LANCZOS4)
+    return cv2.convertScaleAbs(cv2.max(resized, 0))
+
+
+def compress(image: np.ndarray, quality: int) -> np.ndarray:
+    """Through a JPEG with 4:2:0 chroma and back; `quality` 1 to 100."""
+    # Not simplejpeg: below quality 96 it encodes with libjpeg's fast DCT, whose artefacts are others.
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return simplejpeg.decode_jpeg(encoded, "RGB")
+
+
+def crop_and_resize(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """The box (top, left, height, width), enlarged bilinearly to the image's size."""
+    top, left, height, width = box
+    inner = image[top : top + height, left : left + width]
+    return cv2.resize(inner, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def black_outside(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """The image with everything outside the box (top, left, height, width) black."""
+    top, left, height, width = box
+    kept = np.zeros_like(image)
+    kept[top : top + height, left : left + width] = image[top : top + height, left : left + width]
+    return kept
+
+
+def brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """clip(factor x)."""
+    return cv2.convertScaleAbs(image, alpha=factor)
+
+
+def contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """clip(factor x + (1 - factor) mean), `mean` of the whole image's grey."""
+    mean = cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0]
+    return cv2.addWeighted(image, factor, image, 0.0, (1.0 - factor) * mean)
+
+
+def saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    """clip(factor x + (1 - factor) grey), `grey` of each pixel (ITU-R 601)."""
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(image, factor, grey, 1.0 - factor, 0.0)
+
+
+ADJUST = {BRIGHTNESS: brightness, CONTRAST: contrast, SATURATION: saturation}
+
+
+def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
+    """Counter-clockwise about the centre, black outside, bilinear: nearest would cut steps that no camera makes."""
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    # OpenCV takes four channels in half the time of three.
+    four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    turned = cv2.warpAffine(four, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return cv2.cvtColor(turned, cv2.COLOR_RGBA2RGB)
+
+
+def flip(image: np.ndarray) -> np.ndarray:
+    """Mirrored left to right."""
+    return cv2.flip(image, 1)

@@ -1,0 +1,96 @@
+"""Photographs of any size: found in folders, decoded to pixels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from ..utils.errors import DataError
+from .images import PNG_SIGNATURE, decode, encode_jpeg, is_image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+def list_photos(folder: Path) -> list[str]:
+    """The photographs under a folder at any depth, sorted, as paths relative to it with `/` between the parts.
+
+    Names beginning with a dot are passed over. Raises DataError when there is no such folder or no photograph in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; name the folder that holds the photographs")
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                found.append(Path(parent, name).relative_to(folder).as_posix())
+    if not found:
+        raise DataError(f"{folder}: no image in it ({', '.join(SUFFIXES)})")
+    return sorted(found)
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """A photograph as uint8 (h, w, 3) RGB; an orientation tag is obeyed, grey becomes RGB.
+
+    Raises:
+        DataError: unreadable, or no image that OpenCV decodes; does not name the path.
+    """
+    try:
+        encoded = path.read_bytes()
+        image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_COLOR) if encoded else None
+    except OSError as error:
+        raise DataError(f"the image cannot be read ({error.strerror})") from error
+    except cv2.error as error:
+        raise DataError(f"undecodable image of {len(encoded)} bytes ({error.err})") from error
+    if image is None:
+        raise DataError(f"undecodable image of {len(encoded)} bytes")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+# --- A face crop from an image file, as it goes into a record or a pair set: its own bytes wherever they fit ----------
+
+
+QUALITY = 95  # of a JPEG that has to be written anew, as im2rec has it
+
+
+def side(encoded: memoryview | bytes) -> int:
+    """Height in pixels of an image that `decode` accepts, which is its width too; from its header."""
+    if encoded[:8] == PNG_SIGNATURE:
+        return int.from_bytes(encoded[20:24], "big")
+    return simplejpeg.decode_jpeg_header(encoded)[0]
+
+
+def check_face(path: str | Path, size: int = 112) -> bool:
+    """Whether an image file can be packed as it is: a sound, square JPEG or PNG of `size` pixels a side.
+
+    False means a sound, square image of another side. The whole image is decoded, so that no damage is packed.
+
+    Raises:
+        DataError: unreadable, neither JPEG nor PNG, damaged, or not square; names the path.
+    """
+    encoded = _read(path)
+    decode(encoded, str(path), size)
+    return side(encoded) == size
+
+
+def load_face(path: str | Path, size: int = 112, quality: int = QUALITY) -> bytes:
+    """The bytes of an image file if it is square with `size` pixels a side, else of a resized JPEG of it.
+
+    Raises:
+        DataError: see `check_face`.
+    """
+    encoded = _read(path)
+    if is_image(encoded) and side(encoded) == size:
+        return encoded
+    return encode_jpeg(decode(encoded, str(path), size), quality)
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: the image cannot be read ({error.strerror})") from error

@@ -1,0 +1,183 @@
+"""A folder of photographs to a folder of aligned faces, with the same sub-folders and names."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from tqdm import tqdm
+
+from ...utils.errors import ConfigError, DataError
+from ...utils.parallel import ordered_map
+from ..image_files import list_photos, read_photo
+from ..images import encode_jpeg, encode_png
+from .alignment import align, template
+from .detector import Detector
+
+FAILURES = "failures.csv"
+FORMATS = ("jpg", "png")
+
+# name of an image and its pixels, uint8 (h, w, 3) RGB -> landmarks (5, 2) and how many faces there were;
+# DataError, which does not name the image, when there are none
+Finder = Callable[[str, np.ndarray], tuple[np.ndarray, int]]
+
+
+@dataclass(frozen=True)
+class AlignOptions:
+    """How aligned faces are written.
+
+    Attributes:
+        size: side in pixels: 112, 128 or a multiple of these.
+        format: "jpg" or "png" (without loss).
+        quality: of JPEGs, 1 to 100.
+        workers: threads.
+        overwrite: align images anew whose result is there already.
+    """
+
+    size: int = 112
+    format: str = "jpg"
+    quality: int = 95
+    workers: int = 2
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        template(self.size)
+        if self.format not in FORMATS:
+            raise ConfigError(f"format is {self.format!r}; it is one of {FORMATS}")
+        for name, value, high in (("quality", self.quality, 100), ("workers", self.workers, 256)):
+            if not 1 <= value <= high:
+                raise ConfigError(f"{name} is {value}; it is a whole number from 1 to {high}")
+
+
+@dataclass(frozen=True)
+class AlignReport:
+    """What was aligned.
+
+    Attributes:
+        images: photographs looked at, and paths of landmarks without a photograph.
+        aligned: faces written now.
+        already: faces that were there from an earlier run.
+        several_faces: images with more than one face, of which the largest was taken.
+        failures: (path, reason) of all others; `failures.csv` in the output folder has them too.
+    """
+
+    images: int
+    aligned: int
+    already: int
+    several_faces: int
+    failures: list[tuple[str, str]]
+
+
+def given_landmarks(landmarks: dict[str, np.ndarray]) -> Finder:
+    """Looks the landmarks up by the image's path relative to the folder."""
+
+    def find(name: str, image: np.ndarray) -> tuple[np.ndarray, int]:
+        if name not in landmarks:
+            raise DataError("no landmarks are given for it")
+        return landmarks[name], 1
+
+    return find
+
+
+def largest_face(detect: Detector) -> Finder:
+    """Takes the landmarks of the face whose box has the largest area."""
+
+    def find(name: str, image: np.ndarray) -> tuple[np.ndarray, int]:
+        boxes, points = detect(image)
+        if len(boxes) == 0:
+            raise DataError("no face found")
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        return points[int(np.argmax(areas))], len(boxes)
+
+    return find
+
+
+def align_folder(
+    folder: str | Path,
+    output: str | Path,
+    find: Finder,
+    options: AlignOptions,
+    expected: set[str] | None = None,
+    progress: bool = False,
+) -> AlignReport:
+    """Align every photograph under `folder` into `output`.
+
+    An image that cannot be aligned is a failure, listed and counted, and stops nothing. A run that was interrupted
+    goes on where it was: faces that are there are kept.
+
+    Args:
+        expected: paths that should be there; those without a photograph are failures.
+
+    Raises:
+        ConfigError: output and folder are one in the other; two photographs would get one name.
+        DataError: no such folder, or no photograph in it.
+    """
+    folder, output = Path(folder), Path(output)
+    inner, outer = output.resolve(), folder.resolve()
+    if inner == outer or inner in outer.parents or outer in inner.parents:
+        raise ConfigError(f"{output} and {folder} are one in the other: choose an output folder beside the photographs")
+    names = list_photos(folder)
+    targets = {name: PurePosixPath(name).with_suffix(f".{options.format}").as_posix() for name in names}
+    twice = [target for target, count in Counter(targets.values()).items() if count > 1]
+    if twice:
+        sources = ", ".join(name for name, target in targets.items() if target == twice[0])
+        raise ConfigError(
+            f"{len(twice)} files would be written twice, the first {twice[0]} from {sources}; rename them"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+
+    def work(name: str) -> int | str:
+        target = output / targets[name]
+        if target.exists() and not options.overwrite:
+            return 0
+        try:
+            image = read_photo(folder / name)
+            points, faces = find(name, image)
+            _check_inside(points, image)
+            face = align(image, points, options.size)
+        except DataError as error:
+            return str(error)
+        _write(target, encode_png(face) if options.format == "png" else encode_jpeg(face, options.quality))
+        return faces
+
+    missing = sorted((expected or set()) - set(names))
+    failures = [(name, "landmarks are given, but there is no such image") for name in missing]
+    aligned = already = several = 0
+    results = ordered_map(work, names, options.workers)
+    bar = tqdm(results, total=len(names), desc="aligning", unit="image", disable=not progress)
+    for name, result in zip(names, bar, strict=True):
+        if isinstance(result, str):
+            failures.append((name, result))
+            continue
+        aligned += result > 0
+        already += result == 0
+        several += result > 1
+    _list_failures(output, failures)
+    return AlignReport(len(names) + len(missing), aligned, already, several, failures)
+
+
+def _check_inside(points: np.ndarray, image: np.ndarray) -> None:
+    """Landmarks of another image, or in other units, mostly lie outside this one."""
+    height, width = image.shape[:2]
+    inside = (points >= 0).all(axis=1) & (points[:, 0] < width) & (points[:, 1] < height)
+    if not inside.any():
+        raise DataError(f"all landmarks lie outside the image of {width} x {height} pixels")
+
+
+def _write(target: Path, encoded: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".part")
+    partial.write_bytes(encoded)
+    os.replace(partial, target)
+
+
+def _list_failures(output: Path, failures: list[tuple[str, str]]) -> None:
+    (output / FAILURES).unlink(missing_ok=True)
+    if failures:
+        with open(output / FAILURES, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("path", "reason"), *failures])

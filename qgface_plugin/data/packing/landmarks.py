@@ -1,0 +1,89 @@
+"""Files that give five landmarks an image: x and y in pixels of left eye, right eye, nose tip, left and right mouth
+corner, where left is the image's left.
+
+.csv   `path,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5`, with or without a line of titles.
+.json  an object {"path": [x1, y1, ..., y5]}, or with [[x1, y1], ..., [x5, y5]] for each path.
+other  text as IJB's: path and ten numbers with spaces between; a number after them, a detector's score, is not used.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ...utils.errors import DataError
+from ...utils.files import finite_number, read_text
+
+
+def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
+    """Path of an image, as the file has it -> float32 (5, 2).
+
+    Raises:
+        DataError: unreadable, empty, a malformed row, or a path given twice; names file and row.
+    """
+    path = Path(path)
+    text = read_text(path, "landmarks")
+    suffix = path.suffix.lower()
+    rows = _json_rows(text, path) if suffix == ".json" else _text_rows(text, path, commas=suffix == ".csv")
+    landmarks: dict[str, np.ndarray] = {}
+    for where, name, values in rows:
+        name = PurePosixPath(name).as_posix()
+        if name in landmarks:
+            raise DataError(f"{where}: {name} is given twice; one face an image can be aligned, so give one row a path")
+        landmarks[name] = np.array(values, dtype=np.float32).reshape(5, 2)
+    if not landmarks:
+        raise DataError(f"{path}: no landmarks in it")
+    return landmarks
+
+
+def _text_rows(text: str, path: Path, commas: bool) -> Iterator[tuple[str, str, list[float]]]:
+    lines: Iterable[Sequence[str]]
+    lines = csv.reader(text.splitlines()) if commas else (_from_the_right(line) for line in text.splitlines())
+    for number, fields in enumerate(lines, start=1):
+        if not any(fields):
+            continue
+        where = f"{path} line {number}"
+        values = [finite_number(field) for field in fields[1:11]]
+        if number == 1 and commas and len(fields) >= 11 and not any(value is not None for value in values):
+            continue  # titles
+        surplus = len(fields) > (11 if commas else 12)
+        if len(values) != 10 or None in values or surplus:
+            raise DataError(f"{where}: not a path and ten numbers: {' '.join(fields)[:80]!r}")
+        yield where, fields[0], values
+
+
+def _from_the_right(line: str) -> list[str]:
+    """Fields of a line whose path may hold spaces: ten numbers, or eleven with the score, stand at its end."""
+    fields = line.split()
+    numbers = 0
+    while numbers < min(11, len(fields) - 1) and finite_number(fields[-1 - numbers]) is not None:
+        numbers += 1
+    head = len(fields) - numbers
+    return [" ".join(fields[:head]), *fields[head:]]
+
+
+def _json_rows(text: str, path: Path) -> Iterator[tuple[str, str, list[float]]]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(f'{path}: not an object {{"path": [x1, y1, ..., y5], ...}} but {type(content).__name__}')
+    for name, points in content.items():
+        flat = (
+            [value for point in points for value in (point if isinstance(point, list) else [point])]
+            if (isinstance(points, list))
+            else []
+        )
+        if len(flat) != 10 or not all(_is_number(value) for value in flat):
+            raise DataError(f"{path} {name!r}: not five points [x, y] or ten numbers: {str(points)[:80]}")
+        yield f"{path} {name!r}", name, flat
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

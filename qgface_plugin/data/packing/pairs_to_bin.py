@@ -1,0 +1,192 @@
+"""A pairs file and a folder of aligned faces into a `.bin` pair set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ...utils.errors import ConfigError, DataError
+from ...utils.files import read_text
+from ...utils.parallel import ordered_map
+from ..bin_files import write_bin
+from ..image_files import QUALITY, check_face, load_face
+from ..sources.folder import SUFFIXES
+
+
+@dataclass(frozen=True)
+class PairReport:
+    """What was written.
+
+    Attributes:
+        file: the `.bin`.
+        pairs, same: how many pairs, and how many of them show one person.
+        images: different images in them.
+        resized: of those, images of another side, resized and encoded anew.
+        repeated: pairs that were there before, in either order; they count twice in every figure.
+        left_out: pairs left out for an image that is missing or cannot be used.
+        problems: (image, reason) of those images.
+    """
+
+    file: str
+    pairs: int
+    same: int
+    images: int
+    resized: int
+    repeated: int
+    left_out: int
+    problems: list[tuple[str, str]]
+
+
+def pack_pairs(
+    pairs: Sequence[Pair],
+    root: str | Path,
+    output: str | Path,
+    size: int = 112,
+    quality: int = QUALITY,
+    skip: bool = False,
+    workers: int = 2,
+    progress: bool = False,
+) -> PairReport:
+    """Write the pairs as arcface_torch's loader reads them; images of the right side keep their bytes.
+
+    Args:
+        root: folder that the pairs' names are relative to.
+        skip: leave out pairs whose images are missing or bad, which moves the pairs after them to other folds.
+
+    Raises:
+        ConfigError: a quality out of range; `output` does not end in .bin.
+        DataError: images that are missing or bad, counted, the first of them named; no pair left.
+    """
+    if not 1 <= quality <= 100:
+        raise ConfigError(f"quality is {quality}; it is a whole number from 1 to 100")
+    root, output = Path(root), Path(output)
+    if output.suffix != ".bin":
+        raise ConfigError(f"{output}: a pair set's name ends in .bin; what stands before it is the set's name")
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; name the folder that the pairs' images are in")
+    names = list(dict.fromkeys(name for pair in pairs for name in (pair.first, pair.second)))
+
+    def load(name: str) -> tuple[bytes, bool] | str:
+        path = find_image(root, name)
+        if path is None:
+            return "no such image"
+        try:
+            fits = check_face(path, size)
+            return load_face(path, size, quality), fits
+        except DataError as error:
+            return str(error).removeprefix(f"{path}: ")
+
+    bar = tqdm(ordered_map(load, names, workers), total=len(names), desc="reading", unit="image", disable=not progress)
+    loaded = dict(zip(names, bar, strict=True))
+    problems = [(name, result) for name, result in loaded.items() if isinstance(result, str)]
+    bad = {name for name, _ in problems}
+    kept = [pair for pair in pairs if pair.first not in bad and pair.second not in bad]
+    if problems and not (skip and kept):
+        first = "".join(f"\n  {root / name}: {reason}" for name, reason in problems[:3])
+        raise DataError(
+            f"{len(problems)} of {len(names)} images are missing or bad, in {len(pairs) - len(kept)} of {len(pairs)} "
+            f"pairs; correct them or the root, or leave those pairs out with --skip-bad. The first:{first}"
+        )
+    images = [loaded[name][0] for pair in kept for name in (pair.first, pair.second)]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_bin(output, images, [pair.same for pair in kept])
+    used = {name for pair in kept for name in (pair.first, pair.second)}
+    return PairReport(
+        file=str(output),
+        pairs=len(kept),
+        same=sum(pair.same for pair in kept),
+        images=len(used),
+        resized=sum(not loaded[name][1] for name in used),
+        repeated=len(kept) - len({frozenset((pair.first, pair.second)) for pair in kept}),
+        left_out=len(pairs) - len(kept),
+        problems=problems,
+    )
+
+
+# --- Which images are compared: LFW's pairs.txt, or a CSV of `a,b,1` for one person and `a,b,0` for two ---------------
+
+
+FLAGS = {"1": True, "0": False, "true": True, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two images and whether they show one person.
+
+    A name of LFW (`name/name_0001`) has no suffix; `find_image` finds the file. line: where the pairs file says so.
+    """
+
+    first: str
+    second: str
+    same: bool
+    line: int
+
+
+def read_pairs(path: str | Path) -> list[Pair]:
+    """The pairs of a file, in its order, on which the ten folds depend.
+
+    A `.csv` has `a,b,flag` lines, with or without a first line of titles; flag is 1 or 0, true or false. Any other
+    file is LFW's: lines `name n m` for one person and `name n other m` for two, tabs or spaces between; its first line
+    may say how many there are (`10 300`: ten folds of 300 pairs of each kind; `500`: 500 of each kind).
+
+    Raises:
+        DataError: unreadable, without a pair, a malformed line, an image paired with itself, or another number of
+            pairs than the first line says; names file and line.
+    """
+    path = Path(path)
+    lines = read_text(path, "pairs file").splitlines()
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    pairs = _csv_pairs(numbered, path) if path.suffix.lower() == ".csv" else _lfw_pairs(numbered, path)
+    if not pairs:
+        raise DataError(f"{path}: no pair in it; a .csv has lines `a,b,1`, any other file LFW's `name 1 2`")
+    alone = next((pair for pair in pairs if pair.first == pair.second), None)
+    if alone is not None:
+        raise DataError(f"{path} line {alone.line}: {alone.first} is paired with itself")
+    return pairs
+
+
+def find_image(root: Path, name: str) -> Path | None:
+    """The image of that name under `root`, as it is or with one of the known suffixes; None when there is none."""
+    path = root / name
+    if path.is_file():
+        return path
+    return next((found for suffix in SUFFIXES if (found := path.with_name(path.name + suffix)).is_file()), None)
+
+
+def _csv_pairs(lines: list[tuple[int, str]], path: Path) -> list[Pair]:
+    pairs = []
+    for row, (number, line) in enumerate(lines):
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) == 3 and fields[2].lower() in FLAGS and all(fields):
+            pairs.append(Pair(fields[0], fields[1], FLAGS[fields[2].lower()], number))
+        elif row > 0 or len(fields) != 3:
+            raise DataError(f"{path} line {number}: {line[:80]!r} is not `a,b,flag` with a flag of 1 or 0")
+    return pairs
+
+
+def _lfw_pairs(lines: list[tuple[int, str]], path: Path) -> list[Pair]:
+    announced = None
+    if lines and 1 <= len(lines[0][1].split()) <= 2 and all(field.isdecimal() for field in lines[0][1].split()):
+        counts = [int(field) for field in lines[0][1].split()]
+        announced = 2 * counts[0] * (counts[1] if len(counts) == 2 else 1)
+        lines = lines[1:]
+    pairs = [_lfw_pair(line, number, path) for number, line in lines]
+    if announced is not None and len(pairs) != announced:
+        raise DataError(f"{path}: its first line announces {announced} pairs, but {len(pairs)} follow")
+    return pairs
+
+
+def _lfw_pair(line: str, number: int, path: Path) -> Pair:
+    fields = line.strip().split("\t") if "\t" in line else line.split()
+    if len(fields) == 3 and fields[1].isdecimal() and fields[2].isdecimal():
+        return Pair(_lfw_name(fields[0], fields[1]), _lfw_name(fields[0], fields[2]), True, number)
+    if len(fields) == 4 and fields[1].isdecimal() and fields[3].isdecimal():
+        return Pair(_lfw_name(fields[0], fields[1]), _lfw_name(fields[2], fields[3]), False, number)
+    raise DataError(f"{path} line {number}: {line[:80]!r} is neither `name n m` nor `name n other m`")
+
+
+def _lfw_name(person: str, number: str) -> str:
+    return f"{person}/{person}_{int(number):04d}"

@@ -1,0 +1,1 @@
+"""Procedural faces: drawn persons for the quickstart."""

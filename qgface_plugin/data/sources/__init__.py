@@ -1,0 +1,1 @@
+"""Sources: where faces come from, record files or folders."""

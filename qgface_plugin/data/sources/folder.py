@@ -1,0 +1,88 @@
+"""Image folders as a source of faces, one sub-folder an identity. A user chooses this; nothing falls back to it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ...utils.errors import DataError
+from ..images import is_image
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+LOGGER = logging.getLogger(__name__)
+
+
+class FaceFolder:
+    """Encoded faces in `root/<identity>/<image>`; identities are numbered in the order of their sorted names.
+
+    Images are ordered by identity, then by name. Names beginning with a dot are passed over; any other file that is
+    not a `.jpg`, `.jpeg` or `.png` is passed over and counted in the log.
+
+    Raises:
+        DataError: no such folder, no identity in it, or an identity without an image.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(f"{self.root}: no such folder; name the folder that holds one sub-folder an identity")
+        self.identities = sorted(entry.name for entry in _visible(self.root) if entry.is_dir())
+        if not self.identities:
+            raise DataError(f"{self.root}: no sub-folder in it; images belong in one sub-folder an identity")
+        self._names: list[str] = []
+        labels: list[int] = []
+        passed_over = 0
+        for label, identity in enumerate(self.identities):
+            entries = _visible(self.root / identity)
+            images = sorted(entry.name for entry in entries if entry.suffix.lower() in SUFFIXES)
+            if not images:
+                kinds = ", ".join(SUFFIXES)
+                raise DataError(f"{self.root / identity}: no image ({kinds}) of this identity; remove it or add some")
+            passed_over += len(entries) - len(images)
+            self._names += images
+            labels += [label] * len(images)
+        self._labels = np.array(labels, dtype=np.int64)
+        if passed_over:
+            LOGGER.warning("%s: %d entries that are no %s passed over", self.root, passed_over, "/".join(SUFFIXES))
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of identities, which is the number of sub-folders."""
+        return len(self.identities)
+
+    def labels(self) -> np.ndarray:
+        """The label of every image, int64 (len,)."""
+        return self._labels.copy()
+
+    def check(self) -> None:
+        """Part of every face source; a folder's labels are its own order, so there is nothing that could disagree."""
+
+    def where(self, index: int) -> str:
+        """How messages name an image: its path."""
+        return str(self._path(index))
+
+    def read(self, index: int) -> tuple[bytes, int]:
+        """Encoded image and label. DataError naming the path when it is unreadable or neither JPEG nor PNG."""
+        path = self._path(index)
+        try:
+            encoded = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: the image cannot be read ({error.strerror})") from error
+        if not is_image(encoded):
+            raise DataError(f"{path}: neither JPEG nor PNG; it has {len(encoded)} bytes, beginning {encoded[:8]!r}")
+        return encoded, int(self._labels[index])
+
+    def _path(self, index: int) -> Path:
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        return self.root / self.identities[self._labels[index]] / self._names[index]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]

@@ -1,0 +1,206 @@
+"""Faces in RecordIO files as a source: one file or several shards, with InsightFace's header record or without."""
+
+from __future__ import annotations
+
+import bisect
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...utils.errors import ConfigError, DataError
+from ..recordio import RecordReader, unpack
+from ..recordio.identities import image_keys, ranges_hold
+from ..recordio.labels import UNREADABLE, read_face, scan_labels
+from ..recordio.reader import LARGE
+
+LOGGER = logging.getLogger(__name__)
+
+
+class FaceRecords:
+    """Encoded faces of one or several RecordIO files that share one label space.
+
+    A file in InsightFace's layout begins with a header record (key 0, flag 2, label [N + 1, N + 1 + identities]);
+    its images are the keys 1 to N. In any other file, such as im2rec's, every key is an image. A file `property`
+    beside it holds `num_classes,height,width`.
+
+    Args:
+        roots: a folder or a `.rec` file, or several of them. A folder stands for its `train.rec`, or, where there is
+            none, for all its `.rec` files in the order of their names.
+        on_missing_idx: "rebuild" scans a `.rec` without `.idx` and says so in the log; "error" refuses it.
+        on_corrupt: what `labels` and `check` do about records that cannot be read: "error", or "skip" to count them
+            in the log. `read` always raises.
+
+    Attributes:
+        num_classes: from `property`, else from the header record of a single file, else 1 + the largest label.
+
+    Raises:
+        DataError: no file, an invalid index or header, or sources that disagree on the number of classes.
+    """
+
+    def __init__(
+        self, roots: str | Path | Sequence[str | Path], on_missing_idx: str = "rebuild", on_corrupt: str = "error"
+    ) -> None:
+        for name, value, known in (
+            ("on_missing_idx", on_missing_idx, ("rebuild", "error")),
+            ("on_corrupt", on_corrupt, ("error", "skip")),
+        ):
+            if value not in known:
+                raise ConfigError(f"{name} is {value!r}; it is one of {known}")
+        paths = record_files([roots] if isinstance(roots, (str, Path)) else list(roots))
+        self.on_corrupt = on_corrupt
+        self._shards = [_Shard(path, on_missing_idx) for path in paths]
+        self._starts = np.cumsum([0] + [len(shard.keys) for shard in self._shards]).tolist()
+        self._labels: np.ndarray | None = None
+        self._limit: int | None = None  # of labels that nobody has looked at yet
+        self._num_classes = _announced_classes(self._shards)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of identities."""
+        if self._num_classes is None:
+            self._num_classes = int(self._all_labels().max()) + 1
+        return self._num_classes
+
+    def labels(self) -> np.ndarray:
+        """The label of every image, int64 (len,); reads only headers. With "skip", -1 where a record is unreadable.
+
+        Raises:
+            DataError: a label that is not a whole number >= 0, an unreadable record, or, with "skip", no readable one;
+                names file, key and offset.
+        """
+        return self._all_labels().copy()
+
+    def check(self, every: bool = False) -> None:
+        """Refuse, before training, labels outside [0, num_classes); DataError names file, key and offset.
+
+        A large file in InsightFace's layout whose identity records announce exactly these labels is believed: then
+        `read` refuses a label outside. every: read the label of every image all the same.
+        """
+        if not every and self._labels is None and self._announced():
+            self._limit = self.num_classes
+            return
+        labels = self._all_labels()
+        outside = np.flatnonzero(labels >= self.num_classes)
+        if len(outside):
+            first = int(outside[0])
+            raise DataError(
+                f"{self.where(first)}: label {labels[first]} is outside [0, {self.num_classes}), as are "
+                f"{len(outside) - 1} others; correct num_classes in `property` or the records"
+            )
+
+    def where(self, index: int) -> str:
+        """How messages name an image: file, key and offset."""
+        shard, key = self._locate(index)
+        return shard.reader.where(key)
+
+    def read(self, index: int) -> tuple[memoryview, int]:
+        """Encoded image, without a copy, and label.
+
+        Raises:
+            DataError: a damaged record, a label that is not a whole number >= 0 or, after `check`, not below
+                num_classes, or no JPEG or PNG inside.
+        """
+        shard, key = self._locate(index)
+        encoded, label = read_face(shard.reader, key)
+        if self._limit is not None and label >= self._limit:
+            raise DataError(f"{self.where(index)}: label {label} is outside [0, {self._limit})")
+        return encoded, label
+
+    def _announced(self) -> bool:
+        """Whether this is one large file and its identity records announce the labels [0, num_classes)."""
+        shard = self._shards[0]
+        if len(self._shards) > 1 or shard.header_classes is None or shard.reader.size < LARGE:
+            return False
+        return ranges_hold(shard.reader, len(shard.keys), shard.header_classes)
+
+    def _locate(self, index: int) -> tuple[_Shard, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        number = bisect.bisect_right(self._starts, index) - 1
+        shard = self._shards[number]
+        return shard, int(shard.keys[index - self._starts[number]])
+
+    def _all_labels(self) -> np.ndarray:
+        if self._labels is None:
+            skip = self.on_corrupt == "skip"
+            labels = np.concatenate([scan_labels(shard.reader, shard.keys, skip) for shard in self._shards])
+            unreadable = int(np.count_nonzero(labels == UNREADABLE))
+            if unreadable:
+                if unreadable == len(self):
+                    raise DataError(f"{self.where(0)}: not one of the {unreadable} records can be read")
+                LOGGER.warning("%d of %d records cannot be read and will be skipped", unreadable, len(self))
+            self._labels = labels
+        return self._labels
+
+
+class _Shard:
+    """One file: its reader, the keys of its images, and what it says about the number of classes."""
+
+    def __init__(self, path: Path, on_missing_idx: str) -> None:
+        self.reader = RecordReader(path, path.with_suffix(".idx") if on_missing_idx == "error" else None)
+        self.keys = self.reader.keys
+        self.header_classes: int | None = None
+        self.property_path = path.parent / "property"
+        if int(self.keys[0]) == 0:
+            where = self.reader.where(0)
+            header, payload = unpack(self.reader.read(0), where)
+            if header.flag == 2 and len(payload) == 0:
+                first, last = header.label.tolist()
+                if not (first.is_integer() and last.is_integer() and 2 <= first < last):
+                    raise DataError(f"{where}: header label [{first}, {last}] is not [N + 1, N + 1 + identities]")
+                self.keys = image_keys(self.keys, int(first), self._holds_image, where)
+                beyond = int(self.keys[-1]) + 1
+                if self.reader.has(beyond) and self._holds_image(beyond):
+                    raise DataError(
+                        f"{where}: by the header, images end at key {beyond - 1}, but key {beyond} holds one"
+                    )
+                self.header_classes = int(last) - int(first)
+
+    def _holds_image(self, key: int) -> bool:
+        return len(unpack(self.reader.read(key), self.reader.where(key))[1]) > 0
+
+
+def record_files(roots: list[str | Path]) -> list[Path]:
+    """The `.rec` files that folders and files stand for, as `FaceRecords` has it; DataError where there are none."""
+    files = []
+    for root in map(Path, roots):
+        if root.is_dir():
+            train = root / "train.rec"
+            found = [train] if train.exists() else sorted(root.glob("*.rec"))
+            if not found:
+                raise DataError(f"{root}: no .rec file in this folder; for plain images choose the folder source")
+            files += found
+        elif root.exists():
+            files.append(root)
+        else:
+            raise DataError(f"{root}: no such file or folder")
+    if len(set(files)) != len(files) or not files:
+        raise DataError(f"record files must be named, each once: {', '.join(map(str, files)) or 'none given'}")
+    return files
+
+
+def _announced_classes(shards: list[_Shard]) -> int | None:
+    """What `property` files and, for a single file, its header record say; DataError where they disagree."""
+    announced = {}
+    for path in dict.fromkeys(shard.property_path for shard in shards):
+        if path.exists():
+            announced[str(path)] = _read_property(path)
+    if len(shards) == 1 and shards[0].header_classes is not None:
+        announced[f"{shards[0].reader.path} key 0 (header record)"] = shards[0].header_classes
+    if len(set(announced.values())) > 1:
+        said = "; ".join(f"{source} says {count}" for source, count in announced.items())
+        raise DataError(f"sources disagree on the number of classes: {said}")
+    return next(iter(announced.values()), None)
+
+
+def _read_property(path: Path) -> int:
+    text = path.read_bytes()[:200].decode("ascii", "replace").strip()
+    fields = [field.strip() for field in text.split(",")]
+    if len(fields) != 3 or not all(field.isdecimal() and int(field) > 0 for field in fields):
+        raise DataError(f"{path}: {text!r} is not `num_classes,height,width`")
+    return int(fields[0])

@@ -1,0 +1,68 @@
+"""Face sources: what a loader needs of one, and the one that a recipe asks for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from tqdm import tqdm
+
+from ...config.recipe import Run
+from ...utils import distributed
+from ...utils.errors import ConfigError
+from ..procedural.dataset import write_dataset
+from .folder import FaceFolder
+from .records import FaceRecords
+
+
+class FaceSource(Protocol):
+    """Encoded faces with labels; `FaceRecords` and `FaceFolder` are such."""
+
+    num_classes: int
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> tuple[memoryview | bytes, int]:
+        """Encoded image and label; DataError when the image cannot be read."""
+
+    def where(self, index: int) -> str:
+        """How messages name the image."""
+
+
+def open_source(run: Run) -> tuple[FaceRecords | FaceFolder, Run]:
+    """The training faces, checked, and the recipe with the counts that the data says.
+
+    Raises DataError for data that cannot be trained on, ConfigError where the recipe's counts differ from the data's.
+    """
+    if not run.rec:
+        raise ConfigError("config.rec names no data: set it to a folder with train.rec, or set DATA_ROOT")
+    if run.data.source == "folder":
+        source: FaceRecords | FaceFolder = FaceFolder(run.rec if isinstance(run.rec, str) else run.rec[0])
+    else:
+        if run.data.source == "procedural":
+            draw_faces(run)
+        source = FaceRecords(run.rec, on_corrupt=run.data.on_corrupt)
+    source.check()
+    for key, given, found in (
+        ("num_classes", run.num_classes, source.num_classes),
+        ("num_image", run.num_image, len(source)),
+    ):
+        if given is not None and given != found:
+            raise ConfigError(
+                f"config.{key} is {given}, but {run.rec} has {found}: leave it out, or name the right data"
+            )
+    return source, replace(run, num_classes=source.num_classes, num_image=len(source))
+
+
+def draw_faces(run: Run) -> None:
+    """Write the procedural faces that the recipe asks for; rank 0 draws, the others wait."""
+    if distributed.rank() == 0:
+        data = run.data
+        with tqdm(desc="drawing faces", unit="face", leave=False) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            write_dataset(run.rec, data.identities, data.images_per_identity, data.pairs, run.seed, show)
+    distributed.barrier()

@@ -1,0 +1,84 @@
+"""What is to be packed: folders, lists, several of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from photographs import jpeg, save
+
+from qgface_plugin.data.packing.faces import list_faces
+from qgface_plugin.data.packing.pack import pack_faces
+from qgface_plugin.data.packing.record_set import PackOptions
+from qgface_plugin.data.sources.records import FaceRecords
+from qgface_plugin.utils.errors import ConfigError, DataError
+
+
+def test_several_folders(tmp_path: Path) -> None:
+    for folder, names in (("x", "bc"), ("y", "ab")):
+        for name in names:
+            save(tmp_path / folder / name / "1.jpg", jpeg(ord(name)))
+    folders = [tmp_path / "x", tmp_path / "y"]
+    with pytest.raises(
+        DataError, match="1 identities have a name .*, the first b in .*x and .*y: .*--same-names merge.*separate"
+    ):
+        list_faces(folders)
+    for same_names, labels in (("merge", [0, 1, 1, 2]), ("separate", [0, 1, 2, 3])):
+        out = tmp_path / same_names
+        pack_faces(list_faces(folders, same_names=same_names), out, PackOptions(size=24))
+        assert FaceRecords(out).labels().tolist() == labels
+    assert (tmp_path / "separate" / "identities.tsv").read_text() == "0\tb\n1\tc\n2\ta\n3\tb\n"
+    assert str(tmp_path / "y" / "a" / "1.jpg") in (tmp_path / "merge" / "train.lst").read_text()
+
+
+def loose_image(folder: Path) -> list[Path]:
+    save(folder / "1.jpg", jpeg(1))
+    return [folder]
+
+
+def one_list(text: bytes) -> Callable[[Path], list[Path]]:
+    return lambda folder: [save(folder / "in.lst", text)]
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (lambda folder: [], "nothing to pack: name a folder"),
+        (lambda folder: [folder / "none"], "none: no such folder or list; name a folder of identities or a .lst file"),
+        (lambda folder: [folder], "no sub-folder in it; images belong in one sub-folder an identity"),
+        (loose_image, "no sub-folder in it; 1 images lie in it directly"),
+        (lambda folder: [*one_list(b"1\ta.jpg\t0\n")(folder), folder / ".." / "in" / "in.lst"], "is named twice"),
+        (one_list(b""), "in.lst: the list is empty"),
+        (one_list(b"\xff\xfe1"), "not text in UTF-8"),
+        (one_list(b"a.jpg 1\n"), "line 1: neither `1 TAB path TAB label` .* nor `key TAB label TAB path`"),
+        (one_list(b"1\ta.jpg\t0\n1\tb.jpg\n"), "line 2: neither"),
+        (one_list(b"1\ta.jpg\tzero\n"), "line 1: label 'zero' is not a whole number in"),
+        (one_list(b"1\ta.jpg\t0.5\n"), "line 1: label '0.5' is not a whole number in"),
+        (one_list(b"1\ta.jpg\t-1\n"), "line 1: label '-1' is not a whole number in"),
+        (one_list(b"0\t1\ta.jpg\n1\tx\tb.jpg\n"), "line 2: not `key TAB label TAB path`"),
+        (one_list(b"1\ta.jpg\t0\n1\ta.jpg\t1\n"), "1 paths are listed more than once, the first .*a.jpg \\(2 times\\)"),
+    ],
+)
+def test_sources_that_do_not_fit(sources: Callable[[Path], list[Path]], message: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DataError, match=message):
+        list_faces(sources(tmp_path / "in"))
+
+
+def test_names_that_a_list_cannot_hold(tmp_path: Path) -> None:
+    save(tmp_path / "faces" / "a" / "1\t2.jpg", jpeg(1))
+    with pytest.raises(DataError, match="a tab or line break in a name cannot be written to train.lst; rename it"):
+        list_faces([tmp_path / "faces"])
+
+
+def test_what_is_passed_over(tmp_path: Path) -> None:
+    faces = tmp_path / "faces"
+    for number in range(9):
+        save(faces / f"person{number % 3}" / f"{number}.png", jpeg(number))
+    save(faces / "person0" / "Thumbs.db", b"x")
+    save(faces / "person0" / ".hidden.png", b"x")
+    found = list_faces([faces])
+    assert (len(found.faces), found.passed_over, found.problems) == (9, 1, [])
+    with pytest.raises(ConfigError, match="same_names is 'x'"):
+        list_faces([faces], same_names="x")

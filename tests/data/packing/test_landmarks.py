@@ -1,0 +1,75 @@
+"""Landmark files of the three kinds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qgface_plugin.data.packing.landmarks import read_landmarks
+from qgface_plugin.utils.errors import DataError
+
+TEN = [1.5, 2, 3, 4, 5, 6, 7, 8, 9, -10]
+NUMBERS = ",".join(map(str, TEN))
+FLAT = json.dumps(TEN)
+
+
+def read(folder: Path, name: str, text: str) -> dict[str, np.ndarray]:
+    (folder / name).write_text(text, encoding="utf-8")
+    return read_landmarks(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", f"./x/1 2.jpg,{NUMBERS}\n\ny.jpg,{NUMBERS}\n"),
+        ("a.csv", f'path,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5\n"x/1 2.jpg",{NUMBERS}\r\ny.jpg,{NUMBERS}'),
+        ("a.txt", f"x/1 2.jpg {NUMBERS.replace(',', ' ')} 0.97\ny.jpg  {NUMBERS.replace(',', chr(9))}\n"),
+        ("a.json", f'{{"x/1 2.jpg": {FLAT}, "y.jpg": {json.dumps(np.reshape(TEN, (5, 2)).tolist())}}}'),
+    ],
+)
+def test_all_kinds_read_alike(name: str, text: str, tmp_path: Path) -> None:
+    landmarks = read(tmp_path, name, text)
+    assert list(landmarks) == ["x/1 2.jpg", "y.jpg"]
+    for points in landmarks.values():
+        assert points.dtype == np.float32 and points.tolist() == [[1.5, 2], [3, 4], [5, 6], [7, 8], [9, -10]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "", "a.csv: no landmarks in it"),
+        ("a.csv", f"x.jpg,{NUMBERS}\nx.jpg,{NUMBERS}\n", "a.csv line 2: x.jpg is given twice"),
+        ("a.csv", f"x.jpg,{NUMBERS},1\n", "a.csv line 1: not a path and ten numbers"),
+        ("a.csv", f"y.jpg,{NUMBERS}\nx.jpg,1,2,3\n", "a.csv line 2: not a path and ten numbers: 'x.jpg 1 2 3'"),
+        ("a.csv", f"x.jpg,{NUMBERS.replace('1.5', 'nan')}\n", "a.csv line 1: not a path and ten numbers"),
+        ("a.txt", "x.jpg 1 2 3 4 5 6 7 8 9\n", "a.txt line 1: not a path and ten numbers"),
+        ("a.json", "{", "a.json: not JSON"),
+        ("a.json", "[]", "a.json: not an object .* but list"),
+        ("a.json", '{"x.jpg": [1, 2]}', "a.json 'x.jpg': not five points \\[x, y\\] or ten numbers"),
+        ("a.json", f'{{"x.jpg": {FLAT.replace("1.5", "true")}}}', "not five points"),
+        ("a.json", '{"x.jpg": null}', "not five points"),
+        ("a.json", "{}", "no landmarks in it"),
+    ],
+)
+def test_malformed(name: str, text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, name, text)
+
+
+def test_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none.csv: the landmarks cannot be read \\(No such file"):
+        read_landmarks(tmp_path / "none.csv")
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="no landmarks: not text in UTF-8"):
+        read_landmarks(tmp_path / "a.csv")
+
+
+def test_ijb_file(lfw: Path) -> None:
+    path = lfw / "ijb" / "IJBB" / "meta" / "ijbb_name_5pts_score.txt"
+    landmarks = read_landmarks(path)
+    first = path.read_text().splitlines()[0].split()
+    assert len(landmarks) == 359
+    assert landmarks[first[0]].ravel().tolist() == np.array(first[1:11], dtype=np.float32).tolist()
