@@ -86,7 +86,7 @@ def test_the_first_loss_is_the_built_in_hosts(folder, trained):
         "import sys, runpy; sys.path.insert(0, {tests!r}); sys.path.append({mini!r})\n"
         "import backbones; from qgface_plugin.hosts import parts, run_recipe\n"
         "def get_model(name, num_features, features_bias):\n"
-        "    from qgface_plugin.backbones.common import freeze_bias\n"
+        "    from qgface_plugin.models.backbones.common import freeze_bias\n"
         "    model = backbones.get_model(name, num_features=num_features); freeze_bias(model.features); return model\n"
         "parts.get_model = get_model\n"
         "run_recipe('builtin.py')\n"

@@ -6,7 +6,7 @@ import pytest
 from command_line import tool
 from identification_sets import write_face, write_model, write_scface
 
-from qgface_plugin.evaluation.results import read_result
+from qgface_plugin.evaluation.report.results import read_result
 
 eval_scface = tool("eval_scface")
 

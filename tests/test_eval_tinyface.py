@@ -8,7 +8,7 @@ import pytest
 from command_line import tool
 from identification_sets import write_model, write_tinyface
 
-from qgface_plugin.evaluation.results import read_result
+from qgface_plugin.evaluation.report.results import read_result
 
 eval_tinyface = tool("eval_tinyface")
 

@@ -13,7 +13,7 @@ from torch import nn
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.hosts.guest import Guest
-from qgface_plugin.hosts.weights import export_backbone
+from qgface_plugin.models.weights import export_backbone
 from qgface_plugin.utils.errors import ConfigError, DataError
 
 

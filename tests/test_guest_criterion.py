@@ -11,7 +11,7 @@ from torch import nn
 
 from qgface_plugin import QGFaceMargin
 from qgface_plugin.hosts.guest_criterion import GuestPartialFC, KeySource, MomentumPartialFC
-from qgface_plugin.momentum_encoder import MomentumEncoder
+from qgface_plugin.models.momentum_encoder import MomentumEncoder
 from qgface_plugin.utils.errors import TrainingError
 
 DIM, ROWS, CLASSES = 4, 6, 5

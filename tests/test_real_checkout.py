@@ -12,9 +12,9 @@ from checkouts import ROOT, copy_of, metrics, real_checkout, run, write_recipe
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import write_faces
 
-from qgface_plugin.backbones import get_model
 from qgface_plugin.data.bin_files import read_bin, write_bin
-from qgface_plugin.evaluation.protocols.lfw import verify
+from qgface_plugin.evaluation.protocols.pair_sets import verify
+from qgface_plugin.models.backbones import get_model
 
 pytestmark = pytest.mark.arcface_torch
 

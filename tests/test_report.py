@@ -7,7 +7,7 @@ import json
 import pytest
 from command_line import tool
 
-from qgface_plugin.evaluation.results import write_result
+from qgface_plugin.evaluation.report.results import write_result
 
 report = tool("report")
 

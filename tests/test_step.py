@@ -18,7 +18,7 @@ from qgface_plugin.hosts.guest_criterion import GuestPartialFC
 from qgface_plugin.hosts.step import TrainStep
 from qgface_plugin.loss.margin import QGFaceMargin
 from qgface_plugin.loss.partial_fc import QGPartialFC
-from qgface_plugin.momentum_encoder import MomentumEncoder
+from qgface_plugin.models.momentum_encoder import MomentumEncoder
 from qgface_plugin.utils import distributed
 from qgface_plugin.utils.errors import TrainingError
 

@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from qgface_plugin.experiments.evaluations import find_evaluations
 from qgface_plugin.experiments.flat_recipe import parse_change
-from qgface_plugin.experiments.outcome import as_markdown, outcome
 from qgface_plugin.experiments.paper import TABLES
 from qgface_plugin.experiments.plan import PlannedRun, plan, unique_runs
 from qgface_plugin.experiments.runner import Runner, git_commit
+from qgface_plugin.experiments.tables import as_markdown, outcome
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.errors import ConfigError, DataError
 from qgface_plugin.utils.files import write_bytes, write_json

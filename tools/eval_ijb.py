@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qgface_plugin.evaluation.features import Embeddings
-from qgface_plugin.evaluation.models import add_model_arguments, model_from_arguments
-from qgface_plugin.evaluation.plots import plot_roc
-from qgface_plugin.evaluation.protocols import ijb_features, ijb_tables
-from qgface_plugin.evaluation.protocols.ijb_color import check_color_of_templates
-from qgface_plugin.evaluation.protocols.ijb_evaluation import IjbResult, evaluate, modes_of, read_embeddings
-from qgface_plugin.evaluation.protocols.ijb_insightface import AGREE, ToolResult, find_tool, run_tool
-from qgface_plugin.evaluation.protocols.ijb_metadata import SUBSETS, IjbImages, find_folder, read_images
-from qgface_plugin.evaluation.protocols.ijb_templates import ALL_MODES, DEFAULT_MODE
-from qgface_plugin.evaluation.results import default_path, write_result
+from qgface_plugin.evaluation.arguments import add_model_arguments, model_from_arguments
+from qgface_plugin.evaluation.protocols.ijb import features, tables
+from qgface_plugin.evaluation.protocols.ijb.evaluation import IjbResult, evaluate, modes_of, read_embeddings
+from qgface_plugin.evaluation.protocols.ijb.images import check_color_of_templates
+from qgface_plugin.evaluation.protocols.ijb.insightface_tool import AGREE, ToolResult, find_tool, run_tool
+from qgface_plugin.evaluation.protocols.ijb.metadata import SUBSETS, IjbImages, find_folder, read_images
+from qgface_plugin.evaluation.protocols.ijb.templates import ALL_MODES, DEFAULT_MODE
+from qgface_plugin.evaluation.report.plots import plot_roc
+from qgface_plugin.evaluation.report.results import default_path, write_result
+from qgface_plugin.models.embeddings import Embeddings
 from qgface_plugin.utils import distributed
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.errors import ConfigError
@@ -56,15 +56,15 @@ def _run(given: argparse.Namespace) -> int:
         raise ConfigError(f"--tool insightface leaves no image out, and {len(bad)} of {len(images)} cannot be used")
     usable = ~np.isin(np.arange(len(images)), list(bad)) if bad else None
     result = evaluate(images, embeddings, modes, given.one_to_n, usable, progress=not given.quiet)
-    print(ijb_tables.verification_table(given.subset, result.verification))
+    print(tables.verification_table(given.subset, result.verification))
     if result.identification:
-        print(f"\n{ijb_tables.identification_table(given.subset, result.identification)}")
-    print(f"\n{ijb_tables.LEGEND}")
+        print(f"\n{tables.identification_table(given.subset, result.identification)}")
+    print(f"\n{tables.LEGEND}")
     warnings += [_left_out(bad, len(images))] if bad else []
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     _save(given, result, warnings, json_path, {})
-    ijb_tables.write_csv(result, json_path.with_suffix(".csv"))
+    tables.write_csv(result, json_path.with_suffix(".csv"))
     curves = {f"{one.mode.name}, AUC {100 * one.auc:.3f} %": one.corners for one in result.verification}
     picture = json_path.with_name(f"{json_path.stem}_roc.png")
     plot_roc(curves, picture, f"{given.subset} 1:1, {given.model}")
@@ -122,19 +122,19 @@ def _features(
     if given.embeddings:
         return read_embeddings(given.embeddings, images), {}, []
     where = given.features or folder / "features"
-    cache = ijb_features.feature_cache(where, images, given.model, given.network, given.color)
+    cache = features.feature_cache(where, images, given.model, given.network, given.color)
     if cache.complete:
         if distributed.rank() == 0 and not given.quiet:
             print(f"features: {cache.folder}", file=sys.stderr)
         embeddings, bad = cache.load()
         if given.on_bad == "error":
-            ijb_features.refuse(bad, len(images))
+            features.refuse(bad, len(images))
         return embeddings, bad, []
     model = model_from_arguments(given)
     order = None
     if distributed.rank() == 0:
         order = check_color_of_templates(model, images, given.sample, given.batch_size)
-    embeddings, bad = ijb_features.extract(
+    embeddings, bad = features.extract(
         model, images, cache, given.batch_size, given.on_bad, given.workers, progress=not given.quiet
     )
     return embeddings, bad, [order.warning] if order and order.warning else []
@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--data", metavar="DIR", type=Path, required=True, help="folder with meta/ and loose_crop/")
     data.add_argument(
         "--on-bad",
-        choices=ijb_features.ON_BAD,
+        choices=features.ON_BAD,
         default="error",
         help="missing or undecodable images: refuse, or leave them out and name them [%(default)s]",
     )

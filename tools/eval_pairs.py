@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qgface_plugin.evaluation.models import add_model_arguments, model_from_arguments
+from qgface_plugin.evaluation.arguments import add_model_arguments, model_from_arguments
 from qgface_plugin.evaluation.protocols.pair_sets import evaluate_pair_set, find_pair_sets
 from qgface_plugin.evaluation.protocols.pair_tables import as_results, norm_table, verification_table, warnings_of
-from qgface_plugin.evaluation.results import write_result
+from qgface_plugin.evaluation.report.results import write_result
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.errors import DataError
 

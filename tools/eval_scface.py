@@ -10,13 +10,19 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qgface_plugin.evaluation.color_sample import check_color_of_files
-from qgface_plugin.evaluation.file_arguments import add_file_arguments, file_options, save_file_result
-from qgface_plugin.evaluation.models import add_model_arguments, load_model, model_from_arguments
+from qgface_plugin.evaluation.arguments import (
+    add_file_arguments,
+    add_model_arguments,
+    file_options,
+    model_from_arguments,
+    save_file_result,
+)
+from qgface_plugin.evaluation.color_order import check_color_of_files
 from qgface_plugin.evaluation.protocols.identification_tables import scface_table
 from qgface_plugin.evaluation.protocols.scface import evaluate_scface, improvement, near_probes
 from qgface_plugin.evaluation.protocols.scface_files import read_scface
-from qgface_plugin.evaluation.similarity_figure import draw_similarities
+from qgface_plugin.evaluation.report.plots import draw_similarities
+from qgface_plugin.models import load_model
 from qgface_plugin.utils.command_line import guarded
 
 

@@ -9,9 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qgface_plugin.evaluation.color_sample import check_color_of_files
-from qgface_plugin.evaluation.file_arguments import add_file_arguments, file_options, save_file_result
-from qgface_plugin.evaluation.models import add_model_arguments, model_from_arguments
+from qgface_plugin.evaluation.arguments import (
+    add_file_arguments,
+    add_model_arguments,
+    file_options,
+    model_from_arguments,
+    save_file_result,
+)
+from qgface_plugin.evaluation.color_order import check_color_of_files
 from qgface_plugin.evaluation.protocols.identification_tables import tinyface_table
 from qgface_plugin.evaluation.protocols.tinyface import evaluate_tinyface
 from qgface_plugin.evaluation.protocols.tinyface_files import ALIGNED, read_tinyface

@@ -23,9 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from qgface_plugin.data.face_samples import sample_faces
-    from qgface_plugin.evaluation.models import load_model
-    from qgface_plugin.export import export_onnx
+    from qgface_plugin.models import load_model
+    from qgface_plugin.models.onnx_export import export_onnx, sample_faces
 
     real = sample_faces(given.images) if given.images else None
     model = load_model(given.model, network=given.network, device="cpu")

@@ -19,15 +19,12 @@ from pathlib import Path
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.data.sources.folder import FaceFolder
 from qgface_plugin.data.sources.records import FaceRecords
-from qgface_plugin.evaluation.models import load_model
-from qgface_plugin.experiments.figures.curves import draw_queues, draw_training
 from qgface_plugin.experiments.figures.gradient import draw_gradient
-from qgface_plugin.experiments.figures.norm_steps import draw_norm_steps
-from qgface_plugin.experiments.figures.norms import draw_norms
-from qgface_plugin.experiments.figures.pairs import draw_pairs
-from qgface_plugin.experiments.figures.similarities import draw_scface
-from qgface_plugin.experiments.figures.trained import load_trained
-from qgface_plugin.experiments.metrics import read_runs
+from qgface_plugin.experiments.figures.norms import draw_norm_steps, draw_norms
+from qgface_plugin.experiments.figures.pairs import draw_pairs, load_trained
+from qgface_plugin.experiments.figures.runs import draw_queues, draw_scface, draw_training
+from qgface_plugin.experiments.run_metrics import read_runs
+from qgface_plugin.models import load_model
 from qgface_plugin.utils.command_line import guarded
 
 

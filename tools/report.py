@@ -14,8 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from qgface_plugin.evaluation.report_formats import FORMATS
-from qgface_plugin.evaluation.report_table import report
+from qgface_plugin.evaluation.report.formats import FORMATS
+from qgface_plugin.evaluation.report.table import report
 from qgface_plugin.utils.errors import DataError
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .features import Embeddings, embed
-from .metrics import auc, kfold_accuracy, pair_distances, roc, tar_at_far
-from .models import FaceModel, load_model
+from ..models import FaceModel, load_model
+from ..models.embeddings import Embeddings, embed
+from .metrics.verification import auc, kfold_accuracy, pair_distances, roc, tar_at_far
 from .norm_order import NormOrder, compare_norms, norm_order
 
 __all__ = [

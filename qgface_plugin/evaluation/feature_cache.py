@@ -16,8 +16,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from ..models.embeddings import Embeddings
 from ..utils.errors import DataError
-from .features import Embeddings
 
 COMPLETE = "complete.json"
 BUFFER = 1 << 20  # bytes of a file at a time

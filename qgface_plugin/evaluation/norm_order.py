@@ -10,10 +10,10 @@ import numpy as np
 from ..config.degradation import OURS
 from ..data.degradation.cpu import degrade
 from ..utils.errors import DataError
-from .metrics import auc
+from .metrics.verification import auc
 
 if TYPE_CHECKING:
-    from .models import FaceModel
+    from ..models import FaceModel
 
 BLUR = replace(OURS, crop_p=0.0, photometric_p=0.0, rotation_p=0.0, flip_p=0.0)
 """The paper's degradation without what moves or recolours the face: scaled down to U(0.1, 0.5), JPEG, scaled up."""

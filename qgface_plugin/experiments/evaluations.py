@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..evaluation.protocols.ijb_metadata import find_folder
-from ..evaluation.results import default_path, read_result
+from ..evaluation.protocols.ijb.metadata import find_folder
+from ..evaluation.report.results import default_path, read_result
 from ..utils.errors import DataError
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..evaluation.report_table import ALL, COLUMNS
+from ..evaluation.report.table import ALL, COLUMNS
 
 NAMES = (*(column.title for column in COLUMNS), ALL)
 

@@ -15,8 +15,9 @@ from ..config.recipe import Run
 from ..data.loader import Feed, batches, make_loader
 from ..data.pair_dataset import PairBatch
 from ..data.sources.source import open_source
-from ..evaluation.protocols.lfw import DecodedPairs, verify
-from ..momentum_encoder import MomentumEncoder
+from ..evaluation.protocols.pair_sets import DecodedPairs, verify
+from ..models.momentum_encoder import MomentumEncoder
+from ..models.weights import load_backbone
 from ..utils import distributed
 from ..utils.device import keep_freed_pages, pick_device, pick_precision, seed_everything
 from ..utils.errors import Stopped, TrainingError
@@ -28,7 +29,6 @@ from .schedule import build_schedule
 from .step import TrainStep
 from .stop import StopWatch, watch_for_stop
 from .store import CheckpointStore
-from .weights import load_backbone
 
 LOGGER = logging.getLogger(__name__)
 

@@ -14,13 +14,14 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from ..backbones.common import freeze_bias
 from ..config import unsupported
 from ..config.run import Run
 from ..data.loader import PairLoader
 from ..data.sampler import EpochSampler
 from ..data.sources.source import open_source
 from ..loss.margin import QGFaceMargin
+from ..models.backbones.common import freeze_bias
+from ..models.weights import load_backbone
 from ..utils import distributed
 from ..utils.device import keep_freed_pages, pick_precision
 from ..utils.errors import CheckpointError, ConfigError
@@ -30,7 +31,6 @@ from . import parts
 from .guest_criterion import GuestPartialFC, KeySource, MomentumPartialFC
 from .guest_log import GuestLog
 from .schedule import build_schedule
-from .weights import load_backbone
 
 LOGGER = logging.getLogger(__name__)
 OURS = ("init_from", "host", "qgface", "degradation", "data", "train", "name", "set_keys")  # no key of the host

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from ..loss.partial_fc import QGPartialFC
-from ..momentum_encoder import MomentumEncoder
+from ..models.momentum_encoder import MomentumEncoder
 from ..utils import distributed
 from ..utils.errors import TrainingError
 from .undo import Undo

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..backbones import get_model
 from ..config.recipe import Run
 from ..data.bin_files import PairSet, read_bin
 from ..data.pair_dataset import PairDataset
@@ -17,6 +16,7 @@ from ..data.sources.folder import FaceFolder
 from ..data.sources.records import FaceRecords
 from ..loss.margin import QGFaceMargin
 from ..loss.partial_fc import QGPartialFC
+from ..models.backbones import get_model
 from ..utils import distributed
 
 LOGGER = logging.getLogger(__name__)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ..config.recipe import difference
+from ..models.weights import export_backbone
 from ..utils import distributed
 from ..utils.device import seed_everything
 from ..utils.errors import CheckpointError, TrainingError
 from .rng import restore_rng, rng_state
 from .schedule import move_to
-from .weights import export_backbone
 
 if TYPE_CHECKING:
     from .builtin import Trainer

@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from ..data.pair_dataset import PairBatch, concatenate, normalise
 from ..loss.partial_fc import QGPartialFC
 from ..loss.quality import of_images
-from ..momentum_encoder import MomentumEncoder
+from ..models.momentum_encoder import MomentumEncoder
 from ..utils import distributed
 from ..utils.device import autocast
 from .undo import Undo

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from qgface_plugin.evaluation.results import write_result
+from qgface_plugin.evaluation.report.results import write_result
 from qgface_plugin.experiments.paper import PaperRow
 from qgface_plugin.experiments.plan import PlannedRow, PlannedRun, PlannedTable
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from tiny import face
 
-from qgface_plugin.backbones import get_model
 from qgface_plugin.data.images import encode_jpeg
-from qgface_plugin.evaluation.features import Embeddings
+from qgface_plugin.models.backbones import get_model
+from qgface_plugin.models.embeddings import Embeddings
 
 
 class BlockModel:

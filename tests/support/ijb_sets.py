@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from qgface_plugin.data.packing.alignment import TEMPLATE
-from qgface_plugin.evaluation.features import Embeddings
-from qgface_plugin.evaluation.protocols.ijb_metadata import IjbImages
+from qgface_plugin.evaluation.protocols.ijb.metadata import IjbImages
+from qgface_plugin.models.embeddings import Embeddings
 
 
 def images_of(templates: list[int], medias: list[int], detector: list[float] | None = None) -> IjbImages:

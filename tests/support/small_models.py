@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from qgface_plugin.backbones import get_model
-from qgface_plugin.hosts.weights import export_backbone
+from qgface_plugin.models.backbones import get_model
+from qgface_plugin.models.weights import export_backbone
 
 
 def noise_images(count: int, seed: int = 0) -> np.ndarray:

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from qgface_plugin.evaluation.features import Embeddings
-from qgface_plugin.evaluation.metrics import roc, tar_at_far
-from qgface_plugin.evaluation.protocols.ijb_insightface import AGREE, run_tool
-from qgface_plugin.evaluation.protocols.ijb_metadata import IjbImages, read_images, read_pairs
-from qgface_plugin.evaluation.protocols.ijb_synthetic import make_set
-from qgface_plugin.evaluation.protocols.ijb_templates import DEFAULT_MODE, TemplatePlan
-from qgface_plugin.evaluation.protocols.ijb_verification import FARS, PairRows, verify
+from qgface_plugin.evaluation.metrics.verification import roc, tar_at_far
+from qgface_plugin.evaluation.protocols.ijb.insightface_tool import AGREE, run_tool
+from qgface_plugin.evaluation.protocols.ijb.metadata import IjbImages, read_images, read_pairs
+from qgface_plugin.evaluation.protocols.ijb.synthetic import make_set
+from qgface_plugin.evaluation.protocols.ijb.templates import DEFAULT_MODE, TemplatePlan
+from qgface_plugin.evaluation.protocols.ijb.verification import FARS, PairRows, verify
+from qgface_plugin.models.embeddings import Embeddings
 from qgface_plugin.utils.errors import ConfigError
 
 SUBSET = "IJBB"

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from qgface_plugin.data.bin_files import read_bin, write_bin
 from qgface_plugin.data.images import encode_jpeg
 from qgface_plugin.data.procedural.face import draw_face
-from qgface_plugin.evaluation.metrics import THRESHOLDS, kfold_accuracy, pair_distances, roc, tar_at_far
+from qgface_plugin.evaluation.metrics.verification import THRESHOLDS, kfold_accuracy, pair_distances, roc, tar_at_far
 
 FOLDS = 10
 REPEATS = 3  # of what takes milliseconds; the fastest counts

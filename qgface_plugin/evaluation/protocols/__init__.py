@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .lfw import DecodedPairs, VerificationResult, verify
+from .pair_sets import DecodedPairs, VerificationResult, verify
 
 __all__ = ["DecodedPairs", "VerificationResult", "verify"]

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ...models import FaceModel
 from ...utils.errors import DataError
-from ..identification import Ranking, rank_features, rank_rate, similarity_blocks
-from ..image_files import FileFeatures, embed_files
-from ..models import FaceModel
-from .counts import with_unreadable
+from ..embed_files import FileFeatures, embed_files
+from ..metrics.identification import Ranking, rank_features, rank_rate, similarity_blocks
+from .inventory import with_unreadable
 from .scface_files import CAMERAS, DISTANCES, ScfaceSet
 
 EDGES = np.linspace(-1, 1, 81)  # of the histograms of similarities

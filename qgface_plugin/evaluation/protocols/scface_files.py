@@ -17,7 +17,7 @@ import numpy as np
 
 from ...data.sources.folder import SUFFIXES
 from ...utils.errors import DataError
-from .counts import Inventory, listed
+from .inventory import Inventory, listed
 
 SUBJECTS, CAMERAS, DISTANCES = 130, (1, 2, 3, 4, 5), (1, 2, 3)
 NAME = re.compile(r"(\d+)_(?:frontal|cam([1-5])_([1-3]))")

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..identification import Ranking, cmc, mean_average_precision, rank_features, rank_rate
-from ..image_files import FileFeatures, embed_files
-from ..models import FaceModel
-from .counts import with_unreadable
+from ...models import FaceModel
+from ..embed_files import FileFeatures, embed_files
+from ..metrics.identification import Ranking, cmc, mean_average_precision, rank_features, rank_rate
+from .inventory import with_unreadable
 from .tinyface_files import TinyfaceSet
 
 RANKS = (1, 5, 20)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ...config.method import QGFaceConfig
+from ...evaluation.report.canvas import new_figure, save
 from ...loss import functional as F
 from ...loss.margin import QGFaceMargin
-from .canvas import new_figure, save
 
 OTHERS = 8630  # classes beside the own one, as many as VGGFace2 has
 

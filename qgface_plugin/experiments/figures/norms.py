@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ...data.bin_files import read_bin
-from ...evaluation.models import FaceModel
-from ...evaluation.norm_order import degraded_copies
-from .canvas import new_figure, save
+from ...data.degradation import cpu
+from ...evaluation.norm_order import compare_norms, degraded_copies
+from ...evaluation.report.canvas import COLOURS, new_figure, save
+from ...models import FaceModel
+from ...utils.errors import DataError
+from ...utils.sampling import evenly_spread
 
 
 def draw_norms(folder: Path, model: FaceModel, pairs: str | Path, name: str = "norm_similarity") -> list[Path]:
@@ -49,3 +55,88 @@ def _means(norms: np.ndarray, cosine: np.ndarray, edges: np.ndarray) -> tuple[np
     place = np.digitize(norms, coarse) - 1
     bins = [b for b in range(len(coarse) - 1) if (place == b).sum() >= 5]
     return (coarse[:-1] + coarse[1:])[bins] / 2, np.array([cosine[place == b].mean() for b in bins])
+
+
+# --- What the norm follows: how the norms of images move under each kind of change, one at a time ---------------------
+
+
+MOST = 500  # images, evenly spread over the set
+BLUE, RED = COLOURS[:2]
+
+
+@dataclass(frozen=True)
+class StepNorm:
+    """order: share of the images whose norm is above that of their changed copy, ties counted as halves; ratio: mean
+    norm of the copies by that of the images."""
+
+    name: str
+    order: float
+    ratio: float
+
+
+def _rescaled(image: np.ndarray, ratio: float, name: str, quality: int = 0) -> np.ndarray:
+    height, width = (max(1, round(side * ratio)) for side in image.shape[:2])
+    small = cpu.shrink(image, (height, width), name, antialias=True)
+    return cpu.enlarge(cpu.compress(small, quality) if quality else small, image.shape[:2], name)
+
+
+def _cropped(image: np.ndarray, side: float) -> np.ndarray:
+    height, width = (round(length * side) for length in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return cpu.crop_and_resize(image, (top, left, height, width))
+
+
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    **{
+        f"side / {divisor}, {name}": partial(_rescaled, ratio=1 / divisor, name=name)
+        for divisor in (2, 4, 10)
+        for name in ("nearest", "bilinear", "bicubic")
+    },
+    "side / 4, bilinear, JPEG 75": partial(_rescaled, ratio=1 / 4, name="bilinear", quality=75),
+    "brightness x 0.8": partial(cpu.brightness, factor=0.8),
+    "brightness x 1.2": partial(cpu.brightness, factor=1.2),
+    "contrast x 0.8": partial(cpu.contrast, factor=0.8),
+    "contrast x 1.2": partial(cpu.contrast, factor=1.2),
+    "centre, 0.9 of the side": partial(_cropped, side=0.9),
+    "rotation by 10 degrees": partial(cpu.rotate, degrees=10.0),
+    "rotation by 30 degrees": partial(cpu.rotate, degrees=30.0),
+}
+
+
+def norms_by_step(model: FaceModel, images: np.ndarray) -> list[StepNorm]:
+    """Each change on all images, uint8 (N, h, w, 3) RGB, N at least 1. Changes: those of `degradation/cpu.py`."""
+    before = model.embed(images).norms
+    found = []
+    for name, change in CHANGES.items():
+        after = model.embed(np.stack([change(image) for image in images])).norms
+        compared = compare_norms(before, after)
+        found.append(StepNorm(name, compared.share, compared.degraded.mean / compared.sharp.mean))
+    return found
+
+
+def draw_norm_steps(folder: Path, model: FaceModel, pairs: str | Path, name: str = "norm_steps") -> list[Path]:
+    """Norm order and mean norm under each change, on at most MOST images of a `.bin` set.
+
+    A norm that tells quality falls under every one of them. Raises DataError for a set that cannot be read.
+    """
+    images = read_bin(pairs).decode()
+    if len(images) == 0:
+        raise DataError(f"{pairs}: no images in it")
+    images = images[evenly_spread(len(images), MOST)]
+    found = norms_by_step(model, images)
+    figure = new_figure(7.2, 4.0)
+    left, right = figure.subplots(1, 2, sharey=True)
+    rows = np.arange(len(found))
+    order, ratio = np.array([step.order for step in found]), np.array([step.ratio for step in found])
+    for panel, values, chance, falls in ((left, order, 0.5, order > 0.5), (right, ratio, 1.0, ratio < 1.0)):
+        panel.axvline(chance, color="0.6", lw=0.8)
+        panel.hlines(rows, chance, values, color=np.where(falls, BLUE, RED), lw=1.2)
+        panel.scatter(values, rows, c=np.where(falls, BLUE, RED), s=18, zorder=3)
+        panel.grid(axis="x", lw=0.3)
+    left.set_yticks(rows, [step.name for step in found], fontsize=8)
+    left.invert_yaxis()
+    left.set_xlim(-0.03, 1.03)
+    left.set_xlabel("share of images whose norm falls")
+    right.set_xlabel("mean norm by that of the images")
+    figure.suptitle(f"{len(images)} images; blue: the norm falls, as quality does", fontsize=9)
+    return save(figure, folder, name)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.nn.functional import normalize
 
+from ...config.recipe import Run, load_recipe
 from ...data.degradation.cpu import degrade_and_measure
 from ...data.images import decode
+from ...data.pair_batch import normalise
 from ...data.sources.source import FaceSource
+from ...evaluation.report.canvas import new_figure, save
+from ...hosts.merge import merge, newest_parts
 from ...hosts.pair_grid import pair_grid
-from ...utils.errors import ConfigError
+from ...loss import functional as F
+from ...loss.quality import Rows, of_images
+from ...models import FaceModel, load_model
+from ...utils.errors import CheckpointError, ConfigError
+from ...utils.registry import QUALITY_SOURCES
 from ...utils.sampling import evenly_spread
-from .canvas import new_figure, save
-from .trained import TrainedRun
+from ...utils.torch_files import load
+from ..plan import RECIPE
 
 COLUMNS, ROWS = 8, 2
 
@@ -51,3 +61,61 @@ def draw_pairs(
     panel.imshow(grid, interpolation="none")
     panel.set_axis_off()
     return save(figure, folder, name)
+
+
+# --- A saved run as figures need it: its encoder, its recipe, and what its quality gate had learnt --------------------
+
+
+STATISTICS, THRESHOLD = "margin_softmax.quality.", "margin_softmax.threshold.value"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """model: the encoder; mean, std, b: mu, sigma and threshold at the end of training; run: the recipe; centres
+    (n, d): all class centres, where quality follows from them."""
+
+    model: FaceModel
+    mean: torch.Tensor
+    std: torch.Tensor
+    b: float
+    run: Run
+    centres: torch.Tensor | None = None
+
+    def quality(self, views: np.ndarray, strength: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """u of views, uint8 (N, h, w, 3) RGB, in [0, 1] (eq. 1, section IV-D).
+
+        strength (N,): how strongly each was degraded, 0 for originals; labels (N,): classes of the training; each for
+        a source that asks for it.
+        """
+        method = self.run.qgface
+        images = normalise(torch.from_numpy(views).permute(0, 3, 1, 2))
+        numbers = of_images(method.quality, images, torch.from_numpy(strength.astype(np.float32)))
+        if numbers is None:
+            raw, own = torch.from_numpy(self.model.embed(views).original), torch.from_numpy(labels.astype(np.int64))
+            numbers = QUALITY_SOURCES[method.quality].of_rows(Rows(raw, normalize(raw), self.centres, None, own))
+        floor, limits = method.sigma_rule == "floor", QUALITY_SOURCES[method.quality].limits
+        zhat = F.quality_indicator(numbers, self.mean, self.std, method.c, floor=floor, limits=limits)
+        return F.unit_scale(zhat).numpy()
+
+
+def load_trained(folder: str | Path, recipe: str | Path | None = None, device: str = "auto") -> TrainedRun:
+    """The run in `folder`. recipe: its recipe; None: the one that tools/ablation.py keeps in the folder.
+
+    Raises CheckpointError where the folder lacks a checkpoint or the checkpoint has no statistics, ConfigError for
+    the recipe.
+    """
+    folder = Path(folder)
+    run = load_recipe(folder / RECIPE if recipe is None else recipe, {})
+    path = folder / "checkpoint_gpu_0.pt"
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist: the gate's statistics are in the checkpoint, not in model.pt")
+    of_centres = run.qgface.quality != "norm" and QUALITY_SOURCES[run.qgface.quality].of_rows is not None
+    state = merge(newest_parts(folder)) if of_centres else load(path)
+    try:
+        saved = state["state_dict_softmax_fc"]
+        mean, std = (saved[f"{STATISTICS}{name}"].float() for name in ("mean", "std"))
+        b = run.qgface.b if run.qgface.b_quantile is None else float(saved[THRESHOLD])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} has no statistics of quality: it is no checkpoint of a QGFace run") from error
+    centres = saved["weight"].float() if of_centres else None
+    return TrainedRun(load_model(str(folder), network=run.network, device=device), mean, std, b, run, centres)

@@ -1,0 +1,111 @@
+"""Features of image files, however many: decoded by threads, a few batches ahead of the model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data.images import decode
+from ..models import FaceModel
+from ..models.embeddings import check_batch_size
+from ..utils.errors import ConfigError, DataError
+
+BATCHES_AHEAD = 4
+ON_CORRUPT = ("error", "skip")
+
+
+@dataclass(frozen=True)
+class FileFeatures:
+    """Features of N files; the rows of files that could not be decoded are zeros and `readable` is False there."""
+
+    features: np.ndarray  # float32 (N, d), d the size of a feature; not normalised
+    readable: np.ndarray  # bool (N,)
+    problems: tuple[str, ...]  # what was wrong with each file that is not readable, in order
+
+
+def embed_files(
+    model: FaceModel,
+    paths: Sequence[Path],
+    flip: bool = True,
+    batch_size: int = 64,
+    workers: int = 2,
+    on_corrupt: str = "error",
+    progress: str | None = None,
+) -> FileFeatures:
+    """Decode the aligned faces `paths` and give the raw features of each.
+
+    flip: add the raw feature of the mirror image (flip fusion); False: the image alone.
+    workers: threads that decode. At most `BATCHES_AHEAD` batches of pixels are in memory (38 kB an image), whatever N.
+    on_corrupt: "error", or "skip" to go on without the files that cannot be decoded.
+    progress: label of a progress bar that counts images; None shows none.
+    Raises DataError: no path; a file that cannot be read or decoded, when on_corrupt is "error", or when none can;
+    features that are not finite. ConfigError for an argument out of range.
+    """
+    check_batch_size(batch_size)
+    if workers < 1 or on_corrupt not in ON_CORRUPT:
+        raise ConfigError(f"workers is {workers} and on_corrupt is {on_corrupt!r}: at least 1, and 'error' or 'skip'")
+    if not paths:
+        raise DataError("there is no image to embed")
+    features = np.zeros((len(paths), model.dim), dtype=np.float32)
+    readable = np.zeros(len(paths), dtype=bool)
+    problems: list[str] = []
+    with tqdm(total=len(paths), desc=progress, unit="image", disable=progress is None) as bar:
+        for start, faces in _decoded(paths, batch_size, workers):
+            good = [start + place for place, face in enumerate(faces) if not isinstance(face, DataError)]
+            bad = [face for face in faces if isinstance(face, DataError)]
+            if bad and on_corrupt == "error":
+                raise bad[0]
+            problems += map(str, bad)
+            if good:
+                images = np.stack([faces[row - start] for row in good])
+                features[good] = _features(model, images, flip, str(paths[good[0]]))
+                readable[good] = True
+            bar.update(len(faces))
+    if not readable.any():
+        raise DataError(f"none of {len(paths)} images can be decoded; the first one: {problems[0]}")
+    return FileFeatures(features, readable, tuple(problems))
+
+
+def _features(model: FaceModel, images: np.ndarray, flip: bool, first: str) -> np.ndarray:
+    try:
+        embeddings = model.embed(images, batch_size=len(images))
+    except DataError as error:
+        raise DataError(f"{error} (of the batch that begins with {first})") from error
+    return embeddings.features if flip else embeddings.original
+
+
+def _decoded(paths: Sequence[Path], batch: int, workers: int) -> Iterator[tuple[int, list[np.ndarray | DataError]]]:
+    """(number of the first file, faces or what was wrong with them) of consecutive batches."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[tuple[int, list[Future]]] = deque()
+        try:
+            for start in range(0, len(paths), batch):
+                waiting.append((start, [pool.submit(read_face, path) for path in paths[start : start + batch]]))
+                if len(waiting) == BATCHES_AHEAD:
+                    yield _finished(waiting.popleft())
+            while waiting:
+                yield _finished(waiting.popleft())
+        finally:
+            for _, jobs in waiting:
+                for job in jobs:
+                    job.cancel()
+
+
+def _finished(batch: tuple[int, list[Future]]) -> tuple[int, list[np.ndarray | DataError]]:
+    return batch[0], [job.result() for job in batch[1]]
+
+
+def read_face(path: Path) -> np.ndarray | DataError:
+    """The face in a file, uint8 (112, 112, 3) RGB, or what is wrong with it, to be raised or counted."""
+    try:
+        return decode(path.read_bytes(), str(path))
+    except OSError as error:
+        return DataError(f"{path}: the image cannot be read ({error.strerror})")
+    except DataError as error:
+        return error

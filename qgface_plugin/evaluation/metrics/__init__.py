@@ -1,0 +1,1 @@
+"""Metrics: verification and identification figures from scores, in plain NumPy."""

@@ -1,0 +1,100 @@
+"""The same numbers as `metrics.roc`, for millions of pairs: genuine and impostor scores are sorted apart.
+
+Of the curve only its corners are made, at most a few for each genuine pair, so that 8 million pairs cost one sort of
+plain numbers and no index, cumulative sum or rate of that length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from ...utils.errors import DataError
+from .verification import Roc, TarAtFar
+
+
+class SortedScores:
+    """Scores of pairs, higher meaning more alike, ready to be read as a ROC curve. Equal scores are accepted together.
+
+    scores (N,) float, same (N,) bool. Raises DataError for scores that are not finite, other shapes, or pairs of one
+    kind only.
+    """
+
+    def __init__(self, scores: np.ndarray, same: np.ndarray) -> None:
+        scores, same = np.asarray(scores), np.asarray(same)
+        if scores.ndim != 1 or same.shape != scores.shape or same.dtype != bool:
+            raise DataError(f"scores are {scores.shape} and same is {same.dtype} {same.shape}: give (N,) and bool (N,)")
+        self.genuine = np.sort(scores[same])
+        self.impostor = np.sort(scores[~same])
+        if len(self.genuine) == 0 or len(self.impostor) == 0:
+            raise DataError(
+                f"{len(self.genuine)} of {len(same)} pairs are genuine: both kinds are needed to verify anything"
+            )
+        # NaN sorts last and infinities to the ends, so the ends vouch for everything between them.
+        ends = (self.genuine[0], self.genuine[-1], self.impostor[0], self.impostor[-1])
+        if not np.isfinite(ends).all():
+            bad = np.flatnonzero(~np.isfinite(scores))
+            raise DataError(f"scores are not finite in {len(bad)} of {len(scores)} pairs, first pair {bad[0]}")
+
+    @cached_property
+    def auc(self) -> float:
+        """The share of (genuine, impostor) pairs in the right order; a tie counts one half."""
+        below = np.searchsorted(self.impostor, self.genuine, side="left")
+        not_above = np.searchsorted(self.impostor, self.genuine, side="right")
+        return float((int(below.sum()) + int(not_above.sum())) / 2 / len(self.impostor) / len(self.genuine))
+
+    @cached_property
+    def corners(self) -> Roc:
+        """The curve as scikit-learn's `roc_curve` returns it, equal to `metrics.roc(...).corners()`."""
+        impostor, genuine = self.impostor, self.genuine
+        # Every score that only one impostor pair has is a step of one to the right: along a run of those the curve is
+        # straight. So it can only bend at the other scores: those of genuine pairs, and of several impostor pairs.
+        tied = impostor[1:][impostor[1:] == impostor[:-1]]
+        special = np.unique(np.concatenate([genuine, tied]))[::-1]
+        start = _accepted(impostor, special, "right"), _accepted(genuine, special, "right")
+        end = _accepted(impostor, special, "left"), _accepted(genuine, special, "left")
+        steps = np.stack([end[0] - start[0], end[1] - start[1]])
+        touches = start[0][1:] == end[0][:-1]  # no impostor pair between a special score and the one before it
+        touches &= start[1][1:] == end[1][:-1]
+        bends = (steps[:, 1:] != steps[:, :-1]).any(axis=0)
+        from_start = np.append(True, ~touches)  # where they touch, the end of one is the start of the next
+        from_end = np.append(~touches | bends, True)
+        # The points that stay in any case: none accepted, the highest score accepted, all accepted.
+        highest = max(impostor[-1], genuine[-1])
+        first = _accepted(impostor, highest, "left"), _accepted(genuine, highest, "left")
+        false_accepts = np.r_[0, first[0], start[0][from_start], end[0][from_end], len(impostor)]
+        true_accepts = np.r_[0, first[1], start[1][from_start], end[1][from_end], len(genuine)]
+        _, places = np.unique(false_accepts + true_accepts, return_index=True)  # the curve goes on at every point
+        return Roc(false_accepts[places], true_accepts[places])
+
+    def tar_at_far(self, fars: Sequence[float]) -> list[TarAtFar]:
+        """TAR at each of `fars` (in [0, 1]), at the nearest corner of the curve and strictly; as `metrics.tar_at_far`.
+
+        Raises DataError for a FAR out of range.
+        """
+        falling_far, falling_tar = self.corners.far[::-1], self.corners.tar[::-1]
+        results = []
+        for far in fars:
+            if not 0 <= far <= 1:
+                raise DataError(f"FAR {far!r} is not a fraction: it must be in [0, 1]")
+            nearest = falling_tar[np.argmin(np.abs(falling_far - far))]
+            results.append(TarAtFar(float(far), float(nearest), self._strict(far)))
+        return results
+
+    def _strict(self, far: float) -> float:
+        """The largest TAR of a threshold that accepts no more than the share `far` of the impostor pairs."""
+        impostors = len(self.impostor)
+        allowed = int(far * impostors) + 1  # one more than a product rounded down, then back to what the rate allows
+        while allowed / impostors > far:
+            allowed -= 1
+        if allowed >= impostors:
+            return 1.0
+        refused = self.impostor[impostors - 1 - allowed]  # the highest impostor score that must be refused
+        return float((len(self.genuine) - np.searchsorted(self.genuine, refused, side="right")) / len(self.genuine))
+
+
+def _accepted(ascending: np.ndarray, threshold: np.ndarray | float, side: str) -> np.ndarray:
+    """How many of the scores are accepted: above the threshold ("right"), or also at it ("left")."""
+    return len(ascending) - np.searchsorted(ascending, threshold, side=side)

@@ -1,0 +1,132 @@
+"""Features of all images of an IJB set: from the cache, or computed into it, by all ranks and resumable."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ....models.embeddings import Embeddings
+from ....models.face_model import FaceModel
+from ....utils import distributed
+from ....utils.errors import ConfigError, DataError
+from ....utils.files import models_folder
+from ...feature_cache import FeatureCache, file_digest
+from .images import check_present, fingerprint, load_faces
+from .metadata import IjbImages
+
+ON_BAD = ("error", "skip")
+CHUNK = 2048  # images that an interruption can cost a rank; of small sets less, so that every rank gets some
+MAKING = "1"  # changes when faces are decoded or aligned in another way, so that older features are not taken
+
+
+def feature_cache(folder: Path, images: IjbImages, model: str, network: str | None, color: str) -> FeatureCache:
+    """The cache of this model's features of these images. It is another one when model file or images change."""
+    key = {
+        "model": model_digest(model),
+        "network": network or "",
+        "color": color,
+        "data": fingerprint(images),
+        "making": MAKING,
+    }
+    return FeatureCache(folder, images.subset.lower(), key, len(images), min(CHUNK, max(64, len(images) // 64)))
+
+
+def model_digest(model: str) -> str:
+    """Changes with the content of the file, or of the folder's model files, that `--model` names."""
+    path = Path(model)
+    if not path.exists():
+        path = models_folder() / model
+    if path.is_dir():
+        files = [path / "model.pt"] if (path / "model.pt").is_file() else sorted(path.glob("*.onnx"))
+    else:
+        files = [path]
+    try:
+        return " ".join(file_digest(file) for file in files)
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}; the features' cache needs its content") from error
+
+
+def extract(
+    model: FaceModel,
+    images: IjbImages,
+    cache: FeatureCache,
+    batch_size: int = 64,
+    on_bad: str = "error",
+    workers: int = 4,
+    progress: bool = False,
+) -> tuple[Embeddings, dict[int, str]]:
+    """Features of all images, and the images that have none (index -> what is wrong), whose rows are zero.
+
+    Every rank computes each `world_size`th of the missing chunks; all of them return the whole. Every chunk is kept as
+    soon as it is there. on_bad: "error" raises DataError naming missing and undecodable images, "skip" returns them.
+    Three barriers.
+    """
+    if on_bad not in ON_BAD:
+        raise ConfigError(f"on_bad is {on_bad!r}: it must be one of {', '.join(ON_BAD)}")
+    missing = cache.missing()
+    if missing and on_bad == "error":
+        refuse(check_present(images), len(images))
+    distributed.barrier()  # every rank has seen the same chunks missing before one of them writes
+    own = missing[distributed.rank() :: distributed.world_size()]
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        shown = tqdm(
+            total=sum(end - begin for begin, end in map(cache.bounds, own)),
+            desc=f"{images.subset} features",
+            unit="img",
+            disable=not progress or not own or distributed.rank() != 0,
+        )
+        with shown:
+            for chunk in own:
+                cache.write(chunk, *_chunk(model, images, cache.bounds(chunk), batch_size, on_bad, pool, shown))
+    distributed.barrier()  # every rank has written its chunks
+    if distributed.rank() == 0:
+        cache.finish()
+    distributed.barrier()
+    embeddings, bad = cache.load()
+    if on_bad == "error":
+        refuse(bad, len(images))
+    return embeddings, bad
+
+
+def refuse(bad: dict[int, str], count: int) -> None:
+    """DataError that counts and names bad images; nothing when there are none."""
+    if bad:
+        shown = "; ".join(list(bad.values())[:5]) + ("; ..." if len(bad) > 5 else "")
+        raise DataError(f"{len(bad)} of {count} images cannot be used: {shown}. --on-bad skip leaves them out")
+
+
+def _chunk(
+    model: FaceModel,
+    images: IjbImages,
+    bounds: tuple[int, int],
+    batch_size: int,
+    on_bad: str,
+    pool: ThreadPoolExecutor,
+    shown: tqdm,
+) -> tuple[Embeddings, dict[int, str]]:
+    """One chunk's features; the batch after the one that is embedded is decoded meanwhile."""
+    begin, end = bounds
+    step = max(batch_size, 1)
+    starts = list(range(begin, end, step))
+    parts, bad = [], {}
+    with ThreadPoolExecutor(max_workers=1) as ahead:
+        loading = ahead.submit(load_faces, images, begin, min(begin + step, end), pool)
+        for start in starts:
+            faces, problems = loading.result()
+            if start != starts[-1]:
+                following = start + step
+                loading = ahead.submit(load_faces, images, following, min(following + step, end), pool)
+            if on_bad == "error":
+                refuse(problems, len(images))
+            parts.append(model.embed(faces, batch_size))
+            bad |= problems
+            shown.update(len(faces))
+    original = np.concatenate([part.original for part in parts])
+    mirrored = np.concatenate([part.mirrored for part in parts])
+    lost = np.fromiter(bad, dtype=np.int64, count=len(bad)) - begin
+    original[lost] = 0
+    mirrored[lost] = 0
+    return Embeddings(original, mirrored), bad

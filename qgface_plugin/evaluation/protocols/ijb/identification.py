@@ -1,0 +1,147 @@
+"""IJB 1:N: probe templates searched in the two galleries, of which each holds about half of the subjects."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ....utils.errors import DataError
+from ...metrics.identification import BLOCK_BYTES, TpirAtFpir, rank_blocks, rank_rate, tpir_at_fpir
+from .templates import Mode, Templates
+
+FPIRS = (0.01, 0.1)
+RANKS = (1, 5, 10)
+GALLERIES = {"IJBB": ("S1", "S2"), "IJBC": ("G1", "G2")}
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """Templates and who they show: one gallery, or the probes."""
+
+    name: str
+    templates: np.ndarray  # (n,) int64, ascending, each once
+    subjects: np.ndarray  # (n,) int64
+
+    def __len__(self) -> int:
+        return len(self.templates)
+
+
+@dataclass(frozen=True)
+class GalleryResult:
+    """One gallery's answers. Fractions, never percent."""
+
+    name: str
+    size: int
+    mated: int  # probes whose subject is in the gallery
+    top: dict[int, float]  # rank k -> share of the mated probes
+    tpir: tuple[TpirAtFpir, ...]
+
+
+@dataclass(frozen=True)
+class IjbIdentification:
+    """1:N in one mode: both galleries, and their mean as insightface's tool forms it."""
+
+    mode: Mode
+    probes: int
+    galleries: tuple[GalleryResult, ...]
+
+    @property
+    def top(self) -> dict[int, float]:
+        """Rank k -> found probes of both galleries over all probes. Each probe is in one of them, so this is a rate."""
+        return {k: sum(round(g.top[k] * g.mated) for g in self.galleries) / self.probes for k in RANKS}
+
+    @property
+    def tpir(self) -> list[dict[str, float]]:
+        """TPIR at each of `FPIRS`, the mean over the galleries: strictly, and as insightface reads it."""
+        points = []
+        for at, fpir in enumerate(FPIRS):
+            here = [gallery.tpir[at] for gallery in self.galleries]
+            mean = {key: float(np.mean([getattr(point, key) for point in here])) for key in ("tpir", "insightface")}
+            points.append({"fpir": fpir, **mean})
+        return points
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts, ready for JSON."""
+        return {
+            "mode": self.mode.name,
+            "meaning": self.mode.meaning,
+            "probes": self.probes,
+            "galleries": [
+                {**asdict(gallery), "top": {str(k): rate for k, rate in gallery.top.items()}}
+                for gallery in self.galleries
+            ],
+            "mean": {"top": {str(k): rate for k, rate in self.top.items()}, "tpir": self.tpir},
+        }
+
+
+def read_protocol(folder: Path, subset: str) -> tuple[tuple[Enrolment, ...], Enrolment]:
+    """Both galleries and the probes of the set in `folder`. Raises DataError."""
+    prefix = folder / "meta" / f"{subset.lower()}_1N"
+    galleries = tuple(_enrolment(Path(f"{prefix}_gallery_{name}.csv"), name) for name in GALLERIES[subset])
+    return galleries, _enrolment(Path(f"{prefix}_probe_mixed.csv"), "probes")
+
+
+def identify(
+    templates: Templates, galleries: tuple[Enrolment, ...], probes: Enrolment, mode: Mode
+) -> IjbIdentification:
+    """Search the probes in each gallery.
+
+    Raises DataError: a template without images, a gallery that has all of the probes' subjects or none of them.
+    """
+    wanted = templates.features[templates.rows(probes.templates, "the probes of the 1:N protocol")]
+    results = []
+    for gallery in galleries:
+        rows = templates.rows(gallery.templates, f"gallery {gallery.name} of the 1:N protocol")
+        blocks = _similarities(wanted, templates.features[rows])
+        ranking = rank_blocks(blocks, _people(probes), _people(gallery))
+        try:
+            top = {k: rank_rate(ranking, k) for k in RANKS}
+            tpir = tuple(tpir_at_fpir(ranking, FPIRS))
+        except DataError as error:
+            raise DataError(f"gallery {gallery.name}: {error}") from error
+        results.append(GalleryResult(gallery.name, len(gallery), int(ranking.mated.sum()), top, tpir))
+    return IjbIdentification(mode, len(probes), tuple(results))
+
+
+def _similarities(probes: np.ndarray, gallery: np.ndarray) -> Iterator[np.ndarray]:
+    """Blocks of rows of probes @ gallery.T, float64: what insightface's tool compares to the last bit."""
+    height = max(1, BLOCK_BYTES // (8 * len(gallery)))
+    for start in range(0, len(probes), height):
+        yield probes[start : start + height] @ gallery.T
+
+
+def _people(enrolment: Enrolment) -> np.ndarray:
+    if enrolment.subjects.min() < 0:
+        raise DataError(f"{enrolment.name}: subject {enrolment.subjects.min()}: subjects are numbered from 0 on")
+    return enrolment.subjects
+
+
+def _enrolment(path: Path, name: str) -> Enrolment:
+    """Columns TEMPLATE_ID and SUBJECT_ID, the first two of a file with a header. Repeated lines count once."""
+    pairs = []
+    try:
+        with path.open(newline="") as file:
+            for line, row in enumerate(csv.reader(file), start=1):
+                if line == 1 or not row:
+                    continue
+                try:
+                    pairs.append((int(row[0]), int(row[1])))
+                except (ValueError, IndexError):
+                    raise DataError(
+                        f"{path}: line {line} is {','.join(row)[:80]!r}: TEMPLATE_ID,SUBJECT_ID must be two integers"
+                    ) from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}; the 1:N protocol needs this file") from error
+    if not pairs:
+        raise DataError(f"{path}: no template is listed in it")
+    templates, subjects = np.array(sorted(set(pairs)), dtype=np.int64).T
+    again = np.flatnonzero(templates[1:] == templates[:-1])
+    if len(again):
+        who = subjects[again[0]], subjects[again[0] + 1]
+        raise DataError(f"{path}: template {templates[again[0]]} is of subject {who[0]} and of subject {who[1]}")
+    return Enrolment(name, templates, subjects)

@@ -1,0 +1,137 @@
+"""The loose crops of IJB: read, and aligned by their five landmarks exactly as insightface's IJB tools do it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ....data.images import JPEG_SIGNATURE
+from ....data.packing.alignment import TEMPLATE, similarity
+from ....models import FaceModel
+from ....utils.errors import DataError
+from ....utils.sampling import evenly_spread
+from ...color_order import FEWEST, ColorOrder, check_color_order
+from .metadata import IjbImages
+
+JPEG_END = b"\xff\xd9"
+IJB_TEMPLATE = TEMPLATE.copy()
+IJB_TEMPLATE[4, 0] = 70.729904  # one float32 above, in both of insightface's IJB tools: a few pixels differ by 1 by it
+TRAILER = 4096  # bytes behind a JPEG's end that some programs leave there
+
+
+def load_faces(images: IjbImages, start: int, end: int, pool: Executor) -> tuple[np.ndarray, dict[int, str]]:
+    """Images start to end, aligned -> uint8 (end - start, 112, 112, 3) RGB, and for each bad one what is wrong.
+
+    A bad image is black here. pool: threads that read and decode.
+    """
+    faces = np.zeros((end - start, 112, 112, 3), dtype=np.uint8)
+
+    def load(index: int) -> str | None:
+        try:
+            faces[index - start] = align_crop(read_crop(_path(images, index)), images.landmarks[index])
+        except DataError as error:
+            return str(error)
+        return None
+
+    problems = dict(zip(range(start, end), pool.map(load, range(start, end)), strict=True))
+    return faces, {index: problem for index, problem in problems.items() if problem is not None}
+
+
+def align_crop(crop: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """The face of a loose crop, uint8 (112, 112, 3); what lies outside the crop is black. Raises DataError."""
+    return cv2.warpAffine(crop, similarity(landmarks, target=IJB_TEMPLATE), (112, 112), borderValue=0.0)
+
+
+def read_crop(path: Path) -> np.ndarray:
+    """A loose crop of any size, uint8 (h, w, 3) RGB, decoded by OpenCV as insightface's tools do. Raises DataError."""
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    # OpenCV fills the rest of a JPEG that was cut short with grey and says nothing.
+    if encoded[:3] == JPEG_SIGNATURE and JPEG_END not in encoded[-TRAILER:]:
+        raise DataError(f"{path}: the JPEG is cut short after {len(encoded)} bytes")
+    try:
+        image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_COLOR) if encoded else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise DataError(f"{path}: undecodable image of {len(encoded)} bytes")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def check_present(images: IjbImages) -> dict[int, str]:
+    """The images whose file is missing, without opening any."""
+    folder = images.folder / "loose_crop"
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; it holds the images of {images.subset}")
+    there = {entry.name for entry in os.scandir(folder)}
+    return {
+        index: f"{folder / name}: no such file"
+        for index, name in enumerate(images.names)
+        if name not in there and not (folder / name).is_file()
+    }
+
+
+def fingerprint(images: IjbImages) -> str:
+    """Changes when an image's name, landmarks, size or time of change does: what its feature depends on."""
+    folder = images.folder / "loose_crop"
+    digest = hashlib.sha256(images.landmarks.tobytes())
+    stats = {entry.name: entry.stat() for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else {}
+    for name in images.names:
+        stat = stats.get(name)
+        digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode() if stat else f"{name} absent\n".encode())
+    return digest.hexdigest()
+
+
+def _path(images: IjbImages, index: int) -> Path:
+    return images.folder / "loose_crop" / images.names[index]
+
+
+# --- The check of the order of channels on an IJB set: its templates say which images show one person -----------------
+
+
+def check_color_of_templates(
+    model: FaceModel, images: IjbImages, pairs: int = 128, batch_size: int = 64
+) -> ColorOrder | None:
+    """`check_color_order` on templates spread over the set: two media of each, and one of it with another template.
+
+    Images that cannot be used are not taken. None when fewer than FEWEST templates have images of two media. Two
+    templates may be of one person, which makes the check a little less sure and not wrong: both orders see the same.
+    """
+    chosen = _two_media(images)
+    if pairs < 1 or len(chosen) < FEWEST:
+        return None
+    chosen = chosen[evenly_spread(len(chosen), max(pairs // 2, FEWEST))]
+    stranger = np.roll(chosen[:, 0], len(chosen) // 2)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        faces = {int(index): _face(images, int(index), pool) for index in np.unique([*chosen.ravel(), *stranger])}
+    wanted = [(first, second, True) for first, second in chosen]
+    wanted += [(first, other, False) for first, other in zip(chosen[:, 0], stranger, strict=True)]
+    usable = [(faces[int(a)], faces[int(b)], same) for a, b, same in wanted]
+    usable = [(a, b, same) for a, b, same in usable if a is not None and b is not None]
+    same = np.array([entry[2] for entry in usable], dtype=bool)
+    if min(same.sum(), (~same).sum()) < 2:
+        return None
+    return check_color_order(model, np.stack([face for a, b, _ in usable for face in (a, b)]), same, pairs, batch_size)
+
+
+def _two_media(images: IjbImages) -> np.ndarray:
+    """(T, 2) int64: for each template with images of two media, an image of the first and one of another."""
+    first: dict[int, int] = {}
+    found: dict[int, tuple[int, int]] = {}
+    for index, (template, media) in enumerate(zip(images.templates.tolist(), images.medias.tolist(), strict=True)):
+        before = first.setdefault(template, index)
+        if template not in found and images.medias[before] != media:
+            found[template] = (before, index)
+    return np.array(list(found.values()), dtype=np.int64).reshape(-1, 2)
+
+
+def _face(images: IjbImages, index: int, pool: ThreadPoolExecutor) -> np.ndarray | None:
+    faces, problems = load_faces(images, index, index + 1, pool)
+    return None if problems else faces[0]

@@ -1,0 +1,89 @@
+"""Results of IJB as tables: for people, in percent, and as CSV, in fractions."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .evaluation import IjbResult
+from .identification import FPIRS, RANKS, IjbIdentification
+from .templates import Mode
+from .verification import FARS, IjbVerification
+
+LEGEND = (
+    "N1: image features normalised, N0: their norm used; D1: detector score used; F1: mirror image added "
+    "(as ijb_evals.py names them; what eval_ijbc.py calls TestMode(N1) is N0 here)"
+)
+
+
+def verification_table(subset: str, results: Sequence[IjbVerification]) -> str:
+    """1:1, two lines a mode."""
+    lines = [
+        f"{subset} 1:1, {results[0].pairs} pairs, {results[0].genuine} genuine; TAR in %",
+        f"{'mode':<8}{'at the FAR':<12}" + "".join(f"{far:>9.0e}" for far in FARS) + f"{'AUC':>10}",
+    ]
+    for result in results:
+        nearest = "".join(f"{100 * point.nearest:9.3f}" for point in result.tar_at_far)
+        strict = "".join(f"{100 * point.strict:9.3f}" for point in result.tar_at_far)
+        lines.append(f"{result.mode.name:<8}{'nearest':<12}{nearest}{100 * result.auc:10.4f}")
+        lines.append(f"{'':<8}{'or below':<12}{strict}")
+    impostors = results[0].pairs - results[0].genuine
+    if impostors * FARS[0] < 1:
+        lines.append(f"{impostors} impostor pairs show no FAR between 0 and {1 / impostors:.1e}")
+    return "\n".join(lines)
+
+
+def identification_table(subset: str, results: Sequence[IjbIdentification]) -> str:
+    """1:N, a line a gallery and one for their mean, for each mode."""
+    columns = [f"top-{k}" for k in RANKS] + [f"TPIR@{100 * fpir:g}%" for fpir in FPIRS]
+    lines = [
+        f"{subset} 1:N, {results[0].probes} probes; in %; TPIR at the largest FPIR that is not above, and in brackets",
+        "as insightface reads it",
+        f"{'mode':<8}{'gallery':<12}" + "".join(f"{column:>{9 if 'top' in column else 18}}" for column in columns),
+    ]
+    for result in results:
+        for gallery in result.galleries:
+            tpir = [(point.tpir, point.insightface) for point in gallery.tpir]
+            name = f"{gallery.name} ({gallery.size})"
+            lines.append(_gallery_line(result.mode, name, [gallery.top[k] for k in RANKS], tpir))
+        mean = [(point["tpir"], point["insightface"]) for point in result.tpir]
+        lines.append(_gallery_line(result.mode, "mean", [result.top[k] for k in RANKS], mean))
+    return "\n".join(lines)
+
+
+def write_csv(result: IjbResult, path: Path) -> None:
+    """One number a row: protocol, mode, gallery, metric, at, insightface, strict."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["protocol", "mode", "gallery", "metric", "at", "insightface", "strict"])
+        writer.writerows([result.subset, *row] for row in _rows(result))
+    os.replace(partial, path)
+
+
+def _gallery_line(mode: Mode, name: str, top: Sequence[float], tpir: Sequence[tuple[float, float]]) -> str:
+    ranks = "".join(f"{100 * rate:9.3f}" for rate in top)
+    rates = "".join(f"{f'{100 * strict:.3f} ({100 * theirs:.3f})':>18}" for strict, theirs in tpir)
+    return f"{mode.name:<8}{name:<12}{ranks}{rates}"
+
+
+def _rows(result: IjbResult) -> Iterator[list[object]]:
+    for verification in result.verification:
+        mode = verification.mode.name
+        yield [mode, "", "AUC", "", verification.auc, verification.auc]
+        for point in verification.tar_at_far:
+            yield [mode, "", "TAR@FAR", point.far, point.nearest, point.strict]
+    for identification in result.identification:
+        mode = identification.mode.name
+        for gallery in identification.galleries:
+            for k, rate in gallery.top.items():
+                yield [mode, gallery.name, "top", k, rate, rate]
+            for point in gallery.tpir:
+                yield [mode, gallery.name, "TPIR@FPIR", point.fpir, point.insightface, point.tpir]
+        for k, rate in identification.top.items():
+            yield [mode, "mean", "top", k, rate, rate]
+        for mean in identification.tpir:
+            yield [mode, "mean", "TPIR@FPIR", mean["fpir"], mean["insightface"], mean["tpir"]]

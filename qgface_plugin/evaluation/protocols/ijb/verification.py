@@ -1,0 +1,142 @@
+"""IJB 1:1: the cosine of each pair of templates, and TAR@FAR of them all. P pairs, T templates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ....utils.errors import DataError
+from ...metrics.sorted_scores import SortedScores
+from ...metrics.verification import Roc, TarAtFar
+from .metadata import IjbPairs
+from .templates import Mode, Templates
+
+FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+BLOCK_BYTES = 256 << 20  # of one block of the matrix of all scores
+DENSE = 100  # below one pair in so many entries of a block, rows are multiplied one by one
+ROW_PAIRS = 8192  # pairs at a time then
+
+
+@dataclass(frozen=True)
+class IjbVerification:
+    """1:1 in one mode. Fractions, never percent."""
+
+    mode: Mode
+    pairs: int
+    genuine: int
+    auc: float
+    tar_at_far: tuple[TarAtFar, ...]
+    corners: Roc = field(repr=False)  # for a plot
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts, ready for JSON; without the curve."""
+        return {
+            "mode": self.mode.name,
+            "meaning": self.mode.meaning,
+            "pairs": self.pairs,
+            "genuine": self.genuine,
+            "auc": self.auc,
+            "tar_at_far": [asdict(point) for point in self.tar_at_far],
+        }
+
+
+@dataclass(frozen=True)
+class PairRows:
+    """The pairs as rows of the templates: looked up once, used for every mode."""
+
+    first: np.ndarray  # (P,) int32
+    second: np.ndarray  # (P,) int32
+    same: np.ndarray  # (P,) bool
+
+    @classmethod
+    def of(cls, pairs: IjbPairs, templates: Templates) -> PairRows:
+        """Raises DataError for a pair with a template that has no images, or when there are no pairs."""
+        if len(pairs) == 0:
+            raise DataError("there are no pairs of templates to verify")
+        what = "the pairs of the 1:1 protocol"
+        return cls(templates.rows(pairs.first, what), templates.rows(pairs.second, what), pairs.same)
+
+
+def verify(templates: Templates, rows: PairRows, mode: Mode) -> IjbVerification:
+    """1:1 in one mode: scores, AUC, TAR at `FARS`. Raises DataError for pairs of one kind only."""
+    scores = SortedScores(pair_scores(templates.features, rows.first, rows.second), rows.same)
+    return IjbVerification(
+        mode=mode,
+        pairs=len(rows.same),
+        genuine=len(scores.genuine),
+        auc=scores.auc,
+        tar_at_far=tuple(scores.tar_at_far(FARS)),
+        corners=scores.corners,
+    )
+
+
+def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """features[first] . features[second], (P,) float64, for features (T, d) float64 and rows (P,).
+
+    IJB pairs few templates with many: 8 million pairs of IJB-B are 42 % of all that its 1,845 and 10,270 templates can
+    form. So all of them are multiplied, as one matrix product or a block of it at a time, and the pairs' looked up.
+    """
+    first, second = _canonical(features, first, second)
+    left, left_row = _used(first, len(features))
+    right, right_row = _used(second, len(features))
+    columns = torch.from_numpy(features[right]).T  # (d, R)
+    height = max(1, BLOCK_BYTES // (8 * len(right)))
+    if height >= len(left):
+        return _block(features, left, columns, left_row[first], right_row[second])
+    scores = np.empty(len(first))
+    block_of = (left_row[first] // height).astype(np.int32)
+    order = np.argsort(block_of, kind="stable")
+    bounds = np.searchsorted(block_of[order], np.arange(-(-len(left) // height) + 1))
+    for block, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        chosen = order[begin:end]
+        base = block * height
+        if (end - begin) * DENSE < min(height, len(left) - base) * len(right):
+            scores[chosen] = _row_by_row(features, first[chosen], second[chosen])
+        else:
+            rows = left_row[first[chosen]] - base
+            scores[chosen] = _block(features, left[base : base + height], columns, rows, right_row[second[chosen]])
+    return scores
+
+
+def _canonical(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs with what has one score in one place of the matrix, so that ties stay ties to the last bit.
+
+    These are templates with equal features, and a pair that is listed in both directions.
+    """
+    _, group, sizes = np.unique(features[:, 0], return_inverse=True, return_counts=True)
+    candidates = np.flatnonzero(sizes[group.reshape(-1)] > 1)
+    if len(candidates):
+        _, leader, group = np.unique(features[candidates], axis=0, return_index=True, return_inverse=True)
+        of = np.arange(len(features), dtype=first.dtype)
+        of[candidates] = candidates[leader][group.reshape(-1)]
+        first, second = of[first], of[second]
+    both = np.zeros((2, len(features)), dtype=bool)
+    both[0, first] = both[1, second] = True
+    if both.all(axis=0).any():
+        return np.minimum(first, second), np.maximum(first, second)
+    return first, second
+
+
+def _used(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that occur, ascending, and for each of `count` rows its place among them (int64)."""
+    occurs = np.zeros(count, dtype=bool)
+    occurs[rows] = True
+    return np.flatnonzero(occurs), np.cumsum(occurs) - 1
+
+
+def _block(features: np.ndarray, left: np.ndarray, columns: torch.Tensor, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    products = (torch.from_numpy(features[left]) @ columns).numpy()
+    place = i * products.shape[1]
+    place += j
+    return products.reshape(-1).take(place)
+
+
+def _row_by_row(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    scores = np.empty(len(first))
+    for start in range(0, len(first), ROW_PAIRS):
+        part = slice(start, start + ROW_PAIRS)
+        scores[part] = np.einsum("pd,pd->p", features[first[part]], features[second[part]])
+    return scores

@@ -1,0 +1,1 @@
+"""Reports: saved results, tables and plots of them."""

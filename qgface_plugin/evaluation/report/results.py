@@ -1,0 +1,138 @@
+"""The one shape in which evaluations are saved: `<run>/results/<protocol>.json`, beside the evaluated model."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...utils.errors import ConfigError, DataError
+
+FOLDER = "results"
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+OF_THE_RUN = re.compile(r"model|backbone|checkpoint.*")  # one to a folder
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one model scored on one protocol. All rates are fractions in [0, 1].
+
+    protocol: "pairs", "scface", "tinyface", "ijbb", "ijbc" (lower case letters, digits, `_`, `-`): the file's name.
+    data: the folder that was evaluated. model: the model file or name, as the user gave it.
+    settings: what else decides the numbers (network, color, flip fusion, mode, ...).
+    results: the numbers, by protocol; warnings: what a reader has to know, one sentence each.
+    """
+
+    protocol: str
+    data: str
+    model: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def default_path(model: str | Path, protocol: str) -> Path:
+    """`results/<protocol>.json` of the model's folder, so that models side by side do not replace each other's.
+
+    The folder is the run's, where the file has a run's name for its encoder (`model.pt`, `checkpoint_gpu_0.pt`,
+    `model.onnx`, `backbone.pth`); of another file the one beside it with its name, `faces/` of `faces.onnx`; of a
+    model that is a name and no file, `work_dirs/<name>`.
+    """
+    path = Path(model)
+    folder = path
+    if path.suffix and not path.is_dir():
+        folder = path.parent if OF_THE_RUN.fullmatch(path.stem) else path.with_suffix("")
+    elif path.is_file():  # its name cannot be a folder's too
+        folder = path.parent
+    elif not path.exists() and path.parent == Path():
+        folder = Path("work_dirs") / path
+    return folder / FOLDER / f"{protocol}.json"
+
+
+def write_result(
+    protocol: str,
+    *,
+    data: str | Path,
+    model: str | Path,
+    settings: Mapping[str, Any],
+    results: Mapping[str, Any],
+    warnings: Sequence[str] = (),
+    path: str | Path | None = None,
+) -> Path:
+    """Save a result and return where. Folders are made; the file appears under its name only when it is complete.
+
+    path: another place than `default_path(model, protocol)`. NumPy numbers and arrays become plain ones, floats that
+    are not finite become null, keys become strings.
+    Raises ConfigError for a protocol name that is no file name, DataError when the file cannot be written.
+    """
+    if not NAME.fullmatch(protocol):
+        raise ConfigError(f"protocol is {protocol!r}: lower case letters, digits, - and _ make a protocol's name")
+    result = Result(protocol, str(data), str(model), dict(settings), dict(results), list(warnings))
+    path = Path(path) if path is not None else default_path(model, protocol)
+    partial = path.with_name(path.name + ".part")
+    text = json.dumps(_plain(asdict(result)), indent=2, allow_nan=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise DataError(f"{path}: the result cannot be written ({error.strerror})") from error
+    return path
+
+
+def read_result(path: str | Path) -> Result:
+    """One saved result. Raises DataError naming the file for anything else."""
+    path = Path(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: the result cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}); run the evaluation again") from error
+    kinds = {"protocol": str, "data": str, "model": str, "settings": dict, "results": dict, "warnings": list}
+    for key, kind in kinds.items():
+        if not isinstance(values, dict) or not isinstance(values.get(key), kind):
+            raise DataError(f"{path}: not a saved result: {key!r} is missing or no {kind.__name__}")
+    return Result(**{key: values[key] for key in kinds})
+
+
+def read_results(run: str | Path) -> dict[str, Result]:
+    """All saved results of a run by protocol, in the order of their names; empty when there are none.
+
+    run: the run's folder, or its `results` folder. Raises DataError: no such folder, or a file in it that is no result.
+    """
+    run = Path(run)
+    if not run.is_dir():
+        raise DataError(f"{run}: no such folder; name a run's folder, which holds {FOLDER}/<protocol>.json")
+    folder = run if run.name == FOLDER else run / FOLDER
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        result = read_result(path)
+        if result.protocol in found:
+            raise DataError(
+                f"{path}: protocol {result.protocol!r} is in another file of {folder} too; keep one of them"
+            )
+        found[result.protocol] = result
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """`value` of nothing but what JSON has."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    return str(value)

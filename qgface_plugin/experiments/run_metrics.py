@@ -1,0 +1,102 @@
+"""What figures and tables read of a run: metrics.jsonl by name of the number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..utils.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class RunMetrics:
+    """steps and values of each training term, and accuracies of each verification set."""
+
+    name: str
+    terms: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    accuracy: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+def read_metrics(run: str | Path, name: str | None = None) -> RunMetrics:
+    """Of a run's folder. Values that were not finite are left out. Raises DataError naming the file."""
+    path = Path(run) / "metrics.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise DataError(f"{path}: it cannot be read ({error.strerror}); name a run's folder") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON a line ({error})") from error
+    terms: dict[str, list[tuple[float, float]]] = {}
+    accuracy: dict[str, list[tuple[float, float]]] = {}
+    for line in lines:
+        if line.get("kind") == "train":
+            for key, value in line.items():
+                if key not in ("kind", "step") and isinstance(value, int | float):
+                    terms.setdefault(key, []).append((line["step"], value))
+        elif line.get("kind") == "verification":
+            accuracy.setdefault(line["name"], []).append((line["step"], line["accuracy"]))
+    if not terms:
+        raise DataError(f"{path}: no line of a training step is in it")
+    return RunMetrics(name or Path(run).resolve().name, _arrays(terms), _arrays(accuracy))
+
+
+def read_runs(given: Sequence[str]) -> list[RunMetrics]:
+    """Runs as the user names them: FOLDER, or NAME=FOLDER. Raises DataError, ConfigError for one name twice."""
+    runs = []
+    for one in given:
+        name, folder = split_name(one)
+        runs.append(read_metrics(folder, name))
+    names = [run.name for run in runs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"two runs are called {twice}: write NAME=FOLDER to tell them apart")
+    return runs
+
+
+def split_name(given: str) -> tuple[str | None, str]:
+    """ "QGFace=work_dirs/q1" -> ("QGFace", "work_dirs/q1"); a folder alone has no name of its own."""
+    name, separator, folder = given.partition("=")
+    return (name, folder) if separator and not Path(given).exists() else (None, given)
+
+
+def smooth(values: np.ndarray, points: int = 60) -> np.ndarray:
+    """Running mean over a window that leaves about `points` independent values; as it is where it has fewer."""
+    width = max(1, len(values) // points)
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    at = np.arange(1, len(values) + 1)
+    first = np.maximum(at - width, 0)
+    return (sums[at] - sums[first]) / (at - first)
+
+
+def _arrays(found: Mapping[str, list[tuple[float, float]]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {name: tuple(np.array(points, dtype=float).T) for name, points in found.items()}
+
+
+# --- What the gates of a run did towards its end: without it nobody can say what a row of a table stands for ----------
+
+
+# key in metrics.jsonl -> how tables call it; all are fractions
+GATES = {
+    "lq_share_pair": "pairs contrasted",
+    "lq_share_view": "views below b",
+    "quality_order": "quality order",
+    "norm_order": "norm order",
+}
+LAST = 0.25  # share of the steps that is looked at
+
+
+def gates_of(run: Path) -> dict[str, float | None]:
+    """Means over the last quarter of the logged steps; None for what the run does not log, or has not logged yet.
+
+    `pairs contrasted` is the share of pairs with u_p <= b, which are contrasted where the row has a queue.
+    Raises DataError for a log that cannot be read.
+    """
+    terms = read_metrics(run).terms if (run / "metrics.jsonl").is_file() else {}
+    return {name: _end(*terms[key]) if key in terms else None for key, name in GATES.items()}
+
+
+def _end(steps: np.ndarray, values: np.ndarray) -> float:
+    return float(values[steps > (1 - LAST) * steps.max()].mean())

@@ -1,0 +1,50 @@
+"""From what a user names to a model that embeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..utils.device import pick_device
+from ..utils.errors import CheckpointError, ConfigError
+from .face_model import FaceModel, check_color
+from .onnx_model import load_onnx_model, load_pack, load_zoo_model
+from .torch_model import load_torch_model
+
+
+def load_model(model: str, *, network: str | None = None, color: str = "rgb", device: str = "auto") -> FaceModel:
+    """The model that `model` names.
+
+    model: a `model.pt` or `checkpoint_gpu_0.pt` of this project or of arcface_torch; an ONNX file; a folder with a
+    `model.pt` or of ONNX files; or a name of insightface's models (buffalo_l), which are looked for in
+    ~/.insightface/models and never downloaded.
+    network: r18, r34, r50, r100, r200, mbf, mbf_large, quick, small, or vit_* where ARCFACE_TORCH names a checkout;
+    None: as recipe.json beside the file says, else recognised by its parameters. For .pt files only.
+    color: the order of channels that the model was trained on, "rgb" or "bgr"; `embed` takes RGB always.
+    device: "auto" (this rank's GPU, else the CPU), "cpu", "cuda", "cuda:1".
+    Raises CheckpointError for a file that is absent, damaged, refused or of another network (the first differing
+    parameter is named); ConfigError for an argument that does not fit or a package that is absent.
+    """
+    check_color(color)
+    where = pick_device(device, "--device")
+    path = Path(model)
+    if path.is_dir():
+        if (path / "model.pt").is_file():
+            path = path / "model.pt"
+        elif any(path.glob("*.onnx")):
+            _no_network(model, network)
+            return load_pack(path, color, where)
+        else:
+            raise CheckpointError(f"{model} is a folder without model.pt and without .onnx files")
+    if path.is_file() and path.suffix != ".onnx":
+        return load_torch_model(path, network, color, where)
+    if path.is_file():
+        _no_network(model, network)
+        return load_onnx_model(path, color, where)
+    if path.suffix in (".pt", ".pth") or len(path.parts) > 1:
+        raise CheckpointError(f"{model} does not exist")
+    return load_zoo_model(model, color, where)
+
+
+def _no_network(model: str, network: str | None) -> None:
+    if network is not None:
+        raise ConfigError(f"--network {network} is for .pt files: {model} is ONNX, which holds its own network")

@@ -1,0 +1,151 @@
+"""A model.pt or a training checkpoint, this project's or arcface_torch's, as a FaceModel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..utils.errors import CheckpointError, ConfigError
+from .backbones import NAMES, get_model
+from .checkout_networks import checkout_network, is_of_the_checkout
+from .embeddings import Embeddings, embed
+from .face_model import as_the_model_wants, check_color, check_features
+from .weights import read_backbone
+
+
+class TorchModel:
+    """A backbone with its weights, in evaluation mode on `device`."""
+
+    def __init__(
+        self, backbone: nn.Module, name: str, dim: int, color: str, device: torch.device, network: str
+    ) -> None:
+        self.backbone, self.name, self.dim, self.network = backbone.eval().to(device), name, dim, network
+        self.color, self.device = check_color(color), device
+
+    def embed(self, images: np.ndarray, batch_size: int = 64, progress: str | None = None) -> Embeddings:
+        """As `FaceModel.embed`."""
+        wanted = as_the_model_wants(images, self.color)
+        return check_features(embed(self.backbone, wanted, batch_size, self.device, progress), self.name)
+
+
+def load_torch_model(path: Path, network: str | None, color: str, device: torch.device) -> TorchModel:
+    """The model in `path`; its network is `network`, else what recipe.json beside it says, else recognised.
+
+    Raises CheckpointError for a file that is no backbone, damaged or refused, or whose first differing parameter is
+    named when it is not of that network; ConfigError for a network that is not known or needs a checkout.
+    """
+    weights = read_backbone(path)
+    size = embedding_size(weights, str(path))
+    network, by = (network, "--network") if network else _of_the_recipe(path)
+    network = network or recognise(weights, size)
+    if network is None:
+        vit = " It is a vision transformer: give its name, such as --network vit_b." if "pos_embed" in weights else ""
+        raise CheckpointError(
+            f"{path}: its {len(weights)} parameters fit none of the networks {', '.join(NAMES)}.{vit} The network can "
+            "be given by --network"
+        )
+    backbone = _skeleton(network, size)
+    difference = first_difference(weights, shapes_of(backbone))
+    if difference:
+        likely = recognise(weights, size)
+        advice = f"It fits {likely}: give --network {likely}" if likely else "Check --network"
+        raise CheckpointError(f"{path} is no {network}, as {by} says: {difference}. {advice}")
+    _fill(backbone, weights)
+    return TorchModel(backbone, _name(path), size, color, device, network)
+
+
+def _skeleton(network: str, size: int) -> nn.Module:
+    """The network without weights; one of a checkout has random ones, to be overwritten."""
+    if is_of_the_checkout(network):
+        return checkout_network(network, size)
+    if network not in NAMES:
+        raise ConfigError(f"network is {network!r}: known networks are {', '.join(NAMES)}, and vit_* of arcface_torch")
+    with torch.device("meta"):
+        return get_model(network, size)
+
+
+def _fill(backbone: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    whole = {
+        name: (weights[name].float() if weights[name].is_floating_point() else weights[name])
+        if name in weights
+        else torch.zeros((), dtype=torch.int64)
+        for name in backbone.state_dict()
+        if name in weights or is_counter(name)
+    }
+    backbone.load_state_dict(whole, assign=True)
+    backbone.requires_grad_(False)
+
+
+def _of_the_recipe(path: Path) -> tuple[str | None, str]:
+    """The network that recipe.json in the same folder names, and how a message calls that source."""
+    recipe = path.parent / "recipe.json"
+    try:
+        network = json.loads(recipe.read_text(encoding="utf-8")).get("network")
+    except (OSError, ValueError, AttributeError):  # absent, or no recipe of ours: the weights tell
+        return None, ""
+    return (network if isinstance(network, str) else None), str(recipe)
+
+
+def _name(path: Path) -> str:
+    """The run's folder for the names that every run has; else the file's own name."""
+    if path.stem == "model" or path.stem.startswith("checkpoint_gpu_"):
+        return path.resolve().parent.name
+    return path.stem
+
+
+# --- Which network a state dict is of, from its parameter names and shapes --------------------------------------------
+
+
+# The last linear layer: rows are the size of a feature. IResNet and QuickNet; MobileFaceNet; arcface_torch's ViT.
+_LAST_LAYERS = ("fc.weight", "features.layers.2.weight", "feature.2.weight")
+
+
+def embedding_size(weights: Mapping[str, Tensor], source: str) -> int:
+    """d, from the shape of the last linear layer. Raises CheckpointError when there is none that is known."""
+    for name in _LAST_LAYERS:
+        if name in weights and weights[name].ndim == 2:
+            return weights[name].shape[0]
+    raise CheckpointError(
+        f"{source} is of no network that is known: it has none of {', '.join(_LAST_LAYERS)} (its first parameter is "
+        f"{next(iter(weights))}). Known networks are {', '.join(NAMES)}"
+    )
+
+
+def recognise(weights: Mapping[str, Tensor], size: int) -> str | None:
+    """The one of this project's networks whose every name and shape agrees; None when there is none."""
+    return next((name for name in NAMES if first_difference(weights, shapes(name, size)) is None), None)
+
+
+@lru_cache
+def shapes(network: str, size: int) -> Mapping[str, torch.Size]:
+    """Names and shapes of a network's state dict, without making its weights; not to be changed."""
+    with torch.device("meta"):
+        return shapes_of(get_model(network, size))
+
+
+def shapes_of(model: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in model.state_dict().items()}
+
+
+def first_difference(weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> str | None:
+    """The first name that differs, in words; None when everything agrees.
+
+    The counters of BatchNorm may be absent, as in files of old PyTorch versions: evaluation does not use them.
+    """
+    for name, shape in expected.items():
+        if name not in weights:
+            if not is_counter(name):
+                return f"{name} is missing"
+        elif weights[name].shape != shape:
+            return f"{name} is {tuple(weights[name].shape)}, not {tuple(shape)}"
+    return next((f"{name} is surplus" for name in weights if name not in expected), None)
+
+
+def is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")

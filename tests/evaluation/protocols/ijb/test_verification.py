@@ -1,0 +1,74 @@
+"""1:1 against one dot product at a time and scikit-learn's ROC."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ijb_sets import embeddings_of, images_of
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from qgface_plugin.evaluation.protocols.ijb import verification
+from qgface_plugin.evaluation.protocols.ijb.metadata import IjbPairs
+from qgface_plugin.evaluation.protocols.ijb.templates import DEFAULT_MODE, TemplatePlan
+from qgface_plugin.evaluation.protocols.ijb.verification import FARS, PairRows, pair_scores, verify
+from qgface_plugin.utils.errors import DataError
+
+
+@pytest.mark.parametrize(("block_bytes", "dense"), [(1 << 28, 100), (8 * 17 * 3, 100), (8 * 17 * 3, 1), (1, 0)])
+def test_scores_like_loops(monkeypatch: pytest.MonkeyPatch, block_bytes: int, dense: int) -> None:
+    monkeypatch.setattr(verification, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(verification, "DENSE", dense)
+    monkeypatch.setattr(verification, "ROW_PAIRS", 5)
+    random = np.random.default_rng(0)
+    features = random.standard_normal((30, 8))
+    first, second = random.choice([0, 3, 5, 6, 7, 11, 29, 20], 70), random.choice(np.arange(5, 25), 70)
+    scores = pair_scores(features, first.astype(np.int32), second.astype(np.int32))
+    for score, a, b in zip(scores, first, second, strict=True):
+        assert score == pytest.approx(sum(x * y for x, y in zip(features[a], features[b], strict=True)), abs=1e-12)
+
+
+def test_verify() -> None:
+    random = np.random.default_rng(1)
+    templates = TemplatePlan(images_of(list(range(40)), list(range(40)))).templates(embeddings_of(40, 16))
+    first = random.integers(0, 40, 900)
+    # No template with itself: those pairs differ from 1 by rounding only, which no two programs do alike.
+    pairs = IjbPairs(first, (first + random.integers(1, 40, 900)) % 40, random.random(900) < 0.2)
+    result = verify(templates, PairRows.of(pairs, templates), DEFAULT_MODE)
+    # Both directions of a pair have one score, here and there.
+    scores = (templates.features[pairs.first] * templates.features[pairs.second]).sum(axis=1)
+    far, tar, _ = roc_curve(pairs.same, scores)
+    assert result.auc == pytest.approx(roc_auc_score(pairs.same, scores), abs=1e-12)
+    assert (result.pairs, result.genuine) == (900, pairs.same.sum())
+    for at, point in zip(FARS, result.tar_at_far, strict=True):
+        assert point.far == at
+        assert point.nearest == tar[::-1][np.argmin(np.abs(far[::-1] - at))]
+        assert point.strict == tar[far <= at].max()
+    saved = result.as_dict()
+    assert saved["mode"] == "N0D1F1" and saved["tar_at_far"][5]["far"] == 0.1 and "corners" not in saved
+
+
+def test_ties_stay_ties() -> None:
+    features = np.random.default_rng(3).standard_normal((257, 31))
+    features[200:] = features[100:157]
+    first = np.concatenate([np.arange(257), np.full(257, 100), np.full(257, 200)])
+    second = np.concatenate([np.full(257, 100), np.arange(257), np.arange(257)])
+    scores = pair_scores(features, first.astype(np.int32), second.astype(np.int32)).reshape(3, 257)
+    assert (scores == scores[0]).all()
+    assert (scores[:, 200:] == scores[:, 100:157]).all()
+
+
+def test_one_template() -> None:
+    templates = TemplatePlan(images_of([4, 4], [1, 2])).templates(embeddings_of(2))
+    rows = PairRows.of(IjbPairs(np.array([4, 4]), np.array([4, 4]), np.array([True, False])), templates)
+    assert verify(templates, rows, DEFAULT_MODE).auc == 0.5
+
+
+def test_refused() -> None:
+    templates = TemplatePlan(images_of([1, 2], [1, 2])).templates(embeddings_of(2))
+    one = np.ones(1, np.int64)
+    with pytest.raises(DataError, match="pairs of the 1:1 protocol: 1 templates have no images: 7"):
+        PairRows.of(IjbPairs(one, 7 * one, np.ones(1, bool)), templates)
+    with pytest.raises(DataError, match="there are no pairs"):
+        PairRows.of(IjbPairs(one[:0], one[:0], np.zeros(0, bool)), templates)
+    with pytest.raises(DataError, match="1 of 1 pairs are genuine"):
+        verify(templates, PairRows.of(IjbPairs(one, 2 * one, np.ones(1, bool)), templates), DEFAULT_MODE)

@@ -1,0 +1,99 @@
+"""ROC plots: a PNG with the curves that were given."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from qgface_plugin.evaluation.metrics.verification import Roc
+from qgface_plugin.evaluation.protocols.scface import EDGES
+from qgface_plugin.evaluation.report.plots import draw_similarities, plot_roc
+from qgface_plugin.utils.errors import ConfigError, DataError
+
+
+def curve(exponent: float) -> Roc:
+    far = np.arange(0, 10_001)
+    return Roc(far, np.round(500 * (far / 10_000) ** exponent).astype(np.int64))
+
+
+def test_plot(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "new" / "roc.png"
+    plot_roc({"one": curve(0.1)}, path, "IJBB")
+    alone = cv2.imread(str(path))
+    plot_roc({"one": curve(0.1), "two": curve(0.3)}, path, "IJBB")
+    both = cv2.imread(str(path))
+    assert alone.shape == both.shape and alone.shape[1] > 600
+    blue, orange = (180, 119, 31), (14, 127, 255)  # BGR
+    assert (alone == blue).all(axis=2).sum() > 300 and not (alone == orange).all(axis=2).any()
+    assert (both == orange).all(axis=2).sum() > 100
+
+
+def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(
+        ConfigError, match=r"needs matplotlib, which is not installed: pip install 'qgface-plugin\[eval\]'"
+    ):
+        plot_roc({"one": curve(0.5)}, tmp_path / "roc.png", "IJBB")
+
+
+# --- The figure of similarities is a PNG of the right content, whatever is missing ------------------------------------
+
+
+@pytest.fixture
+def results() -> dict:
+    rng = np.random.default_rng(0)
+
+    def part(mean):
+        values = rng.normal(mean, 0.1, 200)
+        return {"mean": mean, "std": 0.1, "count": 200, "histogram": np.histogram(values, EDGES)[0].tolist()}
+
+    return {
+        "rank1": {"d1": 0.5, "d2": 0.75},
+        "similarity": {d: {"same": part(0.5), "other": part(0.0), "gap": 0.5} for d in ("d1", "d2")},
+        "histogram_edges": EDGES.tolist(),
+    }
+
+
+def pixels(path) -> np.ndarray:
+    return cv2.imread(str(path))
+
+
+def test_one_and_two_models(tmp_path, results):
+    one = draw_similarities(tmp_path / "deep" / "one.png", {"a": results})
+    two = draw_similarities(tmp_path / "two.png", {"a": results, "b": copy.deepcopy(results)})
+    assert one.read_bytes()[:4] == b"\x89PNG" and pixels(one).shape[1] > 2 * pixels(one).shape[0]
+    assert pixels(one).std() > 10 and not np.array_equal(pixels(one), pixels(two))
+
+
+def test_a_distance_without_probes(tmp_path, results):
+    results["rank1"]["d2"] = None
+    results["similarity"]["d2"] = {
+        kind: {"mean": None, "std": None, "count": 0, "histogram": [0] * 80} for kind in ("same", "other")
+    }
+    assert pixels(draw_similarities(tmp_path / "x.png", {"a": results})).std() > 5
+
+
+def test_a_place_that_cannot_be_written(tmp_path, results):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="the figure cannot be written"):
+        draw_similarities(tmp_path / "file" / "x.png", {"a": results})
+
+
+def test_similarities_without_matplotlib(tmp_path, results, monkeypatch):
+    plain = builtins.__import__
+
+    def absent(name, *rest):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return plain(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(ConfigError, match=r"a figure needs matplotlib: pip install 'qgface-plugin\[eval\]'"):
+        draw_similarities(tmp_path / "x.png", {"a": results})
