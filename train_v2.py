@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from qgface_plugin.hosts import run_recipe
-from qgface_plugin.hosts.stop import EXIT_STATUS
+from qgface_plugin.training.preemption import EXIT_STATUS
 from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError, Stopped, TrainingError
 
 

@@ -13,9 +13,9 @@ from recipe_runs import two_steps
 from tiny import tiny_model, write_faces
 
 from qgface_plugin.config.recipe import load_recipe
-from qgface_plugin.hosts import parts
-from qgface_plugin.hosts.builtin import train
 from qgface_plugin.loss.feature_queue import FeatureQueue, QueueKind, queue_kind
+from qgface_plugin.training import build
+from qgface_plugin.training.trainer import train
 from qgface_plugin.utils.registry import DEGRADATION_STEPS, MARGIN_HEADS, QUALITY_SOURCES, QUEUE_KINDS
 
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def test_there_is_one_for_each_part():
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_it_trains(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "get_model", tiny_model)
+    monkeypatch.setattr(build, "get_model", tiny_model)
     write_faces(tmp_path / "data")
     shutil.copy(ROOT / "recipes" / "lfw_mbf.py", tmp_path)
     path = tmp_path / f"{name}.py"

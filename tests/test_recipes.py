@@ -10,15 +10,15 @@ from recipe_runs import two_steps
 from tiny import tiny_model, write_faces
 
 from qgface_plugin.config.recipe import load_recipe
-from qgface_plugin.hosts import parts
-from qgface_plugin.hosts.builtin import train
+from qgface_plugin.training import build
+from qgface_plugin.training.trainer import train
 
 PATHS = sorted(RECIPES.glob("*.py"))
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_takes_two_steps(path, tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "get_model", tiny_model)
+    monkeypatch.setattr(build, "get_model", tiny_model)
     write_faces(tmp_path / "data")
     train(two_steps(path, tmp_path))
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]

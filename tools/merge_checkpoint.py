@@ -16,7 +16,7 @@ import json
 import sys
 from pathlib import Path
 
-from qgface_plugin.hosts.merge import merge, newest_parts
+from qgface_plugin.training.checkpoints.reshard import merge, newest_parts
 from qgface_plugin.utils.errors import CheckpointError
 from qgface_plugin.utils.torch_files import save
 

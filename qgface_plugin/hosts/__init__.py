@@ -30,6 +30,6 @@ def run_recipe(path: str) -> dict[str, Any]:
             arcface_torch.train(found[0], path, run, log)
             return {}
         LOGGER.info("training with the built-in loop: neither config.host nor ARCFACE_TORCH names a checkout")
-    from .builtin import train
+    from ..training.trainer import train
 
     return train(run)

@@ -22,15 +22,15 @@ from ..data.sources.source import open_source
 from ..loss.margin import QGFaceMargin
 from ..models.backbones.common import freeze_bias
 from ..models.weights import load_backbone
+from ..training import build
+from ..training.lr_schedule import build_schedule
 from ..utils import distributed
 from ..utils.device import keep_freed_pages, pick_precision
 from ..utils.errors import CheckpointError, ConfigError
 from ..utils.logs import EarlyLog
 from ..utils.registry import QUEUE_KINDS
-from . import parts
 from .guest_criterion import GuestPartialFC, KeySource, MomentumPartialFC
 from .guest_log import GuestLog
-from .schedule import build_schedule
 
 LOGGER = logging.getLogger(__name__)
 OURS = ("init_from", "host", "qgface", "degradation", "data", "train", "name", "set_keys")  # no key of the host
@@ -98,7 +98,7 @@ class Guest:
         if self._early is not None:
             self._early.hand_over()
         run, rank, ranks = self.run, distributed.rank(), distributed.world_size()
-        dataset = parts.make_dataset(run, self._source)
+        dataset = build.make_dataset(run, self._source)
         sampler = EpochSampler(len(dataset), batch_size, rank, ranks, run.seed)
         self.loader = PairLoader(dataset, sampler, workers, self.device, run.qgface.quality)
         return self.loader

@@ -13,9 +13,9 @@ from torch.nn.utils import get_total_norm
 
 from ..loss.partial_fc import QGPartialFC
 from ..models.momentum_encoder import MomentumEncoder
+from ..training.rollback import Undo
 from ..utils import distributed
 from ..utils.errors import TrainingError
-from .undo import Undo
 
 LOGGER = logging.getLogger(__name__)
 

@@ -14,11 +14,10 @@ from ..config.run import Run
 from ..data.images import encode_png
 from ..data.pair_dataset import PairBatch
 from ..loss.partial_fc import QGPartialFC
+from ..training.meters import OrderWatch, RunningMeans
+from ..training.metrics_jsonl import MetricsLog
+from ..training.pair_grid import pair_grid
 from ..utils import distributed
-from .metrics_log import MetricsLog
-from .norm_order import OrderWatch
-from .pair_grid import pair_grid
-from .running_means import RunningMeans
 
 LOGGER = logging.getLogger(__name__)
 _NAMED = {

@@ -18,7 +18,7 @@ from qgface_plugin.data.pair_dataset import PairDataset, concatenate, normalise
 from qgface_plugin.data.sampler import EpochSampler
 from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.data.sources.source import open_source
-from qgface_plugin.hosts import parts
+from qgface_plugin.training import build
 from qgface_plugin.utils.errors import DataError
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ def made_batches(folder, degrade_on: str, workers: int = 0) -> list:
     source, run = open_source(
         tiny_run(folder, data=DataOptions(degrade_on=degrade_on), num_workers=workers, batch_size=12)
     )
-    loader = make_loader(run, parts.make_dataset(run, source), parts.make_sampler(run, 1), CPU)
+    loader = make_loader(run, build.make_dataset(run, source), build.make_sampler(run, 1), CPU)
     with batches(loader) as found:
         return list(Feed(CPU, run.degradation)(found))
 
@@ -87,7 +87,7 @@ def test_waiting_is_the_time_spent_in_the_loader(folder, monkeypatch):
 def test_on_a_gpu_batches_are_copied_ahead(folder):
     device = torch.device("cuda")
     source, run = open_source(tiny_run(folder, data=DataOptions(degrade_on="device"), batch_size=12))
-    loader = make_loader(run, parts.make_dataset(run, source), parts.make_sampler(run, 1), device)
+    loader = make_loader(run, build.make_dataset(run, source), build.make_sampler(run, 1), device)
     here = made_batches(folder, "device")
     for one, other in zip(here, Feed(device, run.degradation)(iter(loader)), strict=True):
         assert torch.equal(one.high, other.high.cpu())

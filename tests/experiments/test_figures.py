@@ -24,8 +24,8 @@ from qgface_plugin.experiments.figures.gradient import OTHERS, closed_form, meas
 from qgface_plugin.experiments.figures.norms import CHANGES, norms_by_step
 from qgface_plugin.experiments.figures.pairs import draw_pairs, load_trained
 from qgface_plugin.experiments.run_metrics import read_runs, smooth
-from qgface_plugin.hosts.builtin import train
 from qgface_plugin.models.embeddings import Embeddings
+from qgface_plugin.training.trainer import train
 
 figures = tool("figures")
 RECIPE = """

@@ -21,8 +21,8 @@ from fuzz.case import Case, pick
 from fuzz.guard import Finding
 from fuzz.mutate import Damaged, damage, fresh
 
-from qgface_plugin.hosts.newest import newest_state
-from qgface_plugin.hosts.store import CheckpointStore
+from qgface_plugin.training.checkpoints.latest import newest_state
+from qgface_plugin.training.checkpoints.store import CheckpointStore
 from qgface_plugin.utils.errors import CheckpointError
 from qgface_plugin.utils.torch_files import KEYS, load, seal
 

@@ -24,7 +24,7 @@ config.qgface.train = edict(threads=1, checkpoint_every=3)
 FAULTS = """
 import os, signal, threading, time
 import torch
-from qgface_plugin.hosts import store
+from qgface_plugin.training.checkpoints import store
 from qgface_plugin.utils import torch_files
 from qgface_plugin.partial_fc import QGPartialFC
 

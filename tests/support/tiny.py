@@ -16,8 +16,8 @@ from qgface_plugin.config.run import Run
 from qgface_plugin.data.bin_files import write_bin
 from qgface_plugin.data.images import encode_jpeg
 from qgface_plugin.data.recordio import Header, RecordWriter, pack
-from qgface_plugin.hosts import parts
-from qgface_plugin.hosts.builtin import train
+from qgface_plugin.training import build
+from qgface_plugin.training.trainer import train
 
 IDENTITIES, IMAGES = 6, 8
 TIMES = ("samples_per_second", "data_stall")  # of a line in metrics.jsonl, from the clock
@@ -84,7 +84,7 @@ def same(a, b) -> bool:
 
 def two_steps(recipe: Path, folder: Path, monkeypatch, batch_size: int) -> list[dict]:
     """Train two steps of a recipe in `folder` with the tiny model and faces; the lines of its metrics.jsonl."""
-    monkeypatch.setattr(parts, "get_model", tiny_model)
+    monkeypatch.setattr(build, "get_model", tiny_model)
     write_faces(folder / "data")
     run = load_recipe(recipe, {"DATA_ROOT": str(folder / "data")})
     options, data = replace(run.train, max_steps=2), DataOptions()

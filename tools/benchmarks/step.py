@@ -23,8 +23,8 @@ from qgface_plugin.config.degradation import PRESETS
 from qgface_plugin.data.pair_dataset import PairBatch, PairDataset, concatenate, normalise
 from qgface_plugin.data.procedural.dataset import write_dataset
 from qgface_plugin.data.sources.records import FaceRecords
-from qgface_plugin.hosts.step import TrainStep
 from qgface_plugin.models.backbones import get_model
+from qgface_plugin.training.step import TrainStep
 from qgface_plugin.utils.device import DTYPES, autocast, has_bfloat16, keep_freed_pages, pick_device
 from qgface_plugin.utils.errors import ConfigError
 

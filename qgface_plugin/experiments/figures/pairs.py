@@ -15,11 +15,11 @@ from ...data.images import decode
 from ...data.pair_batch import normalise
 from ...data.sources.source import FaceSource
 from ...evaluation.report.canvas import new_figure, save
-from ...hosts.merge import merge, newest_parts
-from ...hosts.pair_grid import pair_grid
 from ...loss import functional as F
 from ...loss.quality import Rows, of_images
 from ...models import FaceModel, load_model
+from ...training.checkpoints.reshard import merge, newest_parts
+from ...training.pair_grid import pair_grid
 from ...utils.errors import CheckpointError, ConfigError
 from ...utils.registry import QUALITY_SOURCES
 from ...utils.sampling import evenly_spread

@@ -14,11 +14,11 @@ from ..models.weights import export_backbone
 from ..utils import distributed
 from ..utils.device import seed_everything
 from ..utils.errors import CheckpointError, TrainingError
-from .rng import restore_rng, rng_state
-from .schedule import move_to
+from .checkpoints.rng import restore_rng, rng_state
+from .lr_schedule import move_to
 
 if TYPE_CHECKING:
-    from .builtin import Trainer
+    from .trainer import Trainer
 
 LOGGER = logging.getLogger(__name__)
 MUST_AGREE = ("network", "embedding_size", "num_classes", "sample_rate", "optimizer", "seed", "qgface")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from qgface_plugin.hosts.pair_grid import FRAME, GAP, HIGH, LOW, MARGIN, STRIP, pair_grid
+from qgface_plugin.training.pair_grid import FRAME, GAP, HIGH, LOW, MARGIN, STRIP, pair_grid
 
 SIDE = 112
 CELL_WIDTH = SIDE + 4 * FRAME + 2 * GAP

@@ -66,7 +66,7 @@ def test_killed_three_times_at_random(undisturbed, seed):
 def test_sigterm_saves_and_leaves(undisturbed, torchrun):
     """Sent from outside in the middle of the run; the run then goes on with another launch."""
     name = f"sigterm{torchrun}"
-    slow = "import time\nfrom qgface_plugin.hosts.step import TrainStep\ncall = TrainStep.__call__\n"
+    slow = "import time\nfrom qgface_plugin.training.step import TrainStep\ncall = TrainStep.__call__\n"
     slow += "TrainStep.__call__ = lambda *a: time.sleep(0.5) or call(*a)\n"
     path = recipe(undisturbed, name, extra=slow)
     head = [*LAUNCHER, "--nproc_per_node=2"] if torchrun else [sys.executable]

@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ..utils import distributed
-from ..utils.errors import CheckpointError
-from ..utils.torch_files import DamagedError, load
+from ...utils import distributed
+from ...utils.errors import CheckpointError
+from ...utils.torch_files import DamagedError, load
 from .reshard import needed, reshard
 from .store import CheckpointSet, as_checkpoint, complete_sets, entries
 

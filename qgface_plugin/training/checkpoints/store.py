@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..utils.errors import CheckpointError
-from ..utils.torch_files import FORMAT, KEYS, DamagedError, peek, replacing
+from ...utils.errors import CheckpointError
+from ...utils.torch_files import FORMAT, KEYS, DamagedError, peek, replacing
 
 LOGGER = logging.getLogger(__name__)
 NAME = re.compile(r"checkpoint_gpu_(\d+)(?:\.(\d+))?\.pt")

@@ -23,9 +23,8 @@ from tqdm import tqdm
 
 from ..data.images import encode_png
 from ..utils.logs import logging_to
-from .metrics_log import MetricsLog
-from .norm_order import OrderWatch
-from .running_means import RunningMeans
+from .meters import OrderWatch, RunningMeans
+from .metrics_jsonl import MetricsLog
 
 LOGGER = logging.getLogger(__name__)
 _NAMED = {

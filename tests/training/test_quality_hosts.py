@@ -10,8 +10,8 @@ from tiny import tiny_model, tiny_run, write_faces
 
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import TrainOptions
-from qgface_plugin.hosts import parts
-from qgface_plugin.hosts.builtin import train
+from qgface_plugin.training import build
+from qgface_plugin.training.trainer import train
 
 SETTINGS = {
     "degradation": {"quality": "degradation", "b_quantile": 0.5},
@@ -50,7 +50,7 @@ def lines(path) -> list[dict]:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_built_in_host_resumes_exactly(folder, monkeypatch, name):
-    monkeypatch.setattr(parts, "get_model", tiny_model)
+    monkeypatch.setattr(build, "get_model", tiny_model)
     method, half = QGFaceConfig(**SETTINGS[name]), TrainOptions(max_steps=5, checkpoint_every=5)
     train(tiny_run(folder, qgface=method, output=str(folder / "straight")))
     train(tiny_run(folder, qgface=method, train=half))

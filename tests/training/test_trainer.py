@@ -12,15 +12,15 @@ from tiny import tiny_model, tiny_run, write_faces
 
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import DataOptions, TrainOptions
-from qgface_plugin.hosts import parts
-from qgface_plugin.hosts.builtin import train
 from qgface_plugin.loss.partial_fc import QGPartialFC
+from qgface_plugin.training import build
+from qgface_plugin.training.trainer import train
 from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError, TrainingError
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
-    monkeypatch.setattr(parts, "get_model", tiny_model)
+    monkeypatch.setattr(build, "get_model", tiny_model)
 
 
 @pytest.fixture

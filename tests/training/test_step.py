@@ -15,10 +15,10 @@ from torch import nn
 
 from qgface_plugin.data.pair_dataset import PairBatch, concatenate, normalise
 from qgface_plugin.hosts.guest_criterion import GuestPartialFC
-from qgface_plugin.hosts.step import TrainStep
 from qgface_plugin.loss.margin import QGFaceMargin
 from qgface_plugin.loss.partial_fc import QGPartialFC
 from qgface_plugin.models.momentum_encoder import MomentumEncoder
+from qgface_plugin.training.step import TrainStep
 from qgface_plugin.utils import distributed
 from qgface_plugin.utils.errors import TrainingError
 

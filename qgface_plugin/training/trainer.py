@@ -22,13 +22,14 @@ from ..utils import distributed
 from ..utils.device import keep_freed_pages, pick_device, pick_precision, seed_everything
 from ..utils.errors import Stopped, TrainingError
 from ..utils.registry import QUEUE_KINDS
-from . import parts, resume, run_state
+from . import build, run_state
+from .checkpoints import run_id
+from .checkpoints.store import CheckpointStore
+from .lr_schedule import build_schedule
 from .pair_grid import pair_grid
-from .recording import RunRecorder
-from .schedule import build_schedule
+from .preemption import StopWatch, watch_for_stop
+from .recorder import RunRecorder
 from .step import TrainStep
-from .stop import StopWatch, watch_for_stop
-from .store import CheckpointStore
 
 LOGGER = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def train(run: Run) -> dict[str, Any]:
         keep_freed_pages()
     with distributed.process_group(device), watch_for_stop() as stop:
         source, run = open_source(run)
-        total = parts.make_sampler(run).steps_per_epoch * run.num_epoch
+        total = build.make_sampler(run).steps_per_epoch * run.num_epoch
         total = min(total, run.train.max_steps or total)
         with RunRecorder(run.output, distributed.rank(), run.as_dict(), total, frequent=run.frequent) as recorder:
             return Trainer(run, source, device, recorder, stop).fit()
@@ -65,15 +66,15 @@ class Trainer:
         for line in unsupported.by_the_built_in_loop(run):
             LOGGER.info(line)
 
-        self.dataset = parts.make_dataset(run, source)
+        self.dataset = build.make_dataset(run, source)
         self.feed = Feed(device, run.degradation)
-        self.steps_per_epoch = parts.make_sampler(run).steps_per_epoch
+        self.steps_per_epoch = build.make_sampler(run).steps_per_epoch
         dtype = pick_precision(run.train.precision, run.fp16, device)
-        backbone = parts.make_backbone(run, device)
+        backbone = build.make_backbone(run, device)
         if run.init_from:
             load_backbone(run.init_from, backbone)
-        criterion = parts.make_criterion(run, device, fp16=dtype == torch.float16)
-        optimizer = parts.make_optimizer(run, backbone, criterion)
+        criterion = build.make_criterion(run, device, fp16=dtype == torch.float16)
+        optimizer = build.make_optimizer(run, backbone, criterion)
         self.scheduler = build_schedule(
             optimizer,
             run.train.schedule,
@@ -99,7 +100,7 @@ class Trainer:
         )
         self.global_batch = run.batch_size * ranks
         self.store = CheckpointStore(run.output, rank, ranks, keep=run.train.keep_checkpoints)
-        self.pair_sets = [DecodedPairs.of(pairs) for pairs in parts.open_pair_sets(run)]
+        self.pair_sets = [DecodedPairs.of(pairs) for pairs in build.open_pair_sets(run)]
         self.results: dict[str, Any] = {}
         self.run_id = ""
         self.epoch, self.step_in_epoch, self.global_step, self.bad_in_a_row, self.skipped = 0, 0, 0, 0, 0
@@ -107,7 +108,7 @@ class Trainer:
             "%d images of %d identities, %d rank(s) on %s, %d steps an epoch",
             len(source), run.num_classes, ranks, device, self.steps_per_epoch,
         )  # fmt: skip
-        resume.begin(self)
+        run_id.begin(self)
 
     def _wrap(self, backbone: nn.Module) -> nn.Module:
         model = torch.compile(backbone) if self.run.train.compile else backbone
@@ -122,7 +123,7 @@ class Trainer:
         if self._verification_due():  # of the step that the run has resumed after
             self._verify()
         while self.epoch < self.run.num_epoch:
-            sampler = parts.make_sampler(self.run, self.epoch, self.step_in_epoch)
+            sampler = build.make_sampler(self.run, self.epoch, self.step_in_epoch)
             with batches(make_loader(self.run, self.dataset, sampler, self.device)) as found:
                 for batch in self.feed(found):
                     self._train_on(batch)

@@ -16,10 +16,10 @@ from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.data.pair_dataset import PairDataset
 from qgface_plugin.data.sampler import EpochSampler
-from qgface_plugin.hosts import builtin, parts
-from qgface_plugin.hosts.builtin import train
-from qgface_plugin.hosts.step import TrainStep
 from qgface_plugin.loss.partial_fc import QGPartialFC
+from qgface_plugin.training import build, trainer
+from qgface_plugin.training.step import TrainStep
+from qgface_plugin.training.trainer import train
 from qgface_plugin.utils.errors import CheckpointError, Stopped
 from qgface_plugin.utils.torch_files import save
 
@@ -32,7 +32,7 @@ class Crash(BaseException):
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
-    monkeypatch.setattr(parts, "get_model", tiny_model)
+    monkeypatch.setattr(build, "get_model", tiny_model)
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_the_recipes_rate_counts(folder):
 def test_what_an_interrupted_verification_owes_is_made_up_for(folder, monkeypatch):
     run = tiny_run(folder, batch_size=24, val_targets=("dev",), num_epoch=1)
     with monkeypatch.context() as patch:
-        patch.setattr(builtin, "verify", lambda *a, **k: (_ for _ in ()).throw(Crash))
+        patch.setattr(trainer, "verify", lambda *a, **k: (_ for _ in ()).throw(Crash))
         with pytest.raises(Crash):
             train(run)
     results = train(replace(run, resume=True))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from qgface_plugin.hosts.recording import RunRecorder
+from qgface_plugin.training.recorder import RunRecorder
 
 RECIPE = {"network": "mbf", "lr": 0.1, "qgface": {"b": 0.2}}
 

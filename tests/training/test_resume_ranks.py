@@ -19,10 +19,10 @@ from torch import nn
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.config.run import Run
-from qgface_plugin.hosts import parts
-from qgface_plugin.hosts.builtin import train
-from qgface_plugin.hosts.store import CheckpointStore
 from qgface_plugin.loss.partial_fc import QGPartialFC
+from qgface_plugin.training import build
+from qgface_plugin.training.checkpoints.store import CheckpointStore
+from qgface_plugin.training.trainer import train
 from qgface_plugin.utils import distributed
 from qgface_plugin.utils.errors import CheckpointError, Stopped, TrainingError
 
@@ -120,7 +120,7 @@ def work(rank: int, name: str) -> None:
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{folder}/group{ranks}", rank=rank, world_size=ranks
         )
-        parts.get_model = lambda name, num_features, features_bias: PlainBackbone(num_features)
+        build.get_model = lambda name, num_features, features_bias: PlainBackbone(num_features)
         if ranks == 4:
             train(plain_run(folder, 4, "whole"))
             train(plain_run(folder, 4, "stopped", train=TrainOptions(max_steps=STOP)))
@@ -131,11 +131,11 @@ def work(rank: int, name: str) -> None:
         else:
             train(plain_run(folder, ranks, f"on{ranks}", resume=True))
         if ranks == 3:
-            parts.get_model = lambda name, num_features, features_bias: TinyBackbone(num_features)
+            build.get_model = lambda name, num_features, features_bias: TinyBackbone(num_features)
             train(a_run(folder, 3, "three", num_epoch=1))
             stopped_after_every_step(a_run(folder, 3, "three again", num_epoch=1))
         if ranks == 2:
-            parts.get_model = lambda name, num_features, features_bias: TinyBackbone(num_features)
+            build.get_model = lambda name, num_features, features_bias: TinyBackbone(num_features)
             said["sigterm"] = sigterm_on_the_last_rank(a_run(folder, 2, "sigterm"))
             said["disk"] = full_disk_on_the_last_rank(a_run(folder, 2, "disk"))
         distributed.barrier()

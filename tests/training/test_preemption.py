@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-from qgface_plugin.hosts.stop import EXIT_STATUS, watch_for_stop
+from qgface_plugin.training.preemption import EXIT_STATUS, watch_for_stop
 
 
 def test_it_is_noticed_once_or_twice_and_the_handler_of_before_comes_back():

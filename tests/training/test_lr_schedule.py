@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qgface_plugin.hosts.schedule import build_schedule, move_to, polynomial_factor, step_factor
+from qgface_plugin.training.lr_schedule import build_schedule, move_to, polynomial_factor, step_factor
 from qgface_plugin.utils.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from qgface_plugin.hosts.rng import restore_rng, rng_state
+from qgface_plugin.training.checkpoints.rng import restore_rng, rng_state
 from qgface_plugin.utils.torch_files import load, save
 
 

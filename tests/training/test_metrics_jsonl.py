@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from qgface_plugin.hosts.metrics_log import MetricsLog
+from qgface_plugin.training.metrics_jsonl import MetricsLog
 
 
 def lines(path) -> list[dict]:

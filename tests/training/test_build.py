@@ -11,7 +11,7 @@ from tiny import face, tiny_model, tiny_run, write_faces
 
 from qgface_plugin.config.options import DataOptions
 from qgface_plugin.data.sources.source import open_source
-from qgface_plugin.hosts import parts
+from qgface_plugin.training import build
 from qgface_plugin.utils.errors import ConfigError, DataError
 
 
@@ -49,7 +49,7 @@ def test_folder_source_is_chosen_explicitly(tmp_path):
 
 def test_missing_pair_set_is_named_and_passed_over(run, caplog):
     with caplog.at_level(logging.WARNING):
-        found = parts.open_pair_sets(replace(run, val_targets=("lfw", "dev")))
+        found = build.open_pair_sets(replace(run, val_targets=("lfw", "dev")))
     assert [pairs.name for pairs in found] == ["dev"]
     assert "no verification on lfw: there is no lfw.bin in" in caplog.text
 
@@ -58,12 +58,12 @@ def test_class_centres_are_the_last_group(run):
     _, run = open_source(run)
     backbone = tiny_model("", 8, True)
     backbone.norm.bias.requires_grad_(False)
-    criterion = parts.make_criterion(run, "cpu", fp16=False)
-    optimizer = parts.make_optimizer(run, backbone, criterion)
+    criterion = build.make_criterion(run, "cpu", fp16=False)
+    optimizer = build.make_optimizer(run, backbone, criterion)
     assert [len(group["params"]) for group in optimizer.param_groups] == [3, 1]
     assert optimizer.param_groups[1]["params"][0] is criterion.weight
 
 
 def test_weights_follow_from_the_seed(run):
-    first, same, other = (parts.make_backbone(replace(run, network="quick", seed=seed), "cpu") for seed in (1, 1, 2))
+    first, same, other = (build.make_backbone(replace(run, network="quick", seed=seed), "cpu") for seed in (1, 1, 2))
     assert (first.fc.weight == same.fc.weight).all() and not (first.fc.weight == other.fc.weight).all()

@@ -15,7 +15,7 @@ from ..loss.quality import of_images
 from ..models.momentum_encoder import MomentumEncoder
 from ..utils import distributed
 from ..utils.device import autocast
-from .undo import Undo
+from .rollback import Undo
 
 
 @dataclass

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..utils import distributed
-from . import run_state
-from .newest import newest_state
+from ...utils import distributed
+from .. import run_state
+from .latest import newest_state
 
 if TYPE_CHECKING:
-    from .builtin import Trainer
+    from ..trainer import Trainer
 
 LOGGER = logging.getLogger(__name__)
 RUN_FILE = "run.json"  # which run the folder belongs to now, for processes that torchrun starts again

@@ -1,0 +1,1 @@
+"""Checkpoints: which files, which set, cut anew for other numbers of ranks."""
