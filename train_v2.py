@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qgface_plugin.hosts import run_recipe
+from qgface_plugin.launch import run_recipe
 from qgface_plugin.training.preemption import EXIT_STATUS
 from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError, Stopped, TrainingError
 

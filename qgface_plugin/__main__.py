@@ -49,21 +49,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _attach(given: argparse.Namespace) -> int:
-    from .hosts.attach import attach
+    from .arcface_torch.attach import attach
 
     print(attach(given.folder))
     return 0
 
 
 def _detach(given: argparse.Namespace) -> int:
-    from .hosts.attach import detach
+    from .arcface_torch.attach import detach
 
     print(detach(given.folder))
     return 0
 
 
 def _doctor(given: argparse.Namespace) -> int:
-    from .hosts.doctor import examine
+    from .arcface_torch.doctor import examine
 
     report = examine(given.folder, given.data)
     print(report.as_json() if given.json else report.as_text())
@@ -71,7 +71,7 @@ def _doctor(given: argparse.Namespace) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from .hosts.script import run_script
+    from .arcface_torch.run import run_script
 
     run_script(given.script, given.arguments)
     return 0

@@ -29,7 +29,7 @@ def train(rank: int, checkout: str, folder: str) -> None:
     """One rank's loss and gradients with the checkout's own PartialFC_V2."""
     from torch import distributed
 
-    from qgface_plugin.hosts import compat
+    from qgface_plugin.arcface_torch import compat
 
     torch.set_num_threads(1)
     compat.apply(Path(checkout))

@@ -49,7 +49,7 @@ def beside_arcface_torch(rank: int, checkout: str, folder: str) -> None:
     """Steps of the checkout's own PartialFC_V2 and of QGPartialFC with the classes that the former has drawn."""
     from torch import distributed
 
-    from qgface_plugin.hosts import compat
+    from qgface_plugin.arcface_torch import compat
 
     torch.set_num_threads(1)
     compat.apply(Path(checkout))

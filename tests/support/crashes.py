@@ -26,7 +26,7 @@ import os, signal, threading, time
 import torch
 from qgface_plugin.training.checkpoints import store
 from qgface_plugin.utils import torch_files
-from qgface_plugin.partial_fc import QGPartialFC
+from qgface_plugin.loss.partial_fc import QGPartialFC
 
 def kill_at(owner, name, number):
     original, calls = getattr(owner, name), []

@@ -22,18 +22,19 @@ SETTINGS = {
 KEYS = ("loss", "contrastive", "b", "lq_share_pair", "quality_order")
 IN_BOTH_HOSTS = f"""
 import os, sys
-from qgface_plugin.hosts import parts, run_recipe
+from qgface_plugin.launch import run_recipe
+from qgface_plugin.training import build
 for recipe in ("two", "on", "three"):
     run_recipe(recipe)
 del os.environ["ARCFACE_TORCH"]
 sys.path.append({str(MINI)!r})
 import backbones
-from qgface_plugin.backbones.common import freeze_bias
+from qgface_plugin.models.backbones.common import freeze_bias
 def get_model(name, num_features, features_bias):
     model = backbones.get_model(name, num_features=num_features)
     freeze_bias(model.features)
     return model
-parts.get_model = get_model
+build.get_model = get_model
 run_recipe("builtin")
 """
 

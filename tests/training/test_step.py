@@ -13,8 +13,8 @@ import torch.multiprocessing as mp
 from tiny import TinyBackbone
 from torch import nn
 
+from qgface_plugin.arcface_torch.criterion import GuestPartialFC
 from qgface_plugin.data.pair_dataset import PairBatch, concatenate, normalise
-from qgface_plugin.hosts.guest_criterion import GuestPartialFC
 from qgface_plugin.loss.margin import QGFaceMargin
 from qgface_plugin.loss.partial_fc import QGPartialFC
 from qgface_plugin.models.momentum_encoder import MomentumEncoder

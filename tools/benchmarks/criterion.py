@@ -125,7 +125,7 @@ def _upstream(checkout: Path) -> Callable[[int, int], nn.Module]:
         raise ConfigError(f"--arcface-torch: {checkout} has no partial_fc_v2.py, so it is no arcface_torch checkout")
     from torch import distributed
 
-    from qgface_plugin.hosts import compat
+    from qgface_plugin.arcface_torch import compat
 
     compat.apply(checkout)
     sys.path.insert(0, str(checkout))

@@ -14,12 +14,12 @@ from small_models import naive_features, write_model
 from tiny import write_faces
 from torch import nn
 
+from qgface_plugin.arcface_torch import compat
 from qgface_plugin.data.bin_files import read_bin, write_bin
 from qgface_plugin.data.pair_dataset import normalise
 from qgface_plugin.evaluation.metrics.verification import kfold_accuracy, pair_distances
 from qgface_plugin.evaluation.protocols.pair_sets import DecodedPairs, evaluate_pair_set, find_pair_sets, verify
 from qgface_plugin.evaluation.protocols.pair_tables import as_results, norm_table, verification_table, warnings_of
-from qgface_plugin.hosts import compat
 from qgface_plugin.models import load_model
 from qgface_plugin.utils.errors import DataError
 

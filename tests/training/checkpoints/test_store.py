@@ -266,7 +266,9 @@ def test_full_disk(tmp_path, monkeypatch, part):
 def python(code: str, folder: Path) -> subprocess.CompletedProcess:
     """Run `code` in a process of its own, with a `store` in `folder` and a `state(step)` of 400 kB."""
     head = "import os, sys, torch; sys.path.insert(0, sys.argv[2])\n"
-    head += "from qgface_plugin.training.checkpoints import store as s\nfrom qgface_plugin.utils import torch_files as c\n"
+    head += (
+        "from qgface_plugin.training.checkpoints import store as s\nfrom qgface_plugin.utils import torch_files as c\n"
+    )
     head += f"state = lambda step: {{**dict.fromkeys({KEYS!r}, 1), 'global_step': step, 'w': torch.ones(100_000)}}\n"
     head += "store = s.CheckpointStore(sys.argv[1])\n"
     root = ROOT

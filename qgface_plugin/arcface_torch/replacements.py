@@ -1,0 +1,192 @@
+"""A recipe as a guest in an arcface_torch checkout's training loop: the parts that take the place of the host's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from ..config import unsupported
+from ..config.run import Run
+from ..data.loader import PairLoader
+from ..data.sampler import EpochSampler
+from ..data.sources.source import open_source
+from ..loss.margin import QGFaceMargin
+from ..models.backbones.common import freeze_bias
+from ..models.weights import load_backbone
+from ..training import build
+from ..training.lr_schedule import build_schedule
+from ..utils import distributed
+from ..utils.device import keep_freed_pages, pick_precision
+from ..utils.errors import CheckpointError, ConfigError
+from ..utils.logs import EarlyLog
+from ..utils.registry import QUEUE_KINDS
+from .criterion import GuestPartialFC, KeySource, MomentumPartialFC
+from .log import GuestLog
+
+LOGGER = logging.getLogger(__name__)
+OURS = ("init_from", "host", "qgface", "degradation", "data", "train", "name", "set_keys")  # no key of the host
+
+
+class Guest:
+    """The state that QGFace's parts share inside the host's loop; made before the loop starts, one a process.
+
+    run: the recipe; log: its lines before the host has set up logging, or None.
+    """
+
+    def __init__(self, run: Run, log: EarlyLog | None = None) -> None:
+        self.run, self._early = run, log
+        self.device = torch.device("cpu")
+        if torch.cuda.is_available():
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        self.loader: PairLoader | None = None
+        self.criterion: GuestPartialFC | None = None
+        self._source: Any = None
+        self._keys: KeySource | None = None
+        self._backbone: nn.Module | None = None
+        self._fp16 = False
+        self._log: GuestLog | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The host's keys with the recipe's values, with the counts that the data says.
+
+        Raises ConfigError, DataError or CheckpointError for what does not fit.
+        """
+        if self.run.train.threads:
+            torch.set_num_threads(self.run.train.threads)
+        if self.device.type == "cpu":
+            keep_freed_pages()
+        self._source, self.run = open_source(self.run)
+        run = self.run
+        for line in unsupported.by_a_checkout(run):
+            LOGGER.info(line)
+        self._fp16 = pick_precision(run.train.precision, run.fp16, self.device) == torch.float16
+        first = Path(run.rec if isinstance(run.rec, str) else run.rec[0])
+        settings = {f.name: getattr(run, f.name) for f in fields(Run) if f.name not in OURS}
+        settings.update(
+            rec=str(first if first.is_dir() else first.parent),  # where the host looks for val_targets
+            val_targets=list(run.val_targets),
+            dali=False,
+            dali_aug=False,
+            fp16=self._fp16,
+            resume=run.resume and self._has_checkpoint(),
+            save_all_states=run.save_all_states or "save_all_states" not in run.set_keys,
+        )
+        if not run.using_wandb:
+            del settings["wandb_key"]  # the host logs every key
+        return settings
+
+    def _has_checkpoint(self) -> bool:
+        path = Path(self.run.output) / f"checkpoint_gpu_{distributed.rank()}.pt"
+        everywhere = distributed.everywhere(path.exists(), self.device)
+        if path.exists() and not everywhere:
+            raise CheckpointError(f"{path} is there, but other ranks have no checkpoint: resume with as many ranks")
+        if not everywhere:
+            LOGGER.info("config.resume is set, but %s holds no checkpoint: this run starts anew", self.run.output)
+        return everywhere
+
+    def make_loader(self, batch_size: int, workers: int) -> PairLoader:
+        """The pairs of this rank; the host has set up its log by now."""
+        if self._early is not None:
+            self._early.hand_over()
+        run, rank, ranks = self.run, distributed.rank(), distributed.world_size()
+        dataset = build.make_dataset(run, self._source)
+        sampler = EpochSampler(len(dataset), batch_size, rank, ranks, run.seed)
+        self.loader = PairLoader(dataset, sampler, workers, self.device, run.qgface.quality)
+        return self.loader
+
+    def make_backbone(self, original: Callable[..., nn.Module], name: str, **options: Any) -> nn.Module:
+        """The host's backbone, started from the recipe's seed as the built-in host does, with the recipe's options.
+
+        original: the host's function. Raises ConfigError for a name that it does not know.
+        """
+        run = self.run
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            try:
+                backbone = original(name, **options)
+            except ValueError as error:
+                why = str(error) or "the checkout has no such backbone"  # which it says by an empty error
+                raise ConfigError(f"config.network is {name!r}: {why}") from error
+            except ImportError as error:
+                raise ConfigError(
+                    f"config.network is {name!r}, for which the checkout needs a package that does not import: "
+                    f"{_blamed(error)}. Install what is missing (vit_* need timm, and a torchvision that fits torch), "
+                    "or choose another network"
+                ) from error
+        if run.init_from:
+            load_backbone(run.init_from, backbone)
+        norm = _last_norm(backbone, run.embedding_size)
+        if not run.train.features_bias and norm is not None:
+            freeze_bias(norm)
+        elif not run.train.features_bias:
+            LOGGER.warning(
+                "config.qgface.train.features_bias = False does nothing: %s does not end in a BatchNorm1d", name
+            )
+        if run.train.channels_last:
+            backbone = backbone.to(memory_format=torch.channels_last)
+        self._backbone = backbone
+        if QUEUE_KINDS[run.qgface.queue].keyed:
+            self._keys = KeySource(backbone, run.qgface.key_momentum, run.gradient_acc)
+        return backbone
+
+    def make_margin(self) -> QGFaceMargin:
+        """The recipe's margin head."""
+        return QGFaceMargin.from_config(self.run.qgface)
+
+    def make_criterion(
+        self, margin: QGFaceMargin, embedding_size: int, num_classes: int, sample_rate: float, fp16: bool
+    ) -> GuestPartialFC:
+        """The criterion over this rank's share of the classes; its centres are those that the built-in host draws."""
+        run = self.run
+        torch.manual_seed(run.seed + distributed.rank())  # not the same numbers on every rank, as the host has it
+        kind = GuestPartialFC if self._keys is None else MomentumPartialFC
+        options = {"paired": run.degradation is not None, "sample_seed": run.seed}
+        criterion = kind(margin, embedding_size, num_classes, sample_rate, fp16, **options)
+        criterion.key_source = self._keys
+        criterion.quality_source = lambda: self.loader.quality if self.loader is not None else None
+        criterion.max_bad_steps = run.train.max_bad_steps
+        criterion.checkpoint = Path(run.output) / f"checkpoint_gpu_{distributed.rank()}.pt"
+        criterion.advice = "Lower config.lr, or lengthen config.warmup_epoch, and resume from it"
+        self.criterion = criterion
+        return criterion
+
+    def make_schedule(self, optimizer: torch.optim.Optimizer, warmup: int, total: int) -> Any:
+        """The recipe's learning rate; warmup, total in steps. Milestones become steps. The optimiser is watched."""
+        if self.criterion is not None and self._backbone is not None:
+            self.criterion.watch(self._backbone, optimizer, scaled=self._fp16)
+        train, steps = self.run.train, total // self.run.num_epoch
+        milestones = [epoch * steps for epoch in train.milestones]
+        return build_schedule(optimizer, train.schedule, round(warmup), total, milestones, train.gamma)
+
+    def start_log(self, writer: SummaryWriter | None, frequent: int, start_step: int) -> None:
+        """Record beside the host; rank 0 only."""
+        if distributed.rank() == 0:
+            self._log = GuestLog(self.run, writer, frequent, start_step)
+
+    def record(self, global_step: int, epoch: int, lr: float) -> None:
+        """One step is done."""
+        if self._log is not None and self.criterion is not None and self.loader is not None:
+            waited = self.loader.feed.take_waited()
+            self._log.step(global_step, epoch, lr, self.criterion, self.loader.latest, waited)
+
+
+def _last_norm(backbone: nn.Module, width: int) -> nn.BatchNorm1d | None:
+    """The BatchNorm1d that an embedding leaves through, by its place and width: its name differs between backbones."""
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm1d)]
+    return norms[-1] if norms and norms[-1].num_features == width and norms[-1].affine else None
+
+
+def _blamed(error: ImportError) -> str:
+    """The failed import and the package, in the innermost frame, that asked for it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    asked = next((frame.filename for frame in reversed(frames) if not frame.filename.startswith("<")), "")
+    return f"{error} ({asked})" if asked else str(error)

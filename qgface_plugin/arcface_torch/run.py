@@ -1,0 +1,115 @@
+"""Training in an arcface_torch checkout: its own train_v2.py, not one line of it changed, with QGFace at its seams.
+
+The working directory stays the user's: relative paths in a recipe (data, output) mean what they mean with the built-in
+host. The checkout is found by sys.path, where its modules are looked for first.
+"""
+
+from __future__ import annotations
+
+import logging
+import runpy
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import distributed
+
+from ..config.recipe import load_recipe
+from ..config.run import Run
+from ..utils.errors import ConfigError
+from ..utils.logs import EarlyLog, early_log
+from . import compat, seams
+from .checkout import SCRIPT, checkout_of, is_own_config, missing_parts
+from .replacements import Guest
+
+LOGGER = logging.getLogger(__name__)
+_running: set[Path] = set()  # checkouts whose train_v2.py `train` is running in this process
+
+
+def train(checkout: Path, argument: str, run: Run | None, log: EarlyLog) -> None:
+    """Run the checkout's train_v2.py on `argument`: a recipe, loaded as `run`; or with None a config of its own, which
+    trains what it says, without QGFace.
+
+    Raises ConfigError for a seam that is gone, ConfigError, DataError or CheckpointError for what does not fit the run,
+    TrainingError when its loss is not finite.
+    """
+    with _as_script(checkout, argument):
+        prepare(checkout, argument, run, log)
+        _running.add(checkout)
+        try:
+            runpy.run_path(str(checkout / SCRIPT), run_name="__main__")
+        finally:
+            _running.discard(checkout)
+            if distributed.is_initialized():
+                distributed.destroy_process_group()
+
+
+def prepare(checkout: Path, argument: str, run: Run | None, log: EarlyLog) -> None:
+    """What comes before the checkout's first import: repairs, then, for a recipe, QGFace at the seams."""
+    compat.apply(checkout)
+    if run is not None:
+        seams.install(checkout, Guest(run, log))
+        return
+    config = checkout / "configs" / f"{Path(argument).stem}.py"
+    if not config.is_file():
+        raise ConfigError(f"{checkout} has no config {argument}: {config} is not there")
+    LOGGER.info("%s is a config of the checkout: it trains what it says, without QGFace", argument)
+
+
+def autoload() -> None:
+    """Prepare the train_v2.py that is running and whose first line this is (`python -m qgface_plugin attach`).
+
+    Nothing happens without an argument, nor when it is `train` that runs the file. Raises ConfigError when the
+    program is no train_v2.py of a checkout.
+    """
+    script = Path(getattr(sys.modules["__main__"], "__file__", None) or "-")
+    checkout = script.resolve().parent
+    if script.name != SCRIPT or missing_parts(checkout):
+        raise ConfigError(
+            f"qgface_plugin.arcface_torch.autoload is for the train_v2.py of an arcface_torch checkout, not {script}"
+        )
+    argument = next((given for given in sys.argv[1:] if not given.startswith("-")), None)
+    if argument is None or checkout in _running:
+        return
+    log = EarlyLog()
+    run = None if is_own_config(argument) else load_recipe(argument)
+    if run is not None and run.host and Path(run.host).resolve() != checkout:
+        raise ConfigError(f"config.host names {run.host}, but this is the train_v2.py of {checkout}: leave it out")
+    prepare(checkout, argument, run, log)
+
+
+@contextmanager
+def _as_script(checkout: Path, argument: str) -> Iterator[None]:
+    """The command line and import path of `python <checkout>/train_v2.py <argument>`; afterwards both are as before,
+    and the checkout's modules are forgotten."""
+    argv, path, known = list(sys.argv), list(sys.path), set(sys.modules)
+    sys.argv[:] = [str(checkout / SCRIPT), argument]
+    sys.path.insert(0, str(checkout))
+    try:
+        yield
+    finally:
+        sys.argv[:], sys.path[:] = argv, path
+        for name in set(sys.modules) - known:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and checkout in Path(file).resolve().parents:
+                del sys.modules[name]
+
+
+# --- Running a script of an arcface_torch checkout with the repairs it needs ------------------------------------------
+
+
+def run_script(script: str | Path, arguments: list[str]) -> None:
+    """Run a script as `python SCRIPT ARGUMENTS` does, after `compat.apply` to its checkout.
+
+    Only repairs are made: without a line by `attach`, `train_v2.py` trains what it trains by itself.
+    Changes `sys.argv` and `sys.path`, so it is the last thing that a process does. Raises ConfigError when the script
+    is not in a checkout; what the script raises passes through.
+    """
+    script = Path(script)
+    checkout = checkout_of(script)
+    with early_log():
+        compat.apply(checkout)
+    sys.argv = [str(script), *arguments]
+    sys.path.insert(0, str(script.resolve().parent))
+    runpy.run_path(str(script), run_name="__main__")

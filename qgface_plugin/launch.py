@@ -1,0 +1,36 @@
+"""Launch of a recipe: which of the two trainers runs it, the built-in loop or an arcface_torch checkout."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from .arcface_torch.checkout import find_checkout, is_own_config
+from .config.recipe import load_recipe
+from .utils.logs import early_log
+
+LOGGER = logging.getLogger(__name__)
+
+
+def run_recipe(path: str) -> dict[str, Any]:
+    """Load and check a recipe, train it, and return its verification results (none of a checkout's, which logs them).
+
+    The trainer is the arcface_torch checkout that `config.host` or ARCFACE_TORCH names, or the working directory when
+    it is one; else the built-in loop. A path configs/... is the checkout's own config where there is a checkout.
+    Raises ConfigError, DataError or CheckpointError for what does not fit, TrainingError when training cannot go on.
+    """
+    with early_log() as log:
+        own = is_own_config(path)
+        found = find_checkout() if own else None
+        run = load_recipe(path) if found is None else None
+        found = found if run is None else find_checkout(run.host)
+        if found is not None:
+            LOGGER.info("training in the arcface_torch checkout %s, named by %s", *found)
+            from .arcface_torch.run import train as train_there
+
+            train_there(found[0], path, run, log)
+            return {}
+        LOGGER.info("training with the built-in loop: neither config.host nor ARCFACE_TORCH names a checkout")
+    from .training.trainer import train
+
+    return train(run)
