@@ -134,6 +134,6 @@ def test_a_network_whose_packages_are_missing_is_named(folder):
     def vit(name, **options):
         import a_package_that_is_not_there  # noqa: F401
 
-    message = r"config.network is 'vit_t', for which .* 'a_package_that_is_not_there' \(.*test_guest.py\)"
+    message = r"config.network is 'vit_t', for which .* 'a_package_that_is_not_there' \(.*test_replacements.py\)"
     with pytest.raises(ConfigError, match=message):
         Guest(tiny_run(folder, network="vit_t")).make_backbone(vit, "vit_t")
