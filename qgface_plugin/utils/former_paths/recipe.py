@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ...config import Run, load_config, load_recipe
+from qgface_plugin.config import Run, load_config, load_recipe
 
 __all__ = ["Run", "load_config", "load_recipe"]
