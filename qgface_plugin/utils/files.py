@@ -2,12 +2,133 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from .errors import DataError
+
+_TEMPORARY = re.compile(r"(.+)\.\d+\.[0-9a-f]{8}\.part")
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+    """A name beside `path` to write a file to, which takes the place of `path` when the block ends well.
+
+    For writers that want a name; `atomic_write` gives an open file. A reader of `path` sees the old file or the new
+    one, never a part of it, also where several processes write it at once: the last to finish wins. A block that
+    fails leaves the old file and nothing else; a kill leaves the temporary file too (see `leftovers`).
+
+    Args:
+        path: the file to write. Its folder is created. A link is replaced, and what it names stays as it is.
+        durable: wait until the file and its name are on the disk, so that a power cut takes neither.
+
+    Yields:
+        The temporary name, in the folder of `path`, that carries the process id. A replaced file's mode is kept.
+
+    Raises:
+        OSError: The file cannot be written; it names `path`, not the temporary file.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _take_mode(path, temporary)
+        if durable:
+            _sync(temporary)
+        os.replace(temporary, path)
+        if durable:
+            _sync(path.parent)
+    except OSError as error:
+        if error.filename in (str(temporary), temporary):
+            error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        with contextlib.suppress(OSError):  # what went wrong before is what to tell
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_write(
+    path: str | Path, mode: str = "wb", *, encoding: str | None = None, durable: bool = False
+) -> Iterator[IO[Any]]:
+    r"""An open file that takes the place of `path` when the block ends well; see `atomic_path`.
+
+    Args:
+        path: the file to write. Its folder is created.
+        mode: as `open` has it: "wb", "w+b", or "w" for text, which is UTF-8 with "\n" at the end of each line.
+        encoding: of text, if another one.
+        durable: wait until the file and its name are on the disk.
+
+    Raises:
+        OSError: The file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "new" / "names.txt"
+        >>> with atomic_write(path, "w") as file:
+        ...     _ = file.write("Ada\n")
+        ...     path.exists()
+        False
+        >>> path.read_text()
+        'Ada\n'
+    """
+    text = {} if "b" in mode else {"encoding": encoding or "utf-8", "newline": "\n"}
+    with atomic_path(path, durable=durable) as temporary, open(temporary, mode, **text) as file:
+        yield file
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file, its folder too where there is none; it appears under its name only when it is complete."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` in UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, content: object) -> None:
+    """Write `content` as JSON, as `write_bytes` does."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def leftovers(folder: str | Path) -> Iterator[tuple[Path, str]]:
+    """What kills have left in a folder: each temporary file, and the name of the file that it was to become.
+
+    A file that another process is writing at this moment is among them.
+    """
+    for path in Path(folder).glob("*.part"):
+        if match := _TEMPORARY.fullmatch(path.name):
+            yield path, match[1]
+
+
+def _take_mode(path: Path, temporary: Path) -> None:
+    """Give the temporary file the mode of the file that it replaces."""
+    try:
+        before = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(before) and temporary.stat().st_mode != before:  # some file systems refuse every change
+        temporary.chmod(stat.S_IMODE(before))
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_text(path: Path, what: str) -> str:
@@ -30,18 +151,5 @@ def finite_number(text: str) -> float | None:
 
 
 def models_folder() -> Path:
-    """insightface's own: ~/.insightface/models, a folder a pack."""
+    """The folder of insightface's model packs: ~/.insightface/models, one folder per pack."""
     return Path.home() / ".insightface" / "models"
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write `content` as JSON, as `write_bytes` does."""
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, its folder too where there is none; it appears under its name only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -1,16 +1,13 @@
-"""What the tools share: exit status by the kind of error, tables, files that appear only when complete."""
+"""What the tools share: exit status by the kind of error, tables."""
 
 from __future__ import annotations
 
 import errno
-import json
-from pathlib import Path
 
 import pytest
 
 from qgface_plugin.utils.command_line import guarded, print_table
 from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError
-from qgface_plugin.utils.files import write_bytes, write_json
 
 
 @pytest.mark.parametrize(
@@ -51,12 +48,3 @@ def test_what_is_no_users_error_is_not_hidden() -> None:
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     print_table({"a": 1, "long name": "x"})
     assert capsys.readouterr().out == "a          1\nlong name  x\n"
-
-
-def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_json(tmp_path / "new" / "a.json", {"a": [1, None]})
-    assert json.loads((tmp_path / "new" / "a.json").read_text()) == {"a": [1, None]}
-    monkeypatch.setattr("os.replace", lambda *_: 1 // 0)
-    with pytest.raises(ZeroDivisionError):
-        write_bytes(tmp_path / "new" / "b", b"x")
-    assert not (tmp_path / "new" / "b").exists()
