@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ast
 import codecs
-import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 from ..utils.errors import ConfigError
+from ..utils.files import atomic_write
 from .checkout import SCRIPT, parse, trainer_of
 
 STATEMENT = b"import qgface_plugin.arcface_torch.autoload"
@@ -102,16 +100,7 @@ def _place(file: Path, lines: list[bytes]) -> int:
 def _write(file: Path, lines: list[bytes]) -> None:
     """Replace a file at once: an interruption leaves the old one or the new one."""
     try:
-        handle, partial = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    except OSError as error:
-        raise ConfigError(f"{file.parent}: cannot be written to ({error.strerror})") from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
+        with atomic_write(file, durable=True) as stream:
             stream.write(b"".join(lines))
-            stream.flush()
-            os.fsync(stream.fileno())
-        shutil.copymode(file, partial)
-        os.replace(partial, file)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written ({error.strerror})") from error

@@ -43,10 +43,11 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         yield temporary
         _take_mode(path, temporary)
         if durable:
-            _sync(temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
         if durable:
-            _sync(path.parent)
+            _sync_folder(path.parent)
     except OSError as error:
         if error.filename in (str(temporary), temporary):
             error.filename, error.filename2 = str(path), None
@@ -122,9 +123,9 @@ def _take_mode(path: Path, temporary: Path) -> None:
         temporary.chmod(stat.S_IMODE(before))
 
 
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

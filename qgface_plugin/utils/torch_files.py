@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import torch
 
 from .errors import CheckpointError
+from .files import atomic_write
 from .torch_archive import check_entries, check_outline
 
 FORMAT = 1  # of what is under "qgface"; a file of a later format is refused
@@ -90,24 +91,19 @@ def peek(path: str | Path) -> Any:
 def replacing(path: Path, state: Mapping[str, Any]) -> Iterator[None]:
     """Write `state` beside `path`, let the body make room, put it in place; all else waits until it is on the disk."""
     _check_plain(state, "state")
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with open(temporary, "w+b") as file:
+        with atomic_write(path, "w+b", durable=True) as file:
             torch.save(dict(state), file)
             seal(file)
             file.flush()
             os.fsync(file.fileno())
-        yield
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+            yield
     except (OSError, RuntimeError) as error:
         reason = _os_error(error)
         if reason is None:
             raise
         kept = f"the one saved before is whole: {path}" if path.exists() else "there is none saved before"
         raise CheckpointError(f"{path} could not be saved: {reason.strerror or reason}; {kept}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
@@ -115,14 +111,6 @@ def _os_error(error: BaseException | None) -> OSError | None:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_plain(value: Any, where: str) -> None:

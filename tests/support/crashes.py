@@ -25,7 +25,7 @@ FAULTS = """
 import os, signal, threading, time
 import torch
 from qgface_plugin.training.checkpoints import store
-from qgface_plugin.utils import torch_files
+from qgface_plugin.utils import files, torch_files
 from qgface_plugin.loss.partial_fc import QGPartialFC
 
 def kill_at(owner, name, number):
@@ -49,7 +49,7 @@ def kill_after(seconds):
     QGPartialFC.forward = forward
 
 PLACES = dict(forward=(QGPartialFC, "forward"), update=(torch.optim.SGD, "step"), write=(torch_files, "seal"),
-              link=(os, "link"), replace=(torch_files, "_sync_folder"), prune=(store.CheckpointStore, "prune"))
+              link=(os, "link"), replace=(files, "_sync_folder"), prune=(store.CheckpointStore, "prune"))
 for restart, rank, place, number in {faults!r}:
     if (restart, rank) == (int(os.environ["TORCHELASTIC_RESTART_COUNT"]), int(os.environ["RANK"])):
         if place == "time":

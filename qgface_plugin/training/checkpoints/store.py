@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...utils.errors import CheckpointError
+from ...utils.files import atomic_path, leftovers
 from ...utils.torch_files import FORMAT, KEYS, DamagedError, peek, replacing
 
 LOGGER = logging.getLogger(__name__)
@@ -125,8 +126,8 @@ class CheckpointStore:
         for entry in found:
             if entry.run_id != run_id or entry.step not in kept:
                 entry.path.unlink(missing_ok=True)
-        for path in self.folder.glob("checkpoint_gpu_*.pt.tmp"):  # left behind by a kill
-            match = NAME.fullmatch(path.name.removesuffix(".tmp"))
+        for path, meant in leftovers(self.folder):
+            match = NAME.fullmatch(meant)
             if match and int(match[1]) % self.ranks == self.rank:
                 path.unlink(missing_ok=True)
 
@@ -162,11 +163,8 @@ def as_checkpoint(path: Path, state: Any) -> dict[str, Any]:
 
 
 def _keep_as(path: Path, older: Path) -> None:
-    temporary = older.with_name(older.name + ".tmp")
     try:
-        temporary.unlink(missing_ok=True)
-        os.link(path, temporary)
-        os.replace(temporary, older)  # not on top of a link to the same file: that would leave `temporary` there
-        temporary.unlink(missing_ok=True)
+        with atomic_path(older) as temporary:
+            os.link(path, temporary)
     except OSError:  # a file system without hard links: `path` is absent until the new file takes its place
         os.replace(path, older)

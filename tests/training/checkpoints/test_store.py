@@ -15,8 +15,9 @@ from paths import ROOT
 from tiny import same
 
 from qgface_plugin.training.checkpoints.store import CheckpointSet, CheckpointStore, Entry, complete_sets, entries
-from qgface_plugin.utils import torch_files
+from qgface_plugin.utils import files
 from qgface_plugin.utils.errors import CheckpointError
+from qgface_plugin.utils.files import leftovers
 from qgface_plugin.utils.torch_files import FORMAT, KEYS, load, save
 
 
@@ -142,13 +143,14 @@ def test_another_runs_checkpoints_stay_until_the_new_run_has_its_own(tmp_path):
 def test_files_of_ranks_that_are_gone_leave_with_their_set(tmp_path):
     for rank in range(4):
         saved(CheckpointStore(tmp_path, rank, 4), 10)
-    (tmp_path / "checkpoint_gpu_3.pt.tmp").write_bytes(b"from a kill")
+    left = tmp_path / "checkpoint_gpu_3.pt.77.0123abcd.part"
+    left.write_bytes(b"from a kill")
     stores = [CheckpointStore(tmp_path, rank, 2) for rank in range(2)]
     for store in stores:
         store.go_on_from(10)
         saved(store, 20)
     assert steps(tmp_path) == [(0, 10), (0, 20), (1, 10), (1, 20), (2, 10), (3, 10)]
-    assert "checkpoint_gpu_3.pt.tmp" not in names(tmp_path)
+    assert not left.exists()
     for store in stores:
         saved(store, 30)
     assert steps(tmp_path) == [(0, 20), (0, 30), (1, 20), (1, 30)]
@@ -245,7 +247,7 @@ def test_full_disk(tmp_path, monkeypatch, part):
     store = CheckpointStore(tmp_path)
     room = int(part * store.save(state(10)).stat().st_size)
     monkeypatch.setattr(
-        torch_files,
+        files,
         "open",
         lambda path, mode: FullDisk(open(path, mode), room) if "w" in mode else open(path, mode),
         raising=False,
@@ -266,9 +268,8 @@ def test_full_disk(tmp_path, monkeypatch, part):
 def python(code: str, folder: Path) -> subprocess.CompletedProcess:
     """Run `code` in a process of its own, with a `store` in `folder` and a `state(step)` of 400 kB."""
     head = "import os, sys, torch; sys.path.insert(0, sys.argv[2])\n"
-    head += (
-        "from qgface_plugin.training.checkpoints import store as s\nfrom qgface_plugin.utils import torch_files as c\n"
-    )
+    head += "from qgface_plugin.training.checkpoints import store as s\n"
+    head += "from qgface_plugin.utils import files as f, torch_files as c\n"
     head += f"state = lambda step: {{**dict.fromkeys({KEYS!r}, 1), 'global_step': step, 'w': torch.ones(100_000)}}\n"
     head += "store = s.CheckpointStore(sys.argv[1])\n"
     root = ROOT
@@ -287,16 +288,16 @@ def test_a_file_size_limit_of_the_system(tmp_path):
     assert names(tmp_path) == ["checkpoint_gpu_0.pt"] and steps(tmp_path) == [(0, 10)]
 
 
-@pytest.mark.parametrize("where", ["c.seal", "c.os.replace", "s.os.link", "c._sync_folder"])
+@pytest.mark.parametrize("where", ["c.seal", "f.os.replace", "s.os.link", "f._sync_folder"])
 def test_killed_while_saving(tmp_path, where):
     saved(CheckpointStore(tmp_path), 10)
     done = python(f"{where} = lambda *a: os._exit(9)\nstore.save(state(20))", tmp_path)
     assert done.returncode == 9
-    assert [step for _, step in steps(tmp_path)][-1] == (20 if where == "c._sync_folder" else 10)
+    assert [step for _, step in steps(tmp_path)][-1] == (20 if where == "f._sync_folder" else 10)
     assert (0, 10) in steps(tmp_path)
-    assert (tmp_path / "checkpoint_gpu_0.pt.tmp").exists() == (where != "c._sync_folder")
+    assert any(meant == "checkpoint_gpu_0.pt" for _, meant in leftovers(tmp_path)) == (where != "f._sync_folder")
     saved(CheckpointStore(tmp_path), 30)  # what the kill left behind is in nobody's way
-    assert steps(tmp_path)[-1] == (0, 30) and not list(tmp_path.glob("*.tmp"))
+    assert steps(tmp_path)[-1] == (0, 30) and not list(leftovers(tmp_path))
 
 
 @pytest.mark.long
