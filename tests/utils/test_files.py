@@ -48,11 +48,13 @@ def test_bytes_text_and_json(tmp_path):
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
     write_bytes(tmp_path / "a", b"old")
-    for write in (atomic_write, atomic_path):
-        with pytest.raises(error), write(tmp_path / "a") as given:
-            Path(getattr(given, "name", given)).write_bytes(b"half")
-            raise error
-        assert (tmp_path / "a").read_bytes() == b"old" and names(tmp_path) == ["a"]
+    with pytest.raises(error), atomic_write(tmp_path / "a") as file:
+        file.write(b"half")
+        raise error
+    with pytest.raises(error), atomic_path(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+    assert (tmp_path / "a").read_bytes() == b"old" and names(tmp_path) == ["a"]
 
 
 def test_a_failed_rename_leaves_the_old_file(tmp_path, monkeypatch):
