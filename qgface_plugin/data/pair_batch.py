@@ -24,8 +24,8 @@ class PairBatch:
             batches that are made here, both travel as one tensor.
         labels: int64 (B,).
         skipped: corrupt images that were replaced while this batch was made.
-        plans: float32 (B, fields of Plan) while the views are still to be made by `degrade_batch.both_views`: then
-            `high` holds the images as they were decoded and `low` is None. Otherwise None.
+        params: packed `ViewParams`, float32 (B, columns), while the views are still to be made by `gpu.both_views`:
+            then `high` holds the images as they were decoded and `low` is None. Otherwise None.
         strength: float32 (B,), how strongly `low` was degraded, see `params.strength`; None in single-view training.
         slot: in a worker, (key of the pool, slot) that the pixels lie in.
     """
@@ -34,7 +34,7 @@ class PairBatch:
     low: torch.Tensor | None
     labels: torch.Tensor
     skipped: int = 0
-    plans: torch.Tensor | None = None
+    params: torch.Tensor | None = None
     slot: tuple[int, int] | None = None
     strength: torch.Tensor | None = None
 
@@ -45,22 +45,22 @@ class PairBatch:
         paired: bool,
         labels: np.ndarray,
         skipped: int,
-        plans: np.ndarray | None = None,
+        params: np.ndarray | None = None,
         slot: tuple[int, int] | None = None,
         strength: np.ndarray | None = None,
     ) -> PairBatch:
         """From pixels as they are decoded, uint8 (B, 112, 112, 3) or, if `paired`, (2B, ...), originals first."""
         views = pixels.permute(0, 3, 1, 2)
         high, low = (views[: len(labels)], views[len(labels) :]) if paired else (views, None)
-        plans, strength = (None if x is None else torch.from_numpy(x) for x in (plans, strength))
-        return cls(high, low, torch.from_numpy(labels), skipped, plans, slot, strength)
+        params, strength = (None if x is None else torch.from_numpy(x) for x in (params, strength))
+        return cls(high, low, torch.from_numpy(labels), skipped, params, slot, strength)
 
     def __reduce__(self) -> tuple:
         """From a worker to the main process, which has the pool's memory, only the slot's number travels."""
         if self.slot is None:
-            return PairBatch, (self.high, self.low, self.labels, self.skipped, self.plans, None, self.strength)
-        plans, strength = (None if x is None else x.numpy() for x in (self.plans, self.strength))
-        return _from_slot, (self.slot, self.low is not None, self.labels.numpy(), self.skipped, plans, strength)
+            return PairBatch, (self.high, self.low, self.labels, self.skipped, self.params, None, self.strength)
+        params, strength = (None if x is None else x.numpy() for x in (self.params, self.strength))
+        return _from_slot, (self.slot, self.low is not None, self.labels.numpy(), self.skipped, params, strength)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,16 +76,16 @@ class PairBatch:
     def tensors(self) -> list[torch.Tensor]:
         """Every tensor of the batch."""
         return [
-            tensor for tensor in (self.high, self.low, self.labels, self.plans, self.strength) if tensor is not None
+            tensor for tensor in (self.high, self.low, self.labels, self.params, self.strength) if tensor is not None
         ]
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PairBatch:
-        plans, strength = (None if x is None else change(x) for x in (self.plans, self.strength))
+        params, strength = (None if x is None else change(x) for x in (self.params, self.strength))
         labels = change(self.labels)
         if self.low is None:
-            return PairBatch(change(self.high), None, labels, self.skipped, plans, strength=strength)
+            return PairBatch(change(self.high), None, labels, self.skipped, params, strength=strength)
         high, low = change(_joined(self.high, self.low)).chunk(2)
-        return PairBatch(high, low, labels, self.skipped, plans, strength=strength)
+        return PairBatch(high, low, labels, self.skipped, params, strength=strength)
 
     def strengths(self) -> torch.Tensor | None:
         """`strength` of both views, (2B,), originals, which have 0, first; None in single-view training."""
@@ -97,17 +97,17 @@ def _from_slot(
     paired: bool,
     labels: np.ndarray,
     skipped: int,
-    plans: np.ndarray | None,
+    params: np.ndarray | None,
     strength: np.ndarray | None,
 ) -> PairBatch:
     key, number = slot
     pixels = find_pool(key).lend(number)[: len(labels) * (2 if paired else 1)]
-    return PairBatch.of(pixels, paired, labels, skipped, plans, strength=strength)
+    return PairBatch.of(pixels, paired, labels, skipped, params, strength=strength)
 
 
 def concatenate(batch: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Both views as one batch: images uint8 (2B, 3, 112, 112), originals first, and labels (2B,). Single views: B."""
-    assert batch.plans is None, "degrade_batch.both_views comes first"
+    assert batch.params is None, "gpu.both_views comes first"
     if batch.low is None:
         return batch.high, batch.labels
     return _joined(batch.high, batch.low), torch.cat([batch.labels, batch.labels])

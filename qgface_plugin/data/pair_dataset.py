@@ -18,8 +18,8 @@ from torch.utils.data import Dataset, get_worker_info
 from ..config.degradation import DegradationPolicy
 from ..utils.errors import ConfigError, DataError
 from .degradation.cpu import apply
-from .degradation.custom_steps import OwnSteps
-from .degradation.params import SIDE, Plan, draw, strength, uniforms
+from .degradation.custom_steps import CustomSteps
+from .degradation.params import SIDE, ViewParams, draw, strength, uniforms
 from .images import decode_into
 from .pair_batch import PairBatch, concatenate, normalise
 from .shared_memory import LIMIT, PixelPool
@@ -60,10 +60,10 @@ class PairDataset(Dataset):
         seed: in [0, 2**64).
         on_corrupt: "error" raises what the source or the decoder says of a corrupt image. "skip" takes the next good
             image in the source's order instead, with that image's own label, and counts in `Pair.skipped`.
-        degrade_on: "cpu" makes both views here; "device" leaves that to `degrade_batch.both_views`.
+        degrade_on: "cpu" makes both views here; "device" leaves that to `gpu.both_views`.
 
     Raises:
-        ConfigError: a seed, on_corrupt or degrade_on that is not allowed; own steps with degrade_on="device".
+        ConfigError: a seed, on_corrupt or degrade_on that is not allowed; custom steps with degrade_on="device".
     """
 
     def __init__(
@@ -125,34 +125,33 @@ class PairDataset(Dataset):
         # All are decoded, then all degraded: in turns, the two push each other's code out of the core's cache.
         rows, size = pixels.numpy(), len(places)
         labels, skipped = self._decode_all(places, rows)
-        plans = self._plans(places)
-        strengths = None if self.policy is None else strength(plans)
-        for row, numbers in enumerate(plans.tolist()):
-            plan, image = Plan._make(numbers), rows[row]
+        params = self._params(places)
+        strengths = None if self.policy is None else strength(params)
+        for row, view in enumerate(params.images()):
+            image = rows[row]
             if self.policy is not None:
-                own = self._own_steps(*places[row]) if self.policy.steps else None
-                rows[size + row] = apply(image, plan, self.policy, own)
-                strengths[row] += own.strength if own else 0.0
-            if plan.flip_high:
+                custom = self._custom_steps(*places[row]) if self.policy.steps else None
+                rows[size + row] = apply(image, view, self.policy, custom)
+                strengths[row] += custom.strength if custom else 0.0
+            if view.flip_high:
                 cv2.flip(image, 1, dst=image)  # OpenCV mirrors in place
         return PairBatch.of(pixels, self.policy is not None, labels, skipped, strength=strengths)
 
-    def _own_steps(self, epoch: int, index: int) -> OwnSteps:
-        return OwnSteps(self.policy.steps, np.random.default_rng((self.seed, epoch, index)))
+    def _custom_steps(self, epoch: int, index: int) -> CustomSteps:
+        return CustomSteps(self.policy.steps, np.random.default_rng((self.seed, epoch, index)))
 
     def _originals(self, places: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
         """The images as they are decoded into `pixels` (B, 112, 112, 3), with what is to be done to them."""
         labels, skipped = self._decode_all(places, pixels.numpy())
-        plans = self._plans(places)
-        return PairBatch.of(pixels, False, labels, skipped, plans, strength=strength(plans))
+        params = self._params(places)
+        return PairBatch.of(pixels, False, labels, skipped, params.pack(), strength=strength(params))
 
     def _decode_all(self, places: Sequence[tuple[int, int]], rows: np.ndarray) -> tuple[np.ndarray, int]:
         """Decode into the first B rows; labels int64 (B,), and how many images were passed over."""
         found = [self._decode(rows[row], index) for row, (_, index) in enumerate(places)]
         return np.array([label for label, _ in found], np.int64), sum(passed for _, passed in found)
 
-    def _plans(self, places: Sequence[tuple[int, int]]) -> np.ndarray:
-        """float32 (B, fields of Plan)."""
+    def _params(self, places: Sequence[tuple[int, int]]) -> ViewParams:
         epochs, indices = np.array(places, np.int64).T
         return draw(SINGLE if self.policy is None else self.policy, uniforms(self.seed, epochs, indices))
 

@@ -42,7 +42,7 @@ def made_batches(folder, degrade_on: str, workers: int = 0) -> list:
 
 def test_batches_with_both_views_pass_as_they_are(folder):
     made = made_batches(folder, "cpu")
-    assert len(made) == 4 and all(batch.plans is None and batch.low.shape == (12, 3, 112, 112) for batch in made)
+    assert len(made) == 4 and all(batch.params is None and batch.low.shape == (12, 3, 112, 112) for batch in made)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -51,7 +51,7 @@ def test_degraded_views_are_made_where_the_workers_made_none(folder, workers):
     for one, other in zip(here, there, strict=True):
         assert torch.equal(one.high, other.high) and torch.equal(one.labels, other.labels)
         assert (one.low.float() - other.low.float()).abs().mean() < 3  # tiny's noise faces amplify a rounding
-        assert other.plans is None and other.low.dtype == torch.uint8
+        assert other.params is None and other.low.dtype == torch.uint8
     again = made_batches(folder, "device", 1 - workers)
     assert all(torch.equal(one.low, other.low) for one, other in zip(there, again, strict=True))
 

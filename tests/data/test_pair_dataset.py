@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from qgface_plugin.config.degradation import OURS, DegradationPolicy
 from qgface_plugin.data import pair_dataset as module
 from qgface_plugin.data.degradation.cpu import apply
-from qgface_plugin.data.degradation.params import Plan
+from qgface_plugin.data.degradation.params import ViewParams
 from qgface_plugin.data.images import decode_into, encode_png
 from qgface_plugin.data.pair_dataset import Pair, PairDataset, collate, concatenate, normalise, worker_init
 from qgface_plugin.data.sampler import EpochSampler
@@ -193,19 +193,19 @@ def test_views_that_do_not_lie_side_by_side_are_put_there(faces):
     assert torch.equal(concatenate(overlapping)[0], torch.cat([batch.high, batch.high]))
 
 
-def test_originals_for_the_device_are_as_decoded_with_the_same_plans(faces):
+def test_originals_for_the_device_come_with_the_same_params(faces):
     there, here = (PairDataset(faces, OURS, 7, degrade_on=where) for where in ("device", "cpu"))
     places = [(2, 5), (2, 1), (3, 5)]
     batch = there.__getitems__(places)
     assert batch.low is None and batch.labels.tolist() == [2, 0, 2]
-    for row, (place, numbers) in enumerate(zip(places, batch.plans.tolist(), strict=True)):
+    for row, (place, view) in enumerate(zip(places, ViewParams.unpack(batch.params).images(), strict=True)):
         image = batch.high[row].permute(1, 2, 0).numpy()
         np.testing.assert_array_equal(image, faces.images[place[1]])
-        np.testing.assert_array_equal(apply(image, Plan._make(numbers), OURS), here[place].low)
+        np.testing.assert_array_equal(apply(image, view, OURS), here[place].low)
         assert same(there[place], here[place])
     with pytest.raises(AssertionError, match="both_views comes first"):
         concatenate(batch)
-    assert PairDataset(faces, None, 7, degrade_on="device").__getitems__(places).plans is None
+    assert PairDataset(faces, None, 7, degrade_on="device").__getitems__(places).params is None
 
 
 def test_single_views_are_originals_mirrored_half_of_the_time(faces):

@@ -12,7 +12,7 @@ import torch
 from checkouts import ROOT
 
 from qgface_plugin.config.degradation import ADAFACE, OURS
-from qgface_plugin.data.degradation.params import Plan, draw, uniforms
+from qgface_plugin.data.degradation.params import draw, uniforms
 from qgface_plugin.data.images import encode_jpeg
 from qgface_plugin.data.pair_dataset import PairDataset
 from qgface_plugin.data.procedural.face import draw_face
@@ -52,11 +52,11 @@ def levels(view) -> np.ndarray:
 def test_the_plain_way_makes_the_same_pairs(module, policy):
     source = Memory(20)
     dataset = PairDataset(source, policy, 5)
-    plans = draw(policy, uniforms(5, np.full(20, 2), np.arange(20))).tolist()
+    params = draw(policy, uniforms(5, np.full(20, 2), np.arange(20)))
     differences = []
-    for index, numbers in enumerate(plans):
-        pair, plan = dataset[2, index], Plan._make(numbers)
-        high, low = map(levels, module.plain_pair(source.read(index)[0], plan, policy))
+    for index, view in enumerate(params.images()):
+        pair = dataset[2, index]
+        high, low = map(levels, module.plain_pair(source.read(index)[0], view, policy))
         assert np.abs(high - pair.high).max() < 0.01
         differences.append(np.abs(low - pair.low).mean())
     # Lanczos in uint8 rounds otherwise than in float32, and the JPEG makes more of it
@@ -66,11 +66,11 @@ def test_the_plain_way_makes_the_same_pairs(module, policy):
 def test_the_way_with_pillow_makes_similar_pairs(module):
     pytest.importorskip("PIL")
     source, pair = Memory(20), module.pillow_pair()
-    dataset, plans = PairDataset(source, OURS, 5), draw(OURS, uniforms(5, np.full(20, 2), np.arange(20))).tolist()
+    dataset, params = PairDataset(source, OURS, 5), draw(OURS, uniforms(5, np.full(20, 2), np.arange(20)))
     differences = []
-    for index, numbers in enumerate(plans):
+    for index, view in enumerate(params.images()):
         ours = dataset[2, index]
-        high, low = map(levels, pair(source.read(index)[0], Plan._make(numbers), OURS))
+        high, low = map(levels, pair(source.read(index)[0], view, OURS))
         assert np.abs(high - ours.high).mean() < 1
         differences.append(np.abs(low - ours.low).mean())
     assert np.median(differences) < 8, "its filters have other widths"

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from qgface_plugin.config.degradation import FILTERS, DegradationPolicy
-from qgface_plugin.data.degradation.params import Plan
+from qgface_plugin.data.degradation.params import ViewParams
 
 
-def pillow_pair() -> Callable[[memoryview, Plan, DegradationPolicy], tuple[torch.Tensor, torch.Tensor]] | None:
+def pillow_pair() -> Callable[[memoryview, ViewParams, DegradationPolicy], tuple[torch.Tensor, torch.Tensor]] | None:
     """What makes both views, float32 (3, h, w) in [-1, 1], of an encoded image; None where Pillow is not installed."""
     try:
         from PIL import Image, ImageEnhance
@@ -32,28 +32,28 @@ def pillow_pair() -> Callable[[memoryview, Plan, DegradationPolicy], tuple[torch
     def mirrored(image: Any, flip: float) -> Any:
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image
 
-    def pair(encoded: memoryview, plan: Plan, policy: DegradationPolicy) -> tuple[torch.Tensor, torch.Tensor]:
+    def pair(encoded: memoryview, view: ViewParams, policy: DegradationPolicy) -> tuple[torch.Tensor, torch.Tensor]:
         image = Image.open(BytesIO(encoded)).convert("RGB")
         low, full = image, image.size
-        top, left, height, width = (int(number) for number in plan[1:5])
+        top, left, height, width = (int(number) for number in view.box)
         box = (left, top, left + width, top + height)
         if policy.crop_keeps_place:
             low = Image.new("RGB", full)
             low.paste(image.crop(box), box)
-        low = low.resize((int(plan.small_width), int(plan.small_height)), filters[FILTERS[int(plan.down)]])
-        if plan.jpeg_quality:
+        low = low.resize((int(view.small_width), int(view.small_height)), filters[FILTERS[int(view.down)]])
+        if view.jpeg_quality:
             file = BytesIO()
-            low.save(file, "JPEG", quality=int(plan.jpeg_quality))
+            low.save(file, "JPEG", quality=int(view.jpeg_quality))
             low = Image.open(file).convert("RGB")
-        low = low.resize(full, filters[FILTERS[int(plan.up)]])
+        low = low.resize(full, filters[FILTERS[int(view.up)]])
         if not policy.crop_keeps_place and (width, height) != full:
             low = low.crop(box).resize(full, resampling.BILINEAR)
-        for kind, factor in (plan[10:12], plan[12:14], plan[14:16]):
+        for kind, factor in zip(view.order, view.factors, strict=True):
             if factor != 1:
                 low = enhancers[int(kind)](low).enhance(factor)
-        if plan.degrees:
-            low = low.rotate(plan.degrees, resampling.BILINEAR)
-        return _tensor(mirrored(image, plan.flip_high)), _tensor(mirrored(low, plan.flip_low))
+        if view.degrees:
+            low = low.rotate(view.degrees, resampling.BILINEAR)
+        return _tensor(mirrored(image, view.flip_high)), _tensor(mirrored(low, view.flip_low))
 
     return pair
 

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from qgface_plugin.config.degradation import FILTERS, PRESETS, DegradationPolicy
 from qgface_plugin.data.degradation.cpu import FLAGS
-from qgface_plugin.data.degradation.params import BRIGHTNESS, CONTRAST, Plan, draw, uniforms
+from qgface_plugin.data.degradation.params import BRIGHTNESS, CONTRAST, ViewParams, draw, uniforms
 from qgface_plugin.data.images import decode_into
 from qgface_plugin.data.pair_dataset import PairDataset, collate, worker_init
 from qgface_plugin.data.procedural.dataset import write_dataset
@@ -80,9 +80,9 @@ def ways(dataset: PairDataset) -> Ways:
         return np.stack([plain_image(source.read(index)[0], rng.random() < 0.5) for _, index in places])
 
     def one_by_one(pair: Callable, stack: Callable, places: list[tuple[int, int]]) -> Any:
-        plans = draw(policy, uniforms(dataset.seed, *np.array(places).T)).tolist()
+        params = draw(policy, uniforms(dataset.seed, *np.array(places).T))
         encoded = (source.read(index)[0] for _, index in places)
-        both = [pair(image, Plan._make(plan), policy) for image, plan in zip(encoded, plans, strict=True)]
+        both = [pair(image, view, policy) for image, view in zip(encoded, params.images(), strict=True)]
         return stack([view for views in both for view in views])
 
     contestants: Ways = {
@@ -164,37 +164,37 @@ def plain_image(encoded: memoryview, mirrored: bool) -> np.ndarray:
     return _tensor(image[:, ::-1] if mirrored else image)
 
 
-def plain_pair(encoded: memoryview, plan: Plan, policy: DegradationPolicy) -> tuple[np.ndarray, np.ndarray]:
+def plain_pair(encoded: memoryview, view: ViewParams, policy: DegradationPolicy) -> tuple[np.ndarray, np.ndarray]:
     """Both views, float32 (3, h, w) in [-1, 1]: the paper's steps as they read, one call after the other."""
     image = cv2.cvtColor(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    high = _tensor(image[:, ::-1] if plan.flip_high else image)
-    side, small = image.shape[0], int(plan.small_height)
-    top, left, height, width = (int(number) for number in plan[1:5])
+    high = _tensor(image[:, ::-1] if view.flip_high else image)
+    side, small = image.shape[0], int(view.small_height)
+    top, left, height, width = (int(number) for number in view.box)
     if policy.crop_keeps_place:
         kept = np.zeros_like(image)
         kept[top : top + height, left : left + width] = image[top : top + height, left : left + width]
         image = kept
-    down, up = FILTERS[int(plan.down)], FILTERS[int(plan.up)]
+    down, up = FILTERS[int(view.down)], FILTERS[int(view.up)]
     while policy.rescale_antialias and down not in ("nearest", "area") and len(image) >= 2 * small:
         image = cv2.resize(image, (len(image) // 2, len(image) // 2), interpolation=cv2.INTER_AREA)
     image = cv2.resize(image, (small, small), interpolation=FLAGS[down])
-    if plan.jpeg_quality:
-        quality = (cv2.IMWRITE_JPEG_QUALITY, int(plan.jpeg_quality))
+    if view.jpeg_quality:
+        quality = (cv2.IMWRITE_JPEG_QUALITY, int(view.jpeg_quality))
         _, compressed = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
         image = cv2.cvtColor(cv2.imdecode(compressed, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     image = cv2.resize(image, (side, side), interpolation=FLAGS[up])
     if not policy.crop_keeps_place and (height, width) != (side, side):
         image = cv2.resize(image[top : top + height, left : left + width], (side, side))
     x = image.astype(np.float32)
-    for kind, factor in (plan[10:12], plan[12:14], plan[14:16]):
+    for kind, factor in zip(view.order, view.factors, strict=True):
         if factor != 1:
             grey = x @ np.array((0.299, 0.587, 0.114), np.float32)
             towards = 0 if kind == BRIGHTNESS else grey.mean() if kind == CONTRAST else grey[:, :, None]
             x = np.clip(np.rint(factor * x + (1 - factor) * towards), 0, 255)
-    if plan.degrees:
-        matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), plan.degrees, 1.0)
+    if view.degrees:
+        matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), view.degrees, 1.0)
         x = cv2.warpAffine(x, matrix, (side, side), flags=cv2.INTER_LINEAR)
-    return high, _tensor(x[:, ::-1] if plan.flip_low else x)
+    return high, _tensor(x[:, ::-1] if view.flip_low else x)
 
 
 def _tensor(image: np.ndarray) -> np.ndarray:

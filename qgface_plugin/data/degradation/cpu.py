@@ -12,8 +12,8 @@ import simplejpeg
 
 from ...config.degradation import FILTERS, DegradationPolicy
 from ...utils.errors import DataError
-from .custom_steps import OwnSteps
-from .params import BRIGHTNESS, CONTRAST, SATURATION, Plan, Uniforms, draw, strength
+from .custom_steps import CustomSteps
+from .params import BRIGHTNESS, CONTRAST, SATURATION, Uniforms, ViewParams, draw, strength
 
 # "nearest" takes the pixel at the centre of its target: the plain flag takes the corner and shifts the face.
 FLAGS = {
@@ -51,42 +51,50 @@ def degrade_and_measure(
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"an image to degrade must be uint8 (h, w, 3); this is {image.dtype} {image.shape}")
     u = Uniforms(*rng.random((len(Uniforms._fields), 1)))
-    plans = draw(policy, u, image.shape[:2])
-    own = OwnSteps(policy.steps, rng) if policy.steps else None
-    view = apply(image, Plan._make(plans[0].tolist()), policy, own)
-    return view, float(strength(plans, image.shape[:2])[0]) + (own.strength if own else 0.0)
+    params = draw(policy, u, image.shape[:2])
+    custom = CustomSteps(policy.steps, rng) if policy.steps else None
+    view = apply(image, next(params.images()), policy, custom)
+    return view, float(strength(params, image.shape[:2])[0]) + (custom.strength if custom else 0.0)
 
 
-def apply(image: np.ndarray, plan: Plan, policy: DegradationPolicy, own: OwnSteps | None = None) -> np.ndarray:
-    """The degraded view uint8 (h, w, 3) by a plan; `image`, not changed, where the plan has nothing to do.
+def apply(
+    image: np.ndarray, view: ViewParams, policy: DegradationPolicy, custom: CustomSteps | None = None
+) -> np.ndarray:
+    """The degraded view by drawn parameters.
 
-    Of the policy only `crop_keeps_place` and `rescale_antialias` count: the rest is in the plan. own: the policy's
-    further steps, whose strength it holds afterwards.
+    Args:
+        image: uint8 (h, w, 3) RGB; not changed.
+        view: the parameters of this one image, as `ViewParams.images` gives them.
+        policy: of it only `crop_keeps_place` and `rescale_antialias` count: the rest is in `view`.
+        custom: the policy's further steps, whose strength it holds afterwards.
+
+    Returns:
+        uint8 (h, w, 3) RGB; `image` itself where there is nothing to do.
     """
     full = image.shape[:2]
-    box = int(plan.crop_top), int(plan.crop_left), int(plan.crop_height), int(plan.crop_width)
-    small = int(plan.small_height), int(plan.small_width)
+    box = tuple(int(number) for number in view.box)
+    small = int(view.small_height), int(view.small_width)
     cropped, rescaled = box[2:] != full, small != full
-    if own:
-        image = own.run(image, at_small_size=False)
+    if custom:
+        image = custom.run(image, at_small_size=False)
     if cropped and policy.crop_keeps_place:
         image = black_outside(image, box)
     if rescaled:
-        image = shrink(image, small, FILTERS[int(plan.down)], policy.rescale_antialias)
-    if own:
-        image = own.run(image, at_small_size=True)
-    if plan.jpeg_quality:
-        image = compress(image, int(plan.jpeg_quality))
+        image = shrink(image, small, FILTERS[int(view.down)], policy.rescale_antialias)
+    if custom:
+        image = custom.run(image, at_small_size=True)
+    if view.jpeg_quality:
+        image = compress(image, int(view.jpeg_quality))
     if rescaled:
-        image = enlarge(image, full, FILTERS[int(plan.up)])
+        image = enlarge(image, full, FILTERS[int(view.up)])
     if cropped and not policy.crop_keeps_place:
         image = crop_and_resize(image, box)
-    for step, factor in (plan[10:12], plan[12:14], plan[14:16]):
+    for step, factor in zip(view.order, view.factors, strict=True):
         if factor != 1:
             image = ADJUST[int(step)](image, factor)
-    if plan.degrees:
-        image = rotate(image, plan.degrees)
-    return flip(image) if plan.flip_low else image
+    if view.degrees:
+        image = rotate(image, view.degrees)
+    return flip(image) if view.flip_low else image
 
 
 def shrink(image: np.ndarray, shape: tuple[int, int], name: str, antialias: bool) -> np.ndarray:

@@ -20,7 +20,7 @@ from ...utils.registry import DEGRADATION_STEPS
 StepFunction = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, float]]
 
 
-class OwnStep(NamedTuple):
+class CustomStep(NamedTuple):
     """function; at_small_size: behind the shrinking and before the JPEG, where a sensor's noise arises; else it comes
     before everything else, as the blur of a lens does."""
 
@@ -32,13 +32,13 @@ def degradation_step(name: str, *, at_small_size: bool = False) -> Callable[[Ste
     """Decorator: make a step known by its name; a recipe that is loaded again replaces its custom ones."""
 
     def register(function: StepFunction) -> StepFunction:
-        DEGRADATION_STEPS.add(name, OwnStep(function, at_small_size))
+        DEGRADATION_STEPS.add(name, CustomStep(function, at_small_size))
         return function
 
     return register
 
 
-class OwnSteps:
+class CustomSteps:
     """The steps `names` for one image. Randomness is the pair's own: a function of (seed, epoch, index).
 
     strength: what the steps that have run have said, added up. Raises ConfigError naming a step that is not known.

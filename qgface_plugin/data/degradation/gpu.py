@@ -1,7 +1,11 @@
-"""The degraded views of a whole batch in one pass, on the device that the images are on.
+"""Degraded views of a whole batch in one pass, on the device that the images are on.
 
-The same steps as `cpu.py`, by the same plans, with every intermediate rounded to 0..255 as uint8 does it; nothing
-depends on the data in a way that the host would have to wait for. B images, (B, 3, h, w), h = w = 112.
+The same steps as `cpu.py`, by the same drawn parameters, with every intermediate rounded to 0..255 as uint8 does it;
+nothing depends on the data in a way that the host would have to wait for. B images, (B, 3, h, w), h = w = 112.
+
+Resizing is two products of matrices: a filter is linear, so it is known by what OpenCV makes of the unit vectors. An
+image X (h, w) becomes A X B^T with A (h', h) and B (w', w), so the images of a batch may have different filters and
+sizes, with OpenCV's own weights.
 """
 
 from __future__ import annotations
@@ -18,48 +22,55 @@ from ...config.degradation import FILTERS, DegradationPolicy
 from ..pair_batch import PairBatch
 from .cpu import FLAGS
 from .gpu_jpeg import JpegBatch
-from .params import SIDE, Plan
+from .params import SIDE, ViewParams
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601
 
 
 def both_views(batch: PairBatch, policy: DegradationPolicy | None) -> PairBatch:
-    """The batch with both its views where it came with plans; others are returned as they are."""
-    if batch.plans is None:
+    """The batch with both its views where it came with drawn parameters; others are returned as they are.
+
+    policy: the one that the parameters were drawn from.
+    """
+    if batch.params is None:
         return batch
-    assert policy is not None, "plans come from a policy"
+    assert policy is not None, "parameters are drawn from a policy"
     size, (height, width) = len(batch), batch.high.shape[2:]
     views = torch.empty((2 * size, height, width, 3), dtype=torch.uint8, device=batch.high.device).permute(0, 3, 1, 2)
-    mirrored = batch.plans[:, Plan._fields.index("flip_high")]
-    views[:size] = _where(mirrored, batch.high.flip(3), batch.high)
-    views[size:] = degrade_batch(batch.high, batch.plans, policy)
+    params = ViewParams.unpack(batch.params)
+    views[:size] = _where(params.flip_high, batch.high.flip(3), batch.high)
+    views[size:] = degrade_batch(batch.high, params, policy)
     return PairBatch(views[:size], views[size:], batch.labels, batch.skipped, strength=batch.strength)
 
 
-def degrade_batch(images: Tensor, plans: Tensor, policy: DegradationPolicy) -> Tensor:
-    """The degraded views as whole numbers 0 to 255 in float32, (B, 3, 112, 112).
+def degrade_batch(images: Tensor, params: ViewParams, policy: DegradationPolicy) -> Tensor:
+    """The degraded views of a batch.
 
-    images: uint8 (B, 3, 112, 112) RGB; plans: float32 (B, fields of Plan), from `draws.draw` with the same policy, on
-    the device of the images.
+    Args:
+        images: uint8 (B, 3, 112, 112) RGB.
+        params: tensors on the device of the images, drawn with the same policy.
+        policy: what was drawn from.
+
+    Returns:
+        whole numbers 0 to 255 in float32, (B, 3, 112, 112).
     """
     assert images.shape[1:] == (3, SIDE, SIDE), images.shape
-    plan = Plan(*plans.unbind(1))
     tables = tables_of(policy, images.device)
     x = images.float().contiguous()
-    box = (plan.crop_top, plan.crop_height), (plan.crop_left, plan.crop_width)
+    box = (params.crop_top, params.crop_height), (params.crop_left, params.crop_width)
     if policy.crop_keeps_place:
         rows, columns = (_inside(*edge) for edge in box)
         x = x * (rows[:, None, :, None] * columns[:, None, None, :])
-    x = tables.rescale(x, plan)
+    x = tables.rescale(x, params)
     if not policy.crop_keeps_place and policy.crop_p:
         rows, columns = (_enlarged(*edge)[:, None] for edge in box)
         x = _levels(rows @ x @ columns.mT)
     if policy.photometric_p:
-        for kind, factor in zip(plan[10:16:2], plan[11:16:2], strict=True):
+        for kind, factor in zip(params.order.unbind(1), params.factors.unbind(1), strict=True):
             x = _adjust(x, kind, factor)
     if policy.rotation_p:
-        x = _rotate(x, plan.degrees)
-    return _where(plan.flip_low, x.flip(3), x)
+        x = _rotate(x, params.degrees)
+    return _where(params.flip_low, x.flip(3), x)
 
 
 class Tables:
@@ -76,14 +87,14 @@ class Tables:
         self.up = torch.from_numpy(enlarge_matrices(SIDE, sizes, padded)).to(device)
         self.jpeg = JpegBatch(policy.jpeg_quality, padded, device) if policy.jpeg_p else None
 
-    def rescale(self, x: Tensor, plan: Plan) -> Tensor:
+    def rescale(self, x: Tensor, params: ViewParams) -> Tensor:
         """Down, JPEG, up: (B, 3, 112, 112) -> the same shape, whole numbers 0 to 255."""
-        sides = plan.small_height.long()  # the images are square
+        sides = params.small_height.long()  # the images are square
         place = sides - self.smallest
-        down, up = self.down[plan.down.long(), place][:, None], self.up[plan.up.long(), place][:, None]
+        down, up = self.down[params.down.long(), place][:, None], self.up[params.up.long(), place][:, None]
         x = _levels(down @ x @ down.mT)  # (B, 3, padded, padded)
         if self.jpeg is not None:
-            x = _where(plan.jpeg_quality, self.jpeg(x, sides), x)
+            x = _where(params.jpeg_quality, self.jpeg(x, sides), x)
         return _levels(up @ x @ up.mT)
 
 
@@ -91,6 +102,32 @@ class Tables:
 def tables_of(policy: DegradationPolicy, device: torch.device) -> Tables:
     """The tables, made once for a policy and device."""
     return Tables(policy, device)
+
+
+def shrink_matrices(side: int, sizes: range, rows: int, antialias: bool) -> np.ndarray:
+    """Every filter's way from `side` pixels to n, as `cpu.shrink` does it: float32 (filters, sizes, rows, side).
+
+    sizes: the n, from 1 to `side`; rows: >= all n. Rows from n on repeat row n - 1, as a JPEG encoder pads an image.
+    """
+    table = np.empty((len(FILTERS), len(sizes), rows, side), np.float32)
+    for code, name in enumerate(FILTERS):
+        for place, size in enumerate(sizes):
+            matrix = np.eye(side, dtype=np.float32)
+            while antialias and name not in ("nearest", "area") and len(matrix) >= 2 * size:
+                matrix = cv2.resize(matrix, (side, len(matrix) // 2), interpolation=cv2.INTER_AREA)
+            table[code, place, :size] = cv2.resize(matrix, (side, size), interpolation=FLAGS[name])
+            table[code, place, size:] = table[code, place, size - 1]
+    return table
+
+
+def enlarge_matrices(side: int, sizes: range, columns: int) -> np.ndarray:
+    """Every filter's way from n pixels to `side`: float32 (filters, sizes, side, columns), 0 in columns from n on."""
+    table = np.zeros((len(FILTERS), len(sizes), side, columns), np.float32)
+    for code, name in enumerate(FILTERS):
+        for place, size in enumerate(sizes):
+            matrix = np.eye(size, dtype=np.float32)
+            table[code, place, :, :size] = cv2.resize(matrix, (size, side), interpolation=FLAGS[name])
+    return table
 
 
 def _levels(x: Tensor) -> Tensor:
@@ -132,34 +169,3 @@ def _rotate(x: Tensor, degrees: Tensor) -> Tensor:
     rows = [torch.stack([cosine, -sine, zero], dim=1), torch.stack([sine, cosine, zero], dim=1)]
     grid = F.affine_grid(torch.stack(rows, dim=1), list(x.shape), align_corners=True)
     return _levels(F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=True))
-
-
-# --- Resizing as matrices: a filter is linear, so it is known by what OpenCV makes of the unit vectors ----------------
-# An image X (h, w) becomes A X B^T with A (h', h) and B (w', w) of these tables. So a batch whose images have different
-# filters and sizes is resized by two products of matrices, with OpenCV's own weights.
-
-
-def shrink_matrices(side: int, sizes: range, rows: int, antialias: bool) -> np.ndarray:
-    """Every filter's way from `side` pixels to n, as `degrade.shrink` does it: float32 (filters, sizes, rows, side).
-
-    sizes: the n, from 1 to `side`; rows: >= all n. Rows from n on repeat row n - 1, as a JPEG encoder pads an image.
-    """
-    table = np.empty((len(FILTERS), len(sizes), rows, side), np.float32)
-    for code, name in enumerate(FILTERS):
-        for place, size in enumerate(sizes):
-            matrix = np.eye(side, dtype=np.float32)
-            while antialias and name not in ("nearest", "area") and len(matrix) >= 2 * size:
-                matrix = cv2.resize(matrix, (side, len(matrix) // 2), interpolation=cv2.INTER_AREA)
-            table[code, place, :size] = cv2.resize(matrix, (side, size), interpolation=FLAGS[name])
-            table[code, place, size:] = table[code, place, size - 1]
-    return table
-
-
-def enlarge_matrices(side: int, sizes: range, columns: int) -> np.ndarray:
-    """Every filter's way from n pixels to `side`: float32 (filters, sizes, side, columns), 0 in columns from n on."""
-    table = np.zeros((len(FILTERS), len(sizes), side, columns), np.float32)
-    for code, name in enumerate(FILTERS):
-        for place, size in enumerate(sizes):
-            matrix = np.eye(size, dtype=np.float32)
-            table[code, place, :, :size] = cv2.resize(matrix, (size, side), interpolation=FLAGS[name])
-    return table

@@ -1,13 +1,14 @@
-"""What is drawn for every pair: a pure function of (seed, epoch, index), one batch at a time.
+"""Drawn parameters of degraded views: a pure function of (seed, epoch, index), one batch at a time.
 
-The numbers come from a hash, so no generator is made for a pair, and the degradation on the CPU and the one on the
-device take the same `Plan`. B pairs a batch; u stands for uniform numbers in [0, 1).
+The numbers come from a hash, so no generator is made per pair, and the degradation on the CPU and the one on the device
+take the same `ViewParams`. B pairs per batch; u stands for uniform numbers in [0, 1).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,42 +18,79 @@ SIDE = 112  # pixels
 ORDERS = np.array(list(permutations(range(3))))  # (6, 3)
 BRIGHTNESS, CONTRAST, SATURATION = range(3)
 
+# What the parts of a view's strength are worth beside each other is our choice, not a published one.
+ROTATION = 90.0  # degrees that count as one octave
+DARKEST = 1.0 / 16.0  # smaller factors of brightness, contrast, saturation count as this one
+
 # SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014)
 _GOLDEN, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
-class Plan(NamedTuple):
-    """How one image becomes its two views. A step that was not drawn has the value that changes nothing.
+class ViewParams(NamedTuple):
+    """How B images become their two views. A step that was not drawn has the value that changes nothing.
+
+    Fields are float32 arrays or tensors, (B,) unless said otherwise; in `images` they are the numbers of one image.
 
     Attributes:
         flip_high, flip_low: 1 to mirror the original view, the degraded one.
         crop_top, crop_left, crop_height, crop_width: a box in pixels; the whole image for no crop.
         small_height, small_width: pixels to shrink to; the image's own for no rescaling.
-        down, up: filters, as indices of `policy.FILTERS`.
+        down, up: filters, as indices of `config.degradation.FILTERS`.
         jpeg_quality: 1 to 100; 0 for no JPEG.
-        first, second, third: BRIGHTNESS, CONTRAST or SATURATION, each once, in the order in which they are changed.
-        first_factor, second_factor, third_factor: 1 for no change.
+        order: (B, 3), BRIGHTNESS, CONTRAST and SATURATION, each once, in the order in which they are changed.
+        factors: (B, 3), the factor of each step of `order`; 1 for no change.
         degrees: counter-clockwise; 0 for no rotation.
+
+    Example:
+        >>> from qgface_plugin.config.degradation import OURS
+        >>> params = draw(OURS, uniforms(0, np.array([0, 0]), np.array([3, 4])))
+        >>> params.factors.shape, params.pack().shape
+        ((2, 3), (2, 18))
+        >>> [view.small_height for view in params.images()]
+        [30.0, 20.0]
     """
 
-    flip_high: float
-    crop_top: float
-    crop_left: float
-    crop_height: float
-    crop_width: float
-    small_height: float
-    small_width: float
-    down: float
-    up: float
-    jpeg_quality: float
-    first: float
-    first_factor: float
-    second: float
-    second_factor: float
-    third: float
-    third_factor: float
-    degrees: float
-    flip_low: float
+    flip_high: Any
+    crop_top: Any
+    crop_left: Any
+    crop_height: Any
+    crop_width: Any
+    small_height: Any
+    small_width: Any
+    down: Any
+    up: Any
+    jpeg_quality: Any
+    order: Any
+    factors: Any
+    degrees: Any
+    flip_low: Any
+
+    @property
+    def box(self) -> tuple[Any, Any, Any, Any]:
+        """The crop: top, left, height, width."""
+        return self.crop_top, self.crop_left, self.crop_height, self.crop_width
+
+    def images(self) -> Iterator[ViewParams]:
+        """The parameters image by image, as Python's numbers; `order` and `factors` are lists of three."""
+        return map(ViewParams._make, zip(*(field.tolist() for field in self), strict=True))
+
+    def pack(self) -> np.ndarray:
+        """All fields side by side in one float32 table (B, columns), which travels as one tensor."""
+        return np.column_stack(self)
+
+    @classmethod
+    def unpack(cls, table: Any) -> ViewParams:
+        """The fields of a table that `pack` has made: views of an array, or of the tensor that it has become."""
+        widths = [_WIDTHS.get(name, 1) for name in cls._fields]
+        assert table.shape[1] == sum(widths), f"{table.shape[1]} columns for fields of {sum(widths)}"
+        fields, start = [], 0
+        for width in widths:
+            fields.append(table[:, start] if width == 1 else table[:, start : start + width])
+            start += width
+        return cls(*fields)
+
+
+_WIDTHS = {"order": 3, "factors": 3}  # columns of the fields that have several
 
 
 class Uniforms(NamedTuple):
@@ -80,9 +118,14 @@ class Uniforms(NamedTuple):
 
 
 def uniforms(seed: int, epochs: np.ndarray, indices: np.ndarray) -> Uniforms:
-    """The numbers of B pairs from (seed, epoch, index): SplitMix64 streams whose starts are hashes of the three.
+    """The numbers of B pairs: SplitMix64 streams whose starts are hashes of (seed, epoch, index).
 
-    seed: in [0, 2**64); epochs, indices: whole numbers >= 0, (B,).
+    Args:
+        seed: in [0, 2**64).
+        epochs, indices: whole numbers >= 0, (B,).
+
+    Returns:
+        float64 in [0, 1), (B,) per decision.
     """
     start = _hash(np.full(len(indices), seed, np.uint64) + _GOLDEN)
     start = _hash(start + np.asarray(epochs).astype(np.uint64) + _GOLDEN)
@@ -92,42 +135,44 @@ def uniforms(seed: int, epochs: np.ndarray, indices: np.ndarray) -> Uniforms:
     return Uniforms(*((bits >> np.uint64(11)) * 2.0**-53))
 
 
-def draw(policy: DegradationPolicy, u: Uniforms, shape: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
-    """The plans of B images of `shape` (h, w): float32 (B, fields of Plan)."""
-    size, (height, width) = len(u.ratio), shape
-    plans = np.zeros((size, len(Plan._fields)), np.float32)
-    column = Plan(*plans.T)
-    column.flip_high[:] = u.flip_high < policy.flip_p
-    column.flip_low[:] = u.flip_low < policy.flip_p
-
+def draw(policy: DegradationPolicy, u: Uniforms, shape: tuple[int, int] = (SIDE, SIDE)) -> ViewParams:
+    """The parameters of B images of `shape` (h, w) under a policy; float32 arrays."""
+    height, width = shape
     cropped = u.crops < policy.crop_p
-    whole = (0, 0, height, width)
-    places = (column.crop_top, column.crop_left, column.crop_height, column.crop_width)
-    for place, drawn, otherwise in zip(places, crop_boxes(policy, u, shape), whole, strict=True):
-        place[:] = np.where(cropped, drawn, otherwise)
+    boxes = zip(crop_boxes(policy, u, shape), (0, 0, height, width), strict=True)
+    top, left, box_height, box_width = (np.where(cropped, drawn, whole) for drawn, whole in boxes)
 
     rescaled = u.rescales < policy.rescale_p
     ratio = _between(u.ratio, *policy.rescale_ratio)
-    for small, side in ((column.small_height, height), (column.small_width, width)):
-        small[:] = np.where(rescaled, np.maximum(1, np.floor(side * ratio + 0.5)), side)
+    small_height, small_width = (
+        np.where(rescaled, np.maximum(1, np.floor(side * ratio + 0.5)), side) for side in shape
+    )
     codes = np.array([FILTERS.index(name) for name in policy.filters])
-    column.down[:] = codes[(u.down * len(codes)).astype(int)]
-    column.up[:] = codes[(u.up * len(codes)).astype(int)]
-    column.jpeg_quality[:] = np.where(u.compresses < policy.jpeg_p, policy.jpeg_quality, 0)
 
     changed = u.photometric < policy.photometric_p
     widths = (policy.brightness, policy.contrast, policy.saturation)
-    factors = np.stack([_between(v, 1 - x, 1 + x) for v, x in zip(u[13:16], widths, strict=True)])  # (3, B)
+    drawn = zip((u.brightness, u.contrast, u.saturation), widths, strict=True)
+    factors = np.stack([_between(v, 1 - x, 1 + x) for v, x in drawn], axis=1)  # (B, 3)
     order = ORDERS[(u.order * len(ORDERS)).astype(int)]  # (B, 3)
-    rows = np.arange(size)
-    for place in range(3):
-        code = order[:, place]
-        plans[:, 10 + 2 * place] = code
-        plans[:, 11 + 2 * place] = np.where(changed, factors[code, rows], 1)
-
     turned = u.rotates < policy.rotation_p
-    column.degrees[:] = np.where(turned, _between(u.angle, -policy.rotation_degrees, policy.rotation_degrees), 0)
-    return plans
+
+    params = ViewParams(
+        flip_high=u.flip_high < policy.flip_p,
+        crop_top=top,
+        crop_left=left,
+        crop_height=box_height,
+        crop_width=box_width,
+        small_height=small_height,
+        small_width=small_width,
+        down=codes[(u.down * len(codes)).astype(int)],
+        up=codes[(u.up * len(codes)).astype(int)],
+        jpeg_quality=np.where(u.compresses < policy.jpeg_p, policy.jpeg_quality, 0),
+        order=order,
+        factors=np.where(changed[:, None], np.take_along_axis(factors, order, axis=1), 1),
+        degrees=np.where(turned, _between(u.angle, -policy.rotation_degrees, policy.rotation_degrees), 0),
+        flip_low=u.flip_low < policy.flip_p,
+    )
+    return ViewParams(*(field.astype(np.float32) for field in params))
 
 
 def crop_boxes(policy: DegradationPolicy, u: Uniforms, shape: tuple[int, int]) -> tuple[np.ndarray, ...]:
@@ -148,6 +193,35 @@ def crop_boxes(policy: DegradationPolicy, u: Uniforms, shape: tuple[int, int]) -
     return top, left, box_height, box_width
 
 
+def strength(params: ViewParams, shape: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
+    """How strongly B views are degraded, in octaves of lost resolution, from what was drawn for them alone.
+
+    Only what takes detail away or off the face counts. The sum of
+        rescaling   log2(side / small side), geometric mean of both sides;
+        JPEG        log2(1 + f), f the IJG's factor of the quantisation steps: 50 / q below quality q = 50, else
+                    2 - q / 50 (1 octave at quality 50, 0.58 at 75);
+        crop        log2 of side / crop's side, geometric mean of both sides;
+        photometric |log2 factor| of each of the three, halved;
+        rotation    |degrees| / 90.
+
+    Args:
+        params: of images of `shape`, as arrays.
+        shape: (h, w) in pixels.
+
+    Returns:
+        float32 (B,), at least 0; 0 where no step was drawn, mirroring aside.
+    """
+    params = ViewParams(*(field.astype(np.float64) for field in params))
+    side = np.log2(np.asarray(shape, np.float64)).mean()
+    rescaled = side - (np.log2(params.small_height) + np.log2(params.small_width)) / 2
+    cropped = side - (np.log2(params.crop_height) + np.log2(params.crop_width)) / 2
+    quality = np.maximum(params.jpeg_quality, 1)
+    steps = np.where(quality < 50, 50 / quality, 2 - quality / 50)
+    compressed = np.where(params.jpeg_quality > 0, np.log2(1 + steps), 0)
+    changed = np.abs(np.log2(np.maximum(params.factors, DARKEST))).sum(1) / 2
+    return (rescaled + cropped + compressed + changed + np.abs(params.degrees) / ROTATION).astype(np.float32)
+
+
 def _between(u: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
     return low + (high - low) * u
 
@@ -157,35 +231,3 @@ def _hash(z: np.ndarray) -> np.ndarray:
     z = (z ^ (z >> np.uint64(30))) * _FIRST
     z = (z ^ (z >> np.uint64(27))) * _SECOND
     return z ^ (z >> np.uint64(31))
-
-
-# --- How strongly a view was degraded: one number from what was drawn for it, in octaves of lost resolution -----------
-# Only what takes detail away or off the face counts; the image itself is not looked at. What the parts are worth beside
-# each other is our choice, not a published one.
-
-
-ROTATION = 90.0  # degrees that count as one octave
-DARKEST = 1.0 / 16.0  # smaller factors of brightness, contrast, saturation count as this one
-
-
-def strength(plans: np.ndarray, shape: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
-    """Strength of B degraded views, float32 (B,), at least 0; 0 where no step was drawn, mirroring aside.
-
-    plans: float32 (B, fields of Plan) of images of `shape` (h, w). The sum of
-        rescaling   log2(side / small side), geometric mean of both sides;
-        JPEG        log2(1 + f), f the IJG's factor of the quantisation steps: 50 / q below quality q = 50, else
-                    2 - q / 50 (1 octave at quality 50, 0.58 at 75);
-        crop        log2 of side / crop's side, geometric mean of both sides;
-        photometric |log2 factor| of each of the three, halved;
-        rotation    |degrees| / 90.
-    """
-    plan = Plan(*np.asarray(plans, np.float64).T)
-    side = np.log2(np.asarray(shape, np.float64)).mean()
-    rescaled = side - (np.log2(plan.small_height) + np.log2(plan.small_width)) / 2
-    cropped = side - (np.log2(plan.crop_height) + np.log2(plan.crop_width)) / 2
-    quality = np.maximum(plan.jpeg_quality, 1)
-    steps = np.where(quality < 50, 50 / quality, 2 - quality / 50)
-    compressed = np.where(plan.jpeg_quality > 0, np.log2(1 + steps), 0)
-    factors = np.stack([plan.first_factor, plan.second_factor, plan.third_factor])
-    changed = np.abs(np.log2(np.maximum(factors, DARKEST))).sum(0) / 2
-    return (rescaled + cropped + compressed + changed + np.abs(plan.degrees) / ROTATION).astype(np.float32)

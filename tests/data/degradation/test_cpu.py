@@ -9,7 +9,7 @@ import pytest
 
 from qgface_plugin.config.degradation import ADAFACE, FILTERS, OURS, DegradationPolicy
 from qgface_plugin.data.degradation import cpu as d
-from qgface_plugin.data.degradation.params import ORDERS, Plan, Uniforms, draw
+from qgface_plugin.data.degradation.params import ORDERS, Uniforms, draw
 from qgface_plugin.utils.errors import DataError
 
 OFF = {"rescale_p": 0.0, "jpeg_p": 0.0, "crop_p": 0.0, "photometric_p": 0.0, "rotation_p": 0.0, "flip_p": 0.0}
@@ -231,17 +231,17 @@ def test_adaface_draws_as_often_and_as_far_as_the_table_says(monkeypatch):
     assert 0.5 <= factors.min() < 0.55 and 1.45 < factors.max() <= 1.5
 
 
-def test_photometric_steps_come_in_the_order_of_the_plan(noise):
+def test_photometric_steps_come_in_the_drawn_order(noise):
     u = Uniforms(*np.full((len(Uniforms._fields), 1), 0.5))
     steps = (d.brightness, d.contrast, d.saturation)
     for row, order in enumerate(ORDERS):
         policy = dataclasses.replace(NOTHING, photometric_p=1.0, brightness=0.5, contrast=0.5, saturation=0.5)
         numbers = u._replace(order=np.array([(row + 0.5) / 6]), brightness=np.array([0.9]), contrast=np.array([0.1]))
-        plan = Plan._make(draw(policy, numbers)[0].tolist())
+        view = next(draw(policy, numbers).images())
         expected = noise
         for step in order:
             expected = steps[step](expected, (1.4, 0.6, 1.0)[step])
-        assert np.abs(d.apply(noise, plan, policy).astype(int) - expected).max() <= 1
+        assert np.abs(d.apply(noise, view, policy).astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("policy", [OURS, ADAFACE])

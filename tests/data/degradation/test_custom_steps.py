@@ -8,8 +8,8 @@ from tiny import write_faces
 
 from qgface_plugin.config.degradation import DegradationPolicy
 from qgface_plugin.data.degradation.cpu import apply, degrade
-from qgface_plugin.data.degradation.custom_steps import OwnSteps, degradation_step
-from qgface_plugin.data.degradation.params import Plan
+from qgface_plugin.data.degradation.custom_steps import CustomSteps, degradation_step
+from qgface_plugin.data.degradation.params import draw, uniforms
 from qgface_plugin.data.pair_dataset import PairDataset
 from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.utils.errors import ConfigError
@@ -56,12 +56,11 @@ def test_the_result_is_that_of_the_step_and_the_original_is_not_written_to(face)
         return image, 0.5
 
     policy, before = DegradationPolicy(**NOTHING, steps=("darker", "darker")), face.copy()
-    own = OwnSteps(policy.steps, np.random.default_rng(0))
-    whole = dict.fromkeys(Plan._fields, 0.0) | dict(crop_height=112, crop_width=112, small_height=112, small_width=112)
-    plan = Plan(**whole | dict(first_factor=1.0, second_factor=1.0, third_factor=1.0))
-    np.testing.assert_array_equal(apply(face, plan, policy, own), before // 2 // 2)
+    custom = CustomSteps(policy.steps, np.random.default_rng(0))
+    view = next(draw(policy, uniforms(0, np.zeros(1, int), np.zeros(1, int))).images())
+    np.testing.assert_array_equal(apply(face, view, policy, custom), before // 2 // 2)
     np.testing.assert_array_equal(face, before)
-    assert own.strength == 1.0
+    assert custom.strength == 1.0
 
 
 def test_pairs_have_their_own_randomness_and_the_added_strength(tmp_path):
@@ -73,14 +72,14 @@ def test_pairs_have_their_own_randomness_and_the_added_strength(tmp_path):
     write_faces(tmp_path / "faces")
     source = FaceRecords(tmp_path / "faces")
     plain = PairDataset(source, DegradationPolicy(**NOTHING), 7)
-    own = PairDataset(source, DegradationPolicy(**NOTHING, steps=("specks",)), 7)
+    custom = PairDataset(source, DegradationPolicy(**NOTHING, steps=("specks",)), 7)
     places = [(0, 1), (0, 2), (1, 1)]
-    batch = own.__getitems__(places)
+    batch = custom.__getitems__(places)
     changed = (batch.low != batch.high).any(dim=1)
     spots = [tuple(map(int, where.nonzero()[0])) for where in changed]
     assert changed.sum(dim=(1, 2)).tolist() == [1, 1, 1] and len(set(spots)) == 3
     assert (batch.strength - plain.__getitems__(places).strength).tolist() == [3.0, 3.0, 3.0]
-    assert (own.__getitems__(places[::-1]).low.flip(0) == batch.low).all()  # whatever batch they are in
+    assert (custom.__getitems__(places[::-1]).low.flip(0) == batch.low).all()  # whatever batch they are in
 
 
 @pytest.mark.parametrize(

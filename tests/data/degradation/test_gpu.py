@@ -1,4 +1,4 @@
-"""The batch on a device against the images one by one on the CPU, with the same plans."""
+"""The batch on a device against the images one by one on the CPU, with the same parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qgface_plugin.config.degradation import ADAFACE, FILTERS, OURS, Degradation
 from qgface_plugin.data.degradation import cpu as d
 from qgface_plugin.data.degradation.cpu import apply
 from qgface_plugin.data.degradation.gpu import Tables, both_views, degrade_batch, enlarge_matrices, shrink_matrices
-from qgface_plugin.data.degradation.params import Plan, draw, uniforms
+from qgface_plugin.data.degradation.params import ViewParams, draw, uniforms
 from qgface_plugin.data.images import decode, encode_jpeg
 from qgface_plugin.data.pair_dataset import PairDataset
 from qgface_plugin.data.procedural.face import draw_face
@@ -30,9 +30,10 @@ def faces() -> np.ndarray:
 def both(images: np.ndarray, policy: DegradationPolicy) -> tuple[np.ndarray, np.ndarray]:
     """Degraded in one batch, and one by one: float64 (N, h, w, 3) each."""
     size = len(images)
-    plans = draw(policy, uniforms(4, np.zeros(size, int), np.arange(size)))
-    batch = degrade_batch(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(plans), policy)
-    single = [apply(image, Plan._make(plan), policy) for image, plan in zip(images, plans.tolist(), strict=True)]
+    params = draw(policy, uniforms(4, np.zeros(size, int), np.arange(size)))
+    packed = torch.from_numpy(params.pack())
+    batch = degrade_batch(torch.from_numpy(images).permute(0, 3, 1, 2), ViewParams.unpack(packed), policy)
+    single = [apply(image, view, policy) for image, view in zip(images, params.images(), strict=True)]
     return batch.permute(0, 2, 3, 1).double().numpy(), np.array(single, np.float64)
 
 
@@ -105,12 +106,13 @@ def check(images: np.ndarray, policy: DegradationPolicy) -> None:
 
 
 def test_an_image_does_not_depend_on_its_batch(faces):
-    plans = torch.from_numpy(draw(OURS, uniforms(0, np.zeros(8, int), np.arange(8))))
+    packed = torch.from_numpy(draw(OURS, uniforms(0, np.zeros(8, int), np.arange(8))).pack())
+    params = ViewParams.unpack(packed)
     images = torch.from_numpy(faces[:8]).permute(0, 3, 1, 2)
-    together = degrade_batch(images, plans, OURS)
-    alone = torch.cat([degrade_batch(images[i : i + 1], plans[i : i + 1], OURS) for i in range(8)])
+    together = degrade_batch(images, params, OURS)
+    alone = torch.cat([degrade_batch(images[i : i + 1], ViewParams.unpack(packed[i : i + 1]), OURS) for i in range(8)])
     assert (together - alone).abs().mean() < 0.05  # products of matrices may round differently
-    assert torch.equal(together, degrade_batch(images, plans, OURS))
+    assert torch.equal(together, degrade_batch(images, params, OURS))
 
 
 class Memory:
@@ -136,7 +138,7 @@ def test_batches_of_a_data_set_are_those_of_the_cpu(faces, policy):
     made = both_views(there, policy)
     assert torch.equal(made.high, here.high) and torch.equal(made.labels, here.labels)
     assert made.low.dtype == torch.uint8 and (made.low.float() - here.low.float()).abs().mean() < 1.5
-    assert made.low.is_contiguous(memory_format=torch.channels_last) and made.plans is None
+    assert made.low.is_contiguous(memory_format=torch.channels_last) and made.params is None
     assert both_views(made, policy) is made and both_views(here, None) is here
 
 
@@ -154,7 +156,7 @@ def test_tables_cover_every_size_that_is_drawn(changes, sizes):
     policy = dataclasses.replace(OURS, **changes)
     tables = Tables(policy, torch.device("cpu"))
     assert (tables.smallest, tables.largest) == sizes
-    drawn = draw(policy, uniforms(0, np.zeros(5000, int), np.arange(5000)))[:, Plan._fields.index("small_height")]
+    drawn = draw(policy, uniforms(0, np.zeros(5000, int), np.arange(5000))).small_height
     assert drawn.min() >= tables.smallest and drawn.max() <= tables.largest
     assert tables.down.shape[2] % 16 == 0 and tables.down.shape[2] >= tables.largest
 

@@ -16,21 +16,22 @@ from qgface_plugin.config.degradation import ADAFACE, FILTERS, OURS, Degradation
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.run import Run
 from qgface_plugin.data.degradation.gpu import both_views
-from qgface_plugin.data.degradation.params import Plan, Uniforms, crop_boxes, draw, strength, uniforms
+from qgface_plugin.data.degradation.params import Uniforms, ViewParams, crop_boxes, draw, strength, uniforms
 from qgface_plugin.data.pair_dataset import PairDataset, collate, worker_init
 from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.utils.errors import ConfigError
 
 MASK = 2**64 - 1
 COUNT = 20_000
+NUMBERED = list(enumerate(ViewParams._fields))
 
 
 def numbers(count: int = COUNT, seed: int = 5) -> Uniforms:
     return uniforms(seed, np.zeros(count, int), np.arange(count))
 
 
-def plans(policy: DegradationPolicy, shape: tuple[int, int] = (112, 112)) -> Plan:
-    return Plan(*draw(policy, numbers(), shape).T)
+def drawn(policy: DegradationPolicy, shape: tuple[int, int] = (112, 112)) -> ViewParams:
+    return draw(policy, numbers(), shape)
 
 
 def split_mix(state: int) -> int:
@@ -71,38 +72,37 @@ def test_numbers_of_neighbours_are_unrelated():
 
 
 def test_ours_is_the_table():
-    plan = plans(OURS)
-    assert plan.small_height.min() == 11 and plan.small_height.max() == 56
-    assert np.array_equal(plan.small_height, plan.small_width)
-    assert abs(plan.small_height.mean() - 0.3 * 112) < 0.3
-    assert (plan.jpeg_quality == 75).all()
-    for codes in (plan.down, plan.up):
+    view = drawn(OURS)
+    assert view.small_height.min() == 11 and view.small_height.max() == 56
+    assert np.array_equal(view.small_height, view.small_width)
+    assert abs(view.small_height.mean() - 0.3 * 112) < 0.3
+    assert (view.jpeg_quality == 75).all()
+    for codes in (view.down, view.up):
         assert np.abs(np.bincount(codes.astype(int)) / COUNT - 0.2).max() < 0.015 and codes.max() == 4
-    assert abs(np.corrcoef(plan.down, plan.up)[0, 1]) < 0.03
-    cropped = (plan.crop_height < 112) | (plan.crop_width < 112)
-    changed, turned = plan.first_factor != 1, plan.degrees != 0
-    for event, p in ((cropped, 0.2), (changed, 0.2), (turned, 0.2), (plan.flip_high, 0.5), (plan.flip_low, 0.5)):
+    assert abs(np.corrcoef(view.down, view.up)[0, 1]) < 0.03
+    cropped = (view.crop_height < 112) | (view.crop_width < 112)
+    changed, turned = view.factors[:, 0] != 1, view.degrees != 0
+    for event, p in ((cropped, 0.2), (changed, 0.2), (turned, 0.2), (view.flip_high, 0.5), (view.flip_low, 0.5)):
         assert abs(event.mean() - p) < 0.015
-    events = np.stack([cropped, changed, turned, plan.flip_high, plan.flip_low]).astype(float)
+    events = np.stack([cropped, changed, turned, view.flip_high, view.flip_low]).astype(float)
     assert np.abs(np.corrcoef(events) - np.eye(5)).max() < 0.04
-    assert np.abs(plan.degrees).max() <= 45 and abs(np.abs(plan.degrees[turned]).mean() - 22.5) < 0.8
-    assert abs(plan.degrees.mean()) < 0.6
+    assert np.abs(view.degrees).max() <= 45 and abs(np.abs(view.degrees[turned]).mean() - 22.5) < 0.8
+    assert abs(view.degrees.mean()) < 0.6
 
 
 def test_adaface_is_the_table():
-    plan = plans(ADAFACE)
-    rescaled = plan.small_height != 112
-    assert abs(rescaled.mean() - 0.2) < 0.015 and plan.small_height.min() in (22, 23)
-    assert abs(plan.small_height[rescaled].mean() - 0.6 * 112) < 1.5
-    assert not plan.jpeg_quality.any() and not plan.degrees.any()
-    cropped = plan.crop_height * plan.crop_width < 112 * 112
-    assert abs((plan.crop_height * plan.crop_width / 112**2)[cropped].mean() - 0.6) < 0.02
+    view = drawn(ADAFACE)
+    rescaled = view.small_height != 112
+    assert abs(rescaled.mean() - 0.2) < 0.015 and view.small_height.min() in (22, 23)
+    assert abs(view.small_height[rescaled].mean() - 0.6 * 112) < 1.5
+    assert not view.jpeg_quality.any() and not view.degrees.any()
+    cropped = view.crop_height * view.crop_width < 112 * 112
+    assert abs((view.crop_height * view.crop_width / 112**2)[cropped].mean() - 0.6) < 0.02
 
 
 def test_every_order_and_factor_of_the_photometric_steps():
-    plan = plans(dataclasses.replace(OURS, brightness=0.1, contrast=0.2, saturation=0.3))
-    codes = np.stack([plan.first, plan.second, plan.third], axis=1).astype(int)
-    factors = np.stack([plan.first_factor, plan.second_factor, plan.third_factor], axis=1)
+    view = drawn(dataclasses.replace(OURS, brightness=0.1, contrast=0.2, saturation=0.3))
+    codes, factors = view.order.astype(int), view.factors
     orders, counts = np.unique(codes, axis=0, return_counts=True)
     assert len(orders) == 6 and (np.sort(orders, axis=1) == [0, 1, 2]).all()
     assert np.abs(counts / COUNT - 1 / 6).max() < 0.015
@@ -115,20 +115,30 @@ def test_every_order_and_factor_of_the_photometric_steps():
 
 
 def test_a_decision_does_not_shift_the_others():
-    plain, without = plans(OURS), plans(dataclasses.replace(OURS, crop_p=0.0, photometric_p=0.0))
-    for name in ("small_height", "down", "up", "degrees", "flip_high", "flip_low", "first"):
+    plain, without = drawn(OURS), drawn(dataclasses.replace(OURS, crop_p=0.0, photometric_p=0.0))
+    for name in ("small_height", "down", "up", "degrees", "flip_high", "flip_low", "order"):
         assert np.array_equal(getattr(plain, name), getattr(without, name)), name
 
 
 def test_filters_are_those_of_the_policy():
-    plan = plans(dataclasses.replace(OURS, filters=("lanczos", "area")))
-    assert {FILTERS[int(code)] for code in np.unique(plan.up)} == {"lanczos", "area"}
+    view = drawn(dataclasses.replace(OURS, filters=("lanczos", "area")))
+    assert {FILTERS[int(code)] for code in np.unique(view.up)} == {"lanczos", "area"}
 
 
 def test_other_shapes_shrink_both_sides():
-    plan = plans(dataclasses.replace(OURS, crop_p=0.0), (90, 61))
-    assert (plan.crop_height == 90).all() and (plan.crop_width == 61).all() and not plan.crop_top.any()
-    assert np.abs(plan.small_height / 90 - plan.small_width / 61).max() < 0.02
+    view = drawn(dataclasses.replace(OURS, crop_p=0.0), (90, 61))
+    assert (view.crop_height == 90).all() and (view.crop_width == 61).all() and not view.crop_top.any()
+    assert np.abs(view.small_height / 90 - view.small_width / 61).max() < 0.02
+
+
+def test_packing_keeps_every_field_by_its_name():
+    params = ViewParams(*(np.full((4, 3) if name in ("order", "factors") else 4, row) for row, name in NUMBERED))
+    packed = params.pack()
+    for table in (packed, torch.from_numpy(packed)):
+        for name, field in ViewParams.unpack(table)._asdict().items():
+            np.testing.assert_array_equal(field, getattr(params, name), err_msg=name)
+    with pytest.raises(AssertionError, match="17 columns for fields of 18"):
+        ViewParams.unpack(packed[:, 1:])
 
 
 def test_crop_boxes_fit_and_follow_their_distributions():
@@ -153,42 +163,40 @@ def test_crop_takes_the_nearest_aspect_that_fits():
     assert (boxes.T == (0, 0, 80, 100)).all()
 
 
-# ---
-# How strongly a view was degraded: the definition by a loop, and that batches carry it in whatever way they travel.
+# --- How strongly a view was degraded: the definition by a loop, and that batches carry it in whatever way they travel.
 
 
 NOTHING = DegradationPolicy(rescale_p=0, jpeg_p=0, crop_p=0, photometric_p=0, rotation_p=0, flip_p=0.5)
 PLACES = [(0, i) for i in range(12)]
 
 
-def random_plans(policy: DegradationPolicy, count: int = 300) -> np.ndarray:
+def some(policy: DegradationPolicy, count: int = 300) -> ViewParams:
     return draw(policy, uniforms(7, np.zeros(count, np.int64), np.arange(count)))
 
 
-def by_hand(plan: Plan) -> float:
-    rescaled = math.log2(112 / math.sqrt(plan.small_height * plan.small_width))
-    cropped = math.log2(112 / math.sqrt(plan.crop_height * plan.crop_width))
-    q, jpeg = plan.jpeg_quality, 0.0
+def by_hand(view: ViewParams) -> float:
+    rescaled = math.log2(112 / math.sqrt(view.small_height * view.small_width))
+    cropped = math.log2(112 / math.sqrt(view.crop_height * view.crop_width))
+    q, jpeg = view.jpeg_quality, 0.0
     if q:
         jpeg = math.log2(1 + (50 / q if q < 50 else 2 - q / 50))
-    factors = (plan.first_factor, plan.second_factor, plan.third_factor)
-    light = sum(abs(math.log2(max(f, 1 / 16))) for f in factors) / 2
-    return rescaled + cropped + jpeg + light + abs(plan.degrees) / 90
+    light = sum(abs(math.log2(max(f, 1 / 16))) for f in view.factors) / 2
+    return rescaled + cropped + jpeg + light + abs(view.degrees) / 90
 
 
 @pytest.mark.parametrize("policy", [OURS, ADAFACE, replace(OURS, jpeg_quality=20, brightness=1.0)], ids=["e", "a", "q"])
 def test_it_is_the_loops(policy):
-    drawn = random_plans(policy)
-    found = strength(drawn)
+    params = some(policy)
+    found = strength(params)
     assert found.dtype == np.float32 and (found >= 0).all() and found.std() > 0.1
-    np.testing.assert_allclose(found, [by_hand(Plan._make(row)) for row in drawn.tolist()], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, [by_hand(view) for view in params.images()], rtol=1e-5, atol=1e-6)
 
 
 def test_nothing_drawn_is_nothing_and_each_step_adds():
-    assert (strength(random_plans(NOTHING)) == 0).all()
+    assert (strength(some(NOTHING)) == 0).all()
     for change in ({"rescale_p": 1.0}, {"jpeg_p": 1.0}, {"crop_p": 1.0}, {"photometric_p": 1.0}, {"rotation_p": 1.0}):
-        assert (strength(random_plans(replace(NOTHING, **change))) > 0).mean() > 0.95, change
-    sides = strength(random_plans(replace(NOTHING, rescale_p=1.0, rescale_ratio=(0.25, 0.25))))
+        assert (strength(some(replace(NOTHING, **change))) > 0).mean() > 0.95, change
+    sides = strength(some(replace(NOTHING, rescale_p=1.0, rescale_ratio=(0.25, 0.25))))
     np.testing.assert_allclose(sides, 2.0)
 
 
@@ -204,7 +212,7 @@ def test_batches_carry_it(source, degrade_on, workers):
     loader = DataLoader(
         dataset, batch_size=6, sampler=PLACES, num_workers=workers, collate_fn=collate, worker_init_fn=worker_init
     )
-    expected = torch.from_numpy(strength(random_plans(OURS, 12)))
+    expected = torch.from_numpy(strength(some(OURS, 12)))
     for i, batch in enumerate(loader):
         batch = both_views(batch.to("cpu"), OURS)
         assert torch.equal(batch.strength, expected[6 * i : 6 * i + 6])
