@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-long fuzz lint clean
+.PHONY: help install quickstart test test-long coverage fuzz lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,13 +32,17 @@ test: $(INSTALLED)  ## the tests, two files at a time; WORKERS=...
 test-long: $(INSTALLED)  ## the tests that take minutes; ARCFACE_TORCH=... includes those against a checkout
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m long
 
+coverage: $(INSTALLED)  ## the tests again, and which lines of the package none of them reaches
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(or $(WORKERS),2) --dist loadfile --cov --cov-report=term-missing:skip-covered
+
 fuzz: $(INSTALLED)  ## 100,000 damaged files against every reader; CASES=... SEED=...
 	OMP_NUM_THREADS=1 $(RUN) tests/fuzz --cases $(or $(CASES),100000) --seed $(or $(SEED),1)
 
-lint: $(INSTALLED)  ## ruff: mistakes and layout
+lint: $(INSTALLED)  ## ruff: mistakes and layout; import-linter: who imports whom
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo
 
 clean:  ## remove the virtual environment and caches; runs in work_dirs stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
