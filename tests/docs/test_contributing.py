@@ -45,6 +45,13 @@ def test_the_files_that_are_named_exist():
     assert len(named) > 30 and sorted(missing) == []
 
 
+def test_the_commands_of_make_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    lines = [*SPANS, *"\n".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)).splitlines()]
+    named = {found[1] for line in lines if (found := re.match(r"make (?:-B )?([a-z-]+)", line))}
+    assert {"install", "test", "lint", "coverage"} <= named and named <= targets
+
+
 def test_the_table_of_what_has_moved_is_read():
     assert len(MOVED) > 15 and {fate for _, _, fate in MOVED} == {"gone", "keeps working"}
 
