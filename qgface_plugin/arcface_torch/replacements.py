@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ..config import unsupported
 from ..config.run import Run
-from ..data.loader import PairLoader
+from ..data.loader import TensorLoader
 from ..data.sampler import EpochSampler
 from ..data.sources.source import open_source
 from ..loss.margin import QGFaceMargin
+from ..loss.quality import of_images
 from ..models.backbones.common import freeze_bias
 from ..models.weights import load_backbone
 from ..training import build
@@ -47,7 +48,7 @@ class Guest:
         self.device = torch.device("cpu")
         if torch.cuda.is_available():
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        self.loader: PairLoader | None = None
+        self.loader: TensorLoader | None = None
         self.criterion: GuestPartialFC | None = None
         self._source: Any = None
         self._keys: KeySource | None = None
@@ -93,14 +94,14 @@ class Guest:
             LOGGER.info("config.resume is set, but %s holds no checkpoint: this run starts anew", self.run.output)
         return everywhere
 
-    def make_loader(self, batch_size: int, workers: int) -> PairLoader:
+    def make_loader(self, batch_size: int, workers: int) -> TensorLoader:
         """The pairs of this rank; the host has set up its log by now."""
         if self._early is not None:
             self._early.hand_over()
         run, rank, ranks = self.run, distributed.rank(), distributed.world_size()
         dataset = build.make_dataset(run, self._source)
         sampler = EpochSampler(len(dataset), batch_size, rank, ranks, run.seed)
-        self.loader = PairLoader(dataset, sampler, workers, self.device, run.qgface.quality)
+        self.loader = TensorLoader(dataset, sampler, workers, self.device)
         return self.loader
 
     def make_backbone(self, original: Callable[..., nn.Module], name: str, **options: Any) -> nn.Module:
@@ -152,12 +153,18 @@ class Guest:
         options = {"paired": run.degradation is not None, "sample_seed": run.seed}
         criterion = kind(margin, embedding_size, num_classes, sample_rate, fp16, **options)
         criterion.key_source = self._keys
-        criterion.quality_source = lambda: self.loader.quality if self.loader is not None else None
+        criterion.quality_source = self._quality
         criterion.max_bad_steps = run.train.max_bad_steps
         criterion.checkpoint = Path(run.output) / f"checkpoint_gpu_{distributed.rank()}.pt"
         criterion.advice = "Lower config.lr, or lengthen config.warmup_epoch, and resume from it"
         self.criterion = criterion
         return criterion
+
+    def _quality(self) -> Tensor | None:
+        """Quality scores (2B,) of the images that the loop has now; None where the criterion measures them itself."""
+        if self.loader is None or self.loader.latest is None:
+            return None
+        return of_images(self.run.qgface.quality, self.loader.images, self.loader.latest.strengths())
 
     def make_schedule(self, optimizer: torch.optim.Optimizer, warmup: int, total: int) -> Any:
         """The recipe's learning rate; warmup, total in steps. Milestones become steps. The optimiser is watched."""
@@ -175,7 +182,7 @@ class Guest:
     def record(self, global_step: int, epoch: int, lr: float) -> None:
         """One step is done."""
         if self._log is not None and self.criterion is not None and self.loader is not None:
-            waited = self.loader.feed.take_waited()
+            waited = self.loader.prefetcher.take_waited()
             self._log.step(global_step, epoch, lr, self.criterion, self.loader.latest, waited)
 
 

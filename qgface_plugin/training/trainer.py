@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..config import unsupported
 from ..config.recipe import Run
-from ..data.loader import Feed, batches, make_loader
+from ..data.loader import PairLoader, Prefetcher, batches
 from ..data.pair_dataset import PairBatch
 from ..data.sources.source import open_source
 from ..evaluation.protocols.pair_sets import DecodedPairs, verify
@@ -67,7 +67,7 @@ class Trainer:
             LOGGER.info(line)
 
         self.dataset = build.make_dataset(run, source)
-        self.feed = Feed(device, run.degradation)
+        self.prefetcher = Prefetcher(device, run.degradation)
         self.steps_per_epoch = build.make_sampler(run).steps_per_epoch
         dtype = pick_precision(run.train.precision, run.fp16, device)
         backbone = build.make_backbone(run, device)
@@ -124,8 +124,8 @@ class Trainer:
             self._verify()
         while self.epoch < self.run.num_epoch:
             sampler = build.make_sampler(self.run, self.epoch, self.step_in_epoch)
-            with batches(make_loader(self.run, self.dataset, sampler, self.device)) as found:
-                for batch in self.feed(found):
+            with batches(PairLoader(self.dataset, sampler, self.run.num_workers, self.device)) as found:
+                for batch in self.prefetcher(found):
                     self._train_on(batch)
                     if self._ends_here():
                         return self.results
@@ -172,7 +172,13 @@ class Trainer:
             terms["queue_drift"] = criterion.queue.drift(criterion.weight)
         samples = len(batch.labels) * distributed.world_size()
         recorder.step(
-            self.global_step, self.epoch, learning_rate, terms, samples, criterion.u_views, self.feed.take_waited()
+            self.global_step,
+            self.epoch,
+            learning_rate,
+            terms,
+            samples,
+            criterion.u_views,
+            self.prefetcher.take_waited(),
         )
         every = self.run.train.pair_grid_every
         if every and batch.low is not None and self.global_step % every == 1 % every and distributed.rank() == 0:

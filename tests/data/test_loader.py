@@ -13,7 +13,7 @@ from qgface_plugin.config.degradation import OURS
 from qgface_plugin.config.options import DataOptions
 from qgface_plugin.data import loader as module
 from qgface_plugin.data.degradation.gpu import both_views
-from qgface_plugin.data.loader import Feed, PairLoader, batches, make_loader
+from qgface_plugin.data.loader import PairLoader, Prefetcher, TensorLoader, batches
 from qgface_plugin.data.pair_dataset import PairDataset, concatenate, normalise
 from qgface_plugin.data.sampler import EpochSampler
 from qgface_plugin.data.sources.records import FaceRecords
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("feed")
+    path = tmp_path_factory.mktemp("loader")
     write_faces(path / "data")
     return path
 
@@ -35,9 +35,9 @@ def made_batches(folder, degrade_on: str, workers: int = 0) -> list:
     source, run = open_source(
         tiny_run(folder, data=DataOptions(degrade_on=degrade_on), num_workers=workers, batch_size=12)
     )
-    loader = make_loader(run, build.make_dataset(run, source), build.make_sampler(run, 1), CPU)
+    loader = PairLoader(build.make_dataset(run, source), build.make_sampler(run, 1), run.num_workers, CPU)
     with batches(loader) as found:
-        return list(Feed(CPU, run.degradation)(found))
+        return list(Prefetcher(CPU, run.degradation)(found))
 
 
 def test_batches_with_both_views_pass_as_they_are(folder):
@@ -75,27 +75,29 @@ def test_waiting_is_the_time_spent_in_the_loader(folder, monkeypatch):
             yield batch
         clock[0] += 100
 
-    feed, waited = Feed(CPU, OURS), []
-    for _ in feed(loader()):
-        waited.append(feed.take_waited())
+    prefetcher, waited = Prefetcher(CPU, OURS), []
+    for _ in prefetcher(loader()):
+        waited.append(prefetcher.take_waited())
         clock[0] += 1000  # the step
     assert waited == [1.0, 2.0, 4.0, 8.0]
-    assert feed.take_waited() == 100 and feed.take_waited() == 0, "the end of an epoch counts to the next step"
+    assert prefetcher.take_waited() == 100 and prefetcher.take_waited() == 0, (
+        "the end of an epoch counts to the next step"
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="copying ahead needs CUDA")
 def test_on_a_gpu_batches_are_copied_ahead(folder):
     device = torch.device("cuda")
     source, run = open_source(tiny_run(folder, data=DataOptions(degrade_on="device"), batch_size=12))
-    loader = make_loader(run, build.make_dataset(run, source), build.make_sampler(run, 1), device)
+    loader = PairLoader(build.make_dataset(run, source), build.make_sampler(run, 1), run.num_workers, device)
     here = made_batches(folder, "device")
-    for one, other in zip(here, Feed(device, run.degradation)(iter(loader)), strict=True):
+    for one, other in zip(here, Prefetcher(device, run.degradation)(iter(loader)), strict=True):
         assert torch.equal(one.high, other.high.cpu())
         assert (one.low.float() - other.low.cpu().float()).abs().mean() < 1
     assert both_views(other, None) is other
 
 
-# --- The loader hands the host's loop what it expects: [images, labels], a sampler with set_epoch ---------------------
+# --- A checkout's loop gets what it expects: [images, labels], a sampler with set_epoch -------------------------------
 
 
 TOTAL, BATCH = IDENTITIES * IMAGES, 6
@@ -106,9 +108,9 @@ def source(tmp_path_factory) -> FaceRecords:
     return FaceRecords(str(write_faces(tmp_path_factory.mktemp("faces") / "data")))
 
 
-def loader(source, policy=OURS, on_corrupt="error", workers=0) -> PairLoader:
+def loader(source, policy=OURS, on_corrupt="error", workers=0) -> TensorLoader:
     sampler = EpochSampler(len(source), BATCH, 0, 1, seed=3)
-    return PairLoader(PairDataset(source, policy, 3, on_corrupt), sampler, workers, torch.device("cpu"))
+    return TensorLoader(PairDataset(source, policy, 3, on_corrupt), sampler, workers, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -126,7 +128,7 @@ def test_batches_are_both_views_of_the_sampled_images(source, workers):
         expected_images, expected_labels = concatenate(expected)
         assert images.shape == (2 * BATCH, 3, 112, 112) and images.dtype == torch.float32
         assert torch.equal(images, normalise(expected_images)) and torch.equal(labels, expected_labels)
-    assert torch.equal(subject.latest.high, expected.high)
+    assert torch.equal(subject.latest.high, expected.high) and subject.images is images
 
 
 def test_single_views_are_not_doubled(source):
@@ -147,9 +149,9 @@ def test_skipped_images_are_counted_in_the_log(tmp_path, caplog):
 def test_degraded_views_may_be_made_by_the_device(source):
     sampler = EpochSampler(len(source), BATCH, 0, 1, seed=3)
     dataset = PairDataset(source, OURS, 3, degrade_on="device")
-    subject = PairLoader(dataset, sampler, 1, torch.device("cpu"))
+    subject = TensorLoader(dataset, sampler, 1, torch.device("cpu"))
     for (images, labels), (expected, expected_labels) in zip(subject, loader(source), strict=True):
         assert torch.equal(images[:BATCH], expected[:BATCH]) and torch.equal(labels, expected_labels)
         assert (images[BATCH:] - expected[BATCH:]).abs().mean() < 3 / 127.5
     assert subject.latest.low.shape == (BATCH, 3, 112, 112)
-    assert subject.feed.take_waited() > 0
+    assert subject.prefetcher.take_waited() > 0
