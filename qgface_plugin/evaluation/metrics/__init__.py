@@ -1,1 +1,1 @@
-"""Metrics: verification and identification figures from scores, in plain NumPy."""
+"""Metrics of verification and identification, from features or scores, in plain NumPy."""

@@ -1,11 +1,12 @@
-"""Identification: where a gallery ranks the right person. Pure NumPy; P probes, G gallery entries, d features.
+"""Identification metrics: where a gallery ranks the right person. P probes, G gallery entries, d features.
 
-An identity is an integer. A negative one is nobody's: a gallery entry with it is a distractor, which matches no probe,
-and a probe with it has no mate in any gallery. Similarity is the cosine. Rates are fractions in [0, 1], never percent.
+A mate is a gallery entry of the probe's identity. An identity is an integer; a negative one is nobody's: a gallery
+entry with it is a distractor, which matches no probe, and a probe with it has no mate in any gallery. Similarity is the
+cosine. Rates are fractions in [0, 1], never percent.
 
-Ties are decided against the network: a gallery entry of another identity that is exactly as similar as a mate (an
-entry of the probe's identity) ranks before it, so an encoder that gives everybody the same feature identifies nobody.
-Similarities are compared as they are: computed in float32, those of two equal features may differ by a rounding.
+Ties are decided against the network: a gallery entry of another identity that is exactly as similar as a mate ranks
+before it, so an encoder that gives everybody the same feature identifies nobody. Similarities are compared as they are:
+computed in float32, those of two equal features may differ by a rounding.
 """
 
 from __future__ import annotations
@@ -23,13 +24,28 @@ BLOCK_BYTES = 128 * 2**20  # of similarities in memory at a time
 
 @dataclass(frozen=True)
 class Ranking:
-    """What the gallery answers to each probe; arrays of shape (P,)."""
+    """What the gallery answers to each probe.
 
-    mates: np.ndarray  # int64, gallery entries of the probe's identity
-    rank: np.ndarray  # int64, place of the best mate, 1 is the first; 0 without a mate
-    mate: np.ndarray  # float64, similarity of the best mate; nan without one
-    other: np.ndarray  # float64, similarity of the best entry of anybody else; -inf where there is none
-    average_precision: np.ndarray  # float64; nan without a mate
+    Attributes:
+        mates: (P,) int64, number of gallery entries of the probe's identity.
+        rank: (P,) int64, rank of the best mate, 1 is the first; 0 without a mate.
+        mate: (P,) float64, similarity of the best mate; nan without one.
+        other: (P,) float64, similarity of the best entry of anybody else; -inf where there is none.
+        average_precision: (P,) float64 in [0, 1]; nan without a mate.
+
+    Example:
+        >>> ranking = rank_features(np.eye(2), np.array([4, 7]), np.array([[1.0, 0.1], [1.0, 0.0]]), np.array([4, 7]))
+        >>> ranking.rank.tolist()
+        [2, 2]
+        >>> rank_rate(ranking, 1), rank_rate(ranking, 2)
+        (0.0, 1.0)
+    """
+
+    mates: np.ndarray
+    rank: np.ndarray
+    mate: np.ndarray
+    other: np.ndarray
+    average_precision: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rank)
@@ -40,18 +56,25 @@ class Ranking:
         return self.mates > 0
 
     def select(self, probes: np.ndarray) -> Ranking:
-        """The same of some probes only: a bool mask (P,) or positions."""
+        """The ranking of some probes only: a bool mask (P,) or positions."""
         return Ranking(*(getattr(self, field.name)[probes] for field in fields(self)))
 
 
 @dataclass(frozen=True)
 class TpirAtFpir:
-    """TPIR (share of mated probes found) at one FPIR (share of probes without a mate that raise an alarm)."""
+    """TPIR (share of mated probes found) at one FPIR (share of probes without a mate that raise an alarm).
+
+    Attributes:
+        fpir: the FPIR that was asked for.
+        tpir: the largest TPIR with FPIR <= fpir.
+        insightface: TPIR as insightface's `ijb_evals.py` reads it: one false alarm fewer is allowed, if any.
+        threshold: of `tpir`; a similarity above it is an alarm.
+    """
 
     fpir: float
-    tpir: float  # the largest TPIR with FPIR <= fpir
-    insightface: float  # insightface's `ijb_evals.py`: one false alarm fewer is allowed, if any
-    threshold: float  # a similarity above it is an alarm (of `tpir`)
+    tpir: float
+    insightface: float
+    threshold: float
 
 
 def rank_features(
@@ -64,10 +87,24 @@ def rank_features(
 ) -> Ranking:
     """Search every probe in the gallery by cosine similarity.
 
-    probes (P, d) and gallery (G, d): features of any norm; a row of zeros has similarity 0 with everything.
-    probe_ids (P,), gallery_ids (G,): int. progress: label of a progress bar; None shows none.
     Memory beyond the arguments: `block_bytes` of similarities (one row at least), and a few times one row.
-    Raises DataError: shapes that do not fit, no probe, an empty gallery, features that are not finite.
+
+    Args:
+        probes: (P, d) features of any norm; a row of zeros has similarity 0 with everything.
+        probe_ids: (P,) int.
+        gallery: (G, d) features of any norm.
+        gallery_ids: (G,) int.
+        progress: label of a progress bar; None shows none.
+        block_bytes: size of a block of similarities.
+
+    Raises:
+        DataError: shapes that do not fit, no probe, an empty gallery, features that are not finite.
+
+    Example:
+        >>> people = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> ranking = rank_features(np.array([[5.0, 0.1]]), np.array([7]), people, np.array([7, 8, -1]))
+        >>> ranking.rank.tolist(), ranking.mates.tolist()
+        ([1], [1])
     """
     return rank_blocks(similarity_blocks(probes, gallery, progress, block_bytes), probe_ids, gallery_ids)
 
@@ -75,9 +112,16 @@ def rank_features(
 def similarity_blocks(
     probes: np.ndarray, gallery: np.ndarray, progress: str | None = None, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[np.ndarray]:
-    """Cosine similarities of probes (P, d) and gallery (G, d), a few probes at a time: float32 (p, G), in order.
+    """Cosine similarities of probes and gallery, a few probes at a time.
 
-    Arguments and errors as for `rank_features`.
+    Args and Raises: as for `rank_features`.
+
+    Yields:
+        (p, G) float32 of consecutive probes, P rows in all.
+
+    Example:
+        >>> [block.tolist() for block in similarity_blocks(np.eye(2), np.eye(2), block_bytes=8)]
+        [[[1.0, 0.0]], [[0.0, 1.0]]]
     """
     probes, gallery = np.asarray(probes), np.asarray(gallery)
     if probes.ndim != 2 or gallery.ndim != 2 or probes.shape[1] != gallery.shape[1]:
@@ -97,9 +141,19 @@ def similarity_blocks(
 
 
 def rank_blocks(blocks: Iterable[np.ndarray], probe_ids: np.ndarray, gallery_ids: np.ndarray) -> Ranking:
-    """As `rank_features`, from similarities that are there already: blocks (p, G) of consecutive probes, P in all.
+    """The ranking of probes whose similarities are there already.
 
-    Raises DataError: shapes that do not fit, no probe, an empty gallery, a similarity that is not finite.
+    Args:
+        blocks: (p, G) similarities of consecutive probes, P rows in all.
+        probe_ids: (P,) int.
+        gallery_ids: (G,) int.
+
+    Raises:
+        DataError: shapes that do not fit, no probe, an empty gallery, a similarity that is not finite.
+
+    Example:
+        >>> rank_blocks([np.array([[0.9, 0.2, 0.5]])], np.array([3]), np.array([1, 2, 3])).rank.tolist()
+        [2]
     """
     probe_ids, gallery_ids = _ids(probe_ids, "probe_ids"), _ids(gallery_ids, "gallery_ids")
     by_id = np.argsort(gallery_ids, kind="stable")
@@ -134,21 +188,45 @@ def rank_blocks(blocks: Iterable[np.ndarray], probe_ids: np.ndarray, gallery_ids
 
 
 def rank_rate(ranking: Ranking, k: int) -> float:
-    """Rank-k: share of the mated probes whose best mate is among the k most similar gallery entries. DataError."""
+    """Rank-k: share of the mated probes whose best mate is among the k most similar gallery entries, in [0, 1].
+
+    Raises:
+        DataError: no probe has a mate, or k is below 1.
+
+    Example:
+        >>> ranking = rank_blocks([np.array([[0.9, 0.2], [0.8, 0.1]])], np.array([0, 1]), np.array([0, 1]))
+        >>> rank_rate(ranking, 1)
+        0.5
+    """
     return float(np.mean(_mated(ranking).rank <= _positive(k)))
 
 
 def cmc(ranking: Ranking, ranks: int) -> np.ndarray:
-    """Cumulative match characteristic: rank-1 ... rank-`ranks`, float64 (ranks,). Raises DataError."""
-    places = _mated(ranking).rank
-    hits = np.bincount(places[places <= _positive(ranks)], minlength=ranks + 1)[1:]
-    return np.cumsum(hits) / len(places)
+    """Cumulative match characteristic: rank-1 ... rank-`ranks`, (ranks,) float64 in [0, 1].
+
+    Raises:
+        DataError: no probe has a mate, or `ranks` is below 1.
+
+    Example:
+        >>> ranking = rank_blocks([np.array([[0.9, 0.2], [0.8, 0.1]])], np.array([0, 1]), np.array([0, 1]))
+        >>> cmc(ranking, 2).tolist()
+        [0.5, 1.0]
+    """
+    best = _mated(ranking).rank
+    hits = np.bincount(best[best <= _positive(ranks)], minlength=ranks + 1)[1:]
+    return np.cumsum(hits) / len(best)
 
 
 def mean_average_precision(ranking: Ranking) -> float:
-    """mAP: mean over the mated probes of the mean over a probe's mates of the precision at each mate's place.
+    """mAP: mean over the mated probes of the mean over a probe's mates of the precision at each mate's rank, in [0, 1].
 
-    Raises DataError.
+    Raises:
+        DataError: no probe has a mate.
+
+    Example:
+        >>> ranking = rank_blocks([np.array([[0.9, 0.2], [0.8, 0.1]])], np.array([0, 1]), np.array([0, 1]))
+        >>> mean_average_precision(ranking)
+        0.75
     """
     return float(_mated(ranking).average_precision.mean())
 
@@ -157,7 +235,21 @@ def tpir_at_fpir(ranking: Ranking, fpirs: Sequence[float], k: int = 1) -> list[T
     """Open-set identification: a mated probe is found when its best mate is above the threshold and of rank <= k.
 
     The threshold is the lowest one above which at most the share `fpir` of the probes without a mate has a gallery
-    entry (ISO/IEC 19795-1). Raises DataError: no probe with a mate or none without, an FPIR outside [0, 1].
+    entry (ISO/IEC 19795-1).
+
+    Args:
+        ranking: of probes with and without a mate.
+        fpirs: fractions in [0, 1].
+        k: largest rank that counts as found.
+
+    Raises:
+        DataError: no probe with a mate or none without, an FPIR outside [0, 1], k below 1.
+
+    Example:
+        >>> similarities = np.array([[0.9], [0.4], [0.6]])
+        >>> ranking = rank_blocks([similarities], np.array([1, 2, 3]), np.array([1]))
+        >>> [(point.tpir, point.threshold) for point in tpir_at_fpir(ranking, [0.5])]
+        [(1.0, 0.4)]
     """
     mated = _mated(ranking)
     alarms = np.sort(ranking.other[~ranking.mated])[::-1]
@@ -172,17 +264,17 @@ def tpir_at_fpir(ranking: Ranking, fpirs: Sequence[float], k: int = 1) -> list[T
         threshold = alarms[allowed] if allowed < len(alarms) else -np.inf
         nearby = alarms[max(int(len(alarms) * fpir) - 1, 0)]
         tpir, theirs = (np.count_nonzero(found > limit) / len(mated) for limit in (threshold, nearby))
-        points.append(TpirAtFpir(float(fpir), tpir, theirs, float(threshold)))
+        points.append(TpirAtFpir(float(fpir), float(tpir), float(theirs), float(threshold)))
     return points
 
 
 def _rank(mates: np.ndarray, others: np.ndarray) -> tuple[int, float]:
-    """Place of the best mate and average precision, from the similarities of the mates and of all others."""
+    """Rank of the best mate and average precision, from the similarities of the mates and of all others."""
     mates = np.sort(mates)
     reached = np.searchsorted(mates, others[others >= mates[0]], side="right")  # mates that each rival ranks before
     ahead = np.cumsum(np.bincount(reached, minlength=len(mates) + 1)[::-1])[:-1]  # rivals before the 1st, 2nd, ... mate
-    place = np.arange(1, len(mates) + 1)
-    return int(ahead[0]) + 1, float(np.mean(place / (place + ahead)))
+    hits = np.arange(1, len(mates) + 1)
+    return int(ahead[0]) + 1, float(np.mean(hits / (hits + ahead)))
 
 
 def _mated(ranking: Ranking) -> Ranking:

@@ -1,4 +1,4 @@
-"""The same numbers as `metrics.roc`, for millions of pairs: genuine and impostor scores are sorted apart.
+"""A ROC curve of millions of pairs, equal to `verification.roc`: genuine and impostor scores are sorted apart.
 
 Of the curve only its corners are made, at most a few for each genuine pair, so that 8 million pairs cost one sort of
 plain numbers and no index, cumulative sum or rate of that length.
@@ -6,20 +6,35 @@ plain numbers and no index, cumulative sum or rate of that length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 
 from ...utils.errors import DataError
-from .verification import Roc, TarAtFar
+from .verification import Roc
 
 
 class SortedScores:
-    """Scores of pairs, higher meaning more alike, ready to be read as a ROC curve. Equal scores are accepted together.
+    """Scores of pairs as a ROC curve that `verification.tar_at_far` reads. Equal scores are accepted together.
 
-    scores (N,) float, same (N,) bool. Raises DataError for scores that are not finite, other shapes, or pairs of one
-    kind only.
+    Args:
+        scores: (N,) float, higher meaning more alike.
+        same: (N,) bool, True for a genuine pair.
+
+    Attributes:
+        genuine: (genuine pairs,) scores, ascending.
+        impostor: (impostor pairs,) scores, ascending.
+
+    Raises:
+        DataError: shapes that do not fit, scores that are not finite, pairs of one kind only.
+
+    Example:
+        >>> from qgface_plugin.evaluation.metrics.verification import tar_at_far
+        >>> scores = SortedScores(np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, True, False]))
+        >>> scores.auc
+        0.75
+        >>> tar_at_far(scores, None, [0.4])
+        [TarAtFar(far=0.4, nearest=1.0, strict=0.5)]
     """
 
     def __init__(self, scores: np.ndarray, same: np.ndarray) -> None:
@@ -38,16 +53,14 @@ class SortedScores:
             bad = np.flatnonzero(~np.isfinite(scores))
             raise DataError(f"scores are not finite in {len(bad)} of {len(scores)} pairs, first pair {bad[0]}")
 
-    @cached_property
+    @property
     def auc(self) -> float:
         """The share of (genuine, impostor) pairs in the right order; a tie counts one half."""
-        below = np.searchsorted(self.impostor, self.genuine, side="left")
-        not_above = np.searchsorted(self.impostor, self.genuine, side="right")
-        return float((int(below.sum()) + int(not_above.sum())) / 2 / len(self.impostor) / len(self.genuine))
+        return self.corners.auc
 
     @cached_property
     def corners(self) -> Roc:
-        """The curve as scikit-learn's `roc_curve` returns it, equal to `metrics.roc(...).corners()`."""
+        """The curve as scikit-learn's `roc_curve` returns it, equal to `verification.roc(...).corners`."""
         impostor, genuine = self.impostor, self.genuine
         # Every score that only one impostor pair has is a step of one to the right: along a run of those the curve is
         # straight. So it can only bend at the other scores: those of genuine pairs, and of several impostor pairs.
@@ -66,24 +79,10 @@ class SortedScores:
         first = _accepted(impostor, highest, "left"), _accepted(genuine, highest, "left")
         false_accepts = np.r_[0, first[0], start[0][from_start], end[0][from_end], len(impostor)]
         true_accepts = np.r_[0, first[1], start[1][from_start], end[1][from_end], len(genuine)]
-        _, places = np.unique(false_accepts + true_accepts, return_index=True)  # the curve goes on at every point
-        return Roc(false_accepts[places], true_accepts[places])
+        _, first_of = np.unique(false_accepts + true_accepts, return_index=True)  # the curve goes on at every point
+        return Roc(false_accepts[first_of], true_accepts[first_of])
 
-    def tar_at_far(self, fars: Sequence[float]) -> list[TarAtFar]:
-        """TAR at each of `fars` (in [0, 1]), at the nearest corner of the curve and strictly; as `metrics.tar_at_far`.
-
-        Raises DataError for a FAR out of range.
-        """
-        falling_far, falling_tar = self.corners.far[::-1], self.corners.tar[::-1]
-        results = []
-        for far in fars:
-            if not 0 <= far <= 1:
-                raise DataError(f"FAR {far!r} is not a fraction: it must be in [0, 1]")
-            nearest = falling_tar[np.argmin(np.abs(falling_far - far))]
-            results.append(TarAtFar(float(far), float(nearest), self._strict(far)))
-        return results
-
-    def _strict(self, far: float) -> float:
+    def strict_tar(self, far: float) -> float:
         """The largest TAR of a threshold that accepts no more than the share `far` of the impostor pairs."""
         impostors = len(self.impostor)
         allowed = int(far * impostors) + 1  # one more than a product rounded down, then back to what the rate allows

@@ -1,4 +1,4 @@
-"""Verification numbers from features or scores. Pure NumPy; N pairs, fractions in [0, 1], never percent.
+"""Verification metrics: k-fold accuracy, ROC curves and TAR@FAR. N pairs; fractions in [0, 1], never percent.
 
 Every function raises DataError instead of counting a value that is not finite, or a rate of nothing.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -19,28 +21,76 @@ BLOCK = 512  # rows in float64 at a time, an even number: they stay in the proce
 
 @dataclass(frozen=True)
 class FoldAccuracy:
-    """Accuracy of k-fold verification: mean and standard deviation over the folds, and each fold's own numbers."""
+    """Accuracy of k-fold verification: mean and standard deviation over the folds, and the numbers of each fold.
+
+    Attributes:
+        mean: fraction of the pairs judged rightly, mean over the folds.
+        std: its standard deviation over the folds.
+        threshold: mean of the folds' thresholds, squared euclidean distance.
+        accuracies: (folds,) fractions.
+        thresholds: (folds,) squared euclidean distances.
+    """
 
     mean: float
     std: float
-    threshold: float  # mean of the folds' thresholds, squared euclidean distance
-    accuracies: np.ndarray  # (folds,)
-    thresholds: np.ndarray  # (folds,)
+    threshold: float
+    accuracies: np.ndarray
+    thresholds: np.ndarray
+
+
+@dataclass(frozen=True)
+class TarAtFar:
+    """TAR at one FAR, by the two rules of reading it off a ROC curve of which only some FARs are points.
+
+    Attributes:
+        far: the FAR that was asked for.
+        nearest: TAR at the point whose FAR is nearest, above or below, as insightface's tools report it.
+        strict: the largest TAR with FAR <= far.
+    """
+
+    far: float
+    nearest: float
+    strict: float
+
+
+class Curve(Protocol):
+    """What `tar_at_far` reads: `Roc` holds every point, `sorted_scores.SortedScores` counts them when asked."""
+
+    @property
+    def corners(self) -> Roc:
+        """The curve without points half way along a straight stretch."""
+
+    def strict_tar(self, far: float) -> float:
+        """The largest TAR with FAR <= far."""
 
 
 @dataclass(frozen=True)
 class Roc:
-    """All points of the ROC curve, from (0, 0) to (1, 1): one for each distinct score, counts of accepted pairs."""
+    """A ROC curve from (0, 0) to (1, 1), as counts of accepted pairs, one point per distinct score.
 
-    false_accepts: np.ndarray  # int64, ascending
-    true_accepts: np.ndarray  # int64, ascending
+    Attributes:
+        false_accepts: int64 (points,), ascending.
+        true_accepts: int64 (points,), ascending.
+
+    Example:
+        >>> curve = roc(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False]))
+        >>> curve.far.tolist(), curve.tar.tolist()
+        ([0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
+        >>> curve.auc
+        0.75
+    """
+
+    false_accepts: np.ndarray
+    true_accepts: np.ndarray
 
     @property
     def far(self) -> np.ndarray:
+        """False accept rate of each point, (points,) float64."""
         return self.false_accepts / self.false_accepts[-1]
 
     @property
     def tar(self) -> np.ndarray:
+        """True accept rate of each point, (points,) float64."""
         return self.true_accepts / self.true_accepts[-1]
 
     @property
@@ -50,6 +100,7 @@ class Roc:
         area = np.sum(steps * (self.true_accepts[1:] + self.true_accepts[:-1]))  # exact: integers
         return float(area / 2 / self.false_accepts[-1] / self.true_accepts[-1])
 
+    @cached_property
     def corners(self) -> Roc:
         """The curve as scikit-learn's `roc_curve` returns it: without points half way along a straight stretch."""
         # The point (0, 0) takes no part, as there; so the first and the last of the others always stay.
@@ -57,20 +108,27 @@ class Roc:
         stays = np.concatenate([[True, True], bends, [True]]) if len(self.false_accepts) > 3 else slice(None)
         return Roc(self.false_accepts[stays], self.true_accepts[stays])
 
-
-@dataclass(frozen=True)
-class TarAtFar:
-    """TAR at one FAR, in the two ways of reading it off a ROC curve of which only some FARs are points."""
-
-    far: float
-    nearest: float  # at the point whose FAR is nearest, above or below, as insightface's tools report it
-    strict: float  # the largest TAR with FAR <= far
+    def strict_tar(self, far: float) -> float:
+        """The largest TAR with FAR <= far."""
+        return float(self.tar[np.searchsorted(self.far, far, side="right") - 1])
 
 
 def pair_distances(features: np.ndarray) -> np.ndarray:
-    """Squared euclidean distances (N,) float64 of the l2-normalised rows 2i and 2i + 1 of features (2N, d).
+    """Squared euclidean distances of the l2-normalised features of each pair.
 
-    A row of zeros stays one (distance 1 to any unit vector), as in arcface_torch. Raises DataError.
+    Args:
+        features: (2N, d), rows 2i and 2i + 1 a pair. A row of zeros stays one (distance 1 to any unit vector), as in
+            arcface_torch.
+
+    Returns:
+        (N,) float64 in [0, 4].
+
+    Raises:
+        DataError: another shape, no pair, or features that are not finite.
+
+    Example:
+        >>> pair_distances(np.array([[3.0, 0.0], [0.0, 2.0], [1.0, 0.0], [5.0, 0.0]])).tolist()
+        [2.0, 0.0]
     """
     features = np.asarray(features)
     if features.ndim != 2 or len(features) % 2 or len(features) == 0:
@@ -92,9 +150,24 @@ def kfold_accuracy(
 ) -> FoldAccuracy:
     """Accuracy on each fold at the threshold that is best on the other folds (LFW's protocol, as arcface_torch has it).
 
-    distances (N,), same (N,) bool. A pair is accepted when its distance is strictly less than the threshold; the
-    lowest of equally good thresholds is taken; folds are contiguous, the first N % folds of them one pair larger.
-    thresholds: ascending grid. Raises DataError.
+    A pair is accepted when its distance is strictly less than the threshold; the lowest of equally good thresholds is
+    taken; folds are contiguous, the first N % folds of them one pair larger.
+
+    Args:
+        distances: (N,) of the pairs.
+        same: (N,) bool, True for a genuine pair.
+        folds: 2 to N.
+        thresholds: ascending grid.
+
+    Raises:
+        DataError: shapes that do not fit, distances that are not finite, pairs of one kind only, fewer pairs than
+            folds.
+
+    Example:
+        >>> distances = np.array([0.4, 1.5, 0.9, 1.8, 1.2, 1.7])
+        >>> accuracy = kfold_accuracy(distances, np.array([True, False, True, False, True, False]), folds=3)
+        >>> accuracy.accuracies.tolist()
+        [1.0, 1.0, 0.5]
     """
     distances, same = _checked(distances, same, "distances")
     pairs = len(same)
@@ -103,7 +176,7 @@ def kfold_accuracy(
     sizes = np.full(folds, pairs // folds)
     sizes[: pairs % folds] += 1
     fold = np.repeat(np.arange(folds), sizes)
-    # A pair is accepted from the first threshold above its distance on: one histogram a fold, then cumulative sums.
+    # A pair is accepted from the first threshold above its distance on: one histogram per fold, then cumulative sums.
     cells = len(thresholds) + 1
     cell = fold * cells + np.searchsorted(thresholds, distances, side="right")
     first = np.bincount(cell, weights=np.where(same, 1.0, -1.0), minlength=folds * cells).reshape(folds, cells)
@@ -116,9 +189,18 @@ def kfold_accuracy(
 
 
 def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
-    """The ROC curve of scores (N,), higher meaning more alike, and same (N,) bool. Equal scores are accepted together.
+    """The ROC curve with all its points. Equal scores are accepted together.
 
-    Raises DataError.
+    Args:
+        scores: (N,), higher meaning more alike.
+        same: (N,) bool, True for a genuine pair.
+
+    Raises:
+        DataError: shapes that do not fit, scores that are not finite, pairs of one kind only.
+
+    Example:
+        >>> roc(np.array([0.9, 0.8, 0.8]), np.array([True, False, True])).true_accepts.tolist()
+        [0, 1, 2]
     """
     scores, same = _checked(scores, same, "scores")
     order = np.argsort(-scores, kind="stable")
@@ -128,27 +210,45 @@ def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
     return Roc(np.append(0, last + 1 - true_accepts), np.append(0, true_accepts))
 
 
-def tar_at_far(scores: np.ndarray | Roc, same: np.ndarray | None, fars: Sequence[float]) -> list[TarAtFar]:
-    """TAR at each of `fars` (in [0, 1]), at the nearest point of the curve and strictly.
+def tar_at_far(scores: np.ndarray | Curve, same: np.ndarray | None, fars: Sequence[float]) -> list[TarAtFar]:
+    """TAR at each FAR, at the nearest point of the curve and strictly.
 
-    scores, same: as for `roc`; or a Roc and None. `nearest` repeats insightface's `ijb_evals.py`: among the corners of
-    the curve, and of two points equally near the one with more accepted pairs. Raises DataError.
+    `nearest` repeats insightface's `ijb_evals.py`: among the corners of the curve, and of two points equally near the
+    one with more accepted pairs.
+
+    Args:
+        scores: (N,) as for `roc`; or a curve that is there already.
+        same: (N,) bool as for `roc`; None with a curve.
+        fars: fractions in [0, 1].
+
+    Raises:
+        DataError: as `roc`, and for a FAR that is no fraction.
+
+    Example:
+        >>> scores, same = np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, True, False])
+        >>> tar_at_far(scores, same, [0.4])  # one impostor of two is a FAR of 0.5
+        [TarAtFar(far=0.4, nearest=1.0, strict=0.5)]
     """
-    curve = scores if isinstance(scores, Roc) else roc(scores, same)
-    corners = curve.corners()
-    falling_far, falling_tar = corners.far[::-1], corners.tar[::-1]
+    curve = scores if same is None else roc(scores, same)
+    falling_far, falling_tar = curve.corners.far[::-1], curve.corners.tar[::-1]
     results = []
     for far in fars:
         if not 0 <= far <= 1:
             raise DataError(f"FAR {far!r} is not a fraction: it must be in [0, 1]")
         nearest = falling_tar[np.argmin(np.abs(falling_far - far))]
-        strict = curve.tar[np.searchsorted(curve.far, far, side="right") - 1]
-        results.append(TarAtFar(float(far), float(nearest), float(strict)))
+        results.append(TarAtFar(float(far), float(nearest), curve.strict_tar(far)))
     return results
 
 
 def auc(scores: np.ndarray, same: np.ndarray) -> float:
-    """Area under the ROC curve: the share of (genuine, impostor) pairs in the right order. Raises DataError."""
+    """Area under the ROC curve: the share of (genuine, impostor) pairs in the right order, a tie counting one half.
+
+    Args and Raises: as for `roc`.
+
+    Example:
+        >>> auc(np.array([0.9, 0.8, 0.7]), np.array([True, False, True]))
+        0.5
+    """
     return roc(scores, same).auc
 
 

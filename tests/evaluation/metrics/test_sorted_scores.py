@@ -1,4 +1,4 @@
-"""SortedScores against metrics.roc, which counts every point, and scikit-learn's ROC."""
+"""SortedScores against verification.roc, which counts every point, and scikit-learn's ROC."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def test_like_the_curve_of_all_points(block: int) -> None:
     for seed in range(100 * block, 100 * block + 100):
         scores, same = draw(seed)
         whole, ours = roc(scores, same), SortedScores(scores, same)
-        corners = whole.corners()
+        corners = whole.corners
         assert np.array_equal(ours.corners.false_accepts, corners.false_accepts), seed
         assert np.array_equal(ours.corners.true_accepts, corners.true_accepts), seed
-        assert ours.tar_at_far(FARS) == tar_at_far(whole, None, FARS), seed
+        assert tar_at_far(ours, None, FARS) == tar_at_far(whole, None, FARS), seed
         assert ours.auc == pytest.approx(whole.auc, abs=1e-14), seed
 
 
@@ -53,13 +53,13 @@ def test_strict_by_counting() -> None:
         for threshold in [*scores, np.inf]:
             if np.mean(scores[~same] >= threshold) <= far:
                 best = max(best, np.mean(scores[same] >= threshold))
-        assert SortedScores(scores, same).tar_at_far([far])[0].strict == best
+        assert tar_at_far(SortedScores(scores, same), None, [far])[0].strict == best
 
 
 def test_all_scores_equal() -> None:
     ours = SortedScores(np.zeros(5), np.array([True, False, False, True, False]))
     assert ours.auc == 0.5
-    assert ours.tar_at_far([0.4])[0].strict == 0.0 and ours.tar_at_far([0.6])[0].nearest == 1.0
+    assert tar_at_far(ours, None, [0.4])[0].strict == 0.0 and tar_at_far(ours, None, [0.6])[0].nearest == 1.0
 
 
 def test_refused() -> None:
@@ -75,4 +75,4 @@ def test_refused() -> None:
     with pytest.raises(DataError, match=r"give \(N,\) and bool \(N,\)"):
         SortedScores(np.zeros(3), np.zeros(3, int))
     with pytest.raises(DataError, match="FAR 2 is not a fraction"):
-        SortedScores(np.arange(3.0), same).tar_at_far([2])
+        tar_at_far(SortedScores(np.arange(3.0), same), None, [2])

@@ -101,8 +101,8 @@ def test_roc_with_ties_is_scikit_learns(values):
     np.testing.assert_array_equal(full.far, far)
     np.testing.assert_array_equal(full.tar, tar)
     far, tar, _ = roc_curve(same, scores)
-    np.testing.assert_array_equal(full.corners().far, far)
-    np.testing.assert_array_equal(full.corners().tar, tar)
+    np.testing.assert_array_equal(full.corners.far, far)
+    np.testing.assert_array_equal(full.corners.tar, tar)
     assert auc(scores, same) == pytest.approx(roc_auc_score(same, scores), abs=1e-12)
     # the definition: share of (genuine, impostor) pairs in the right order, a tie counting one half
     margins = np.sign(scores[same][:, None] - scores[~same][None, :])

@@ -10,7 +10,7 @@ import torch
 
 from ....utils.errors import DataError
 from ...metrics.sorted_scores import SortedScores
-from ...metrics.verification import Roc, TarAtFar
+from ...metrics.verification import Roc, TarAtFar, tar_at_far
 from .metadata import IjbPairs
 from .templates import Mode, Templates
 
@@ -68,7 +68,7 @@ def verify(templates: Templates, rows: PairRows, mode: Mode) -> IjbVerification:
         pairs=len(rows.same),
         genuine=len(scores.genuine),
         auc=scores.auc,
-        tar_at_far=tuple(scores.tar_at_far(FARS)),
+        tar_at_far=tuple(tar_at_far(scores, None, FARS)),
         corners=scores.corners,
     )
 
