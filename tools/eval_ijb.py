@@ -28,7 +28,7 @@ from qgface_plugin.evaluation.report.plots import plot_roc
 from qgface_plugin.evaluation.report.results import default_path, write_result
 from qgface_plugin.models.embeddings import Embeddings
 from qgface_plugin.utils import distributed
-from qgface_plugin.utils.command_line import guarded
+from qgface_plugin.utils.command_line import add_on_corrupt, guarded
 from qgface_plugin.utils.errors import ConfigError
 
 
@@ -127,7 +127,7 @@ def _features(
         if distributed.rank() == 0 and not given.quiet:
             print(f"features: {cache.folder}", file=sys.stderr)
         embeddings, bad = cache.load()
-        if given.on_bad == "error":
+        if given.on_corrupt == "error":
             features.refuse(bad, len(images))
         return embeddings, bad, []
     model = model_from_arguments(given)
@@ -135,7 +135,7 @@ def _features(
     if distributed.rank() == 0:
         order = check_color_of_templates(model, images, given.sample, given.batch_size)
     embeddings, bad = features.extract(
-        model, images, cache, given.batch_size, given.on_bad, given.workers, progress=not given.quiet
+        model, images, cache, given.batch_size, given.on_corrupt, given.workers, progress=not given.quiet
     )
     return embeddings, bad, [order.warning] if order and order.warning else []
 
@@ -146,12 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     data.add_argument("--subset", choices=SUBSETS, required=True, help="which set DIR holds")
     data.add_argument("--data", metavar="DIR", type=Path, required=True, help="folder with meta/ and loose_crop/")
-    data.add_argument(
-        "--on-bad",
-        choices=features.ON_BAD,
-        default="error",
-        help="missing or undecodable images: refuse, or leave them out and name them [%(default)s]",
-    )
+    add_on_corrupt(data)
     data.add_argument("--workers", metavar="N", type=int, default=4, help="threads that read images [%(default)s]")
     data.add_argument(
         "--sample",

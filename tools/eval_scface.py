@@ -13,11 +13,11 @@ import sys
 from qgface_plugin.evaluation.arguments import (
     add_file_arguments,
     add_model_arguments,
-    file_options,
+    evaluate_as_given,
     model_from_arguments,
+    print_warnings,
     save_file_result,
 )
-from qgface_plugin.evaluation.color_order import check_color_of_files
 from qgface_plugin.evaluation.protocols.identification_tables import scface_table
 from qgface_plugin.evaluation.protocols.scface import evaluate_scface, improvement, near_probes
 from qgface_plugin.evaluation.protocols.scface_files import read_scface
@@ -34,8 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     images = read_scface(given.data, given.subjects)
-    for warning in images.inventory.warnings:
-        print(f"warning: {warning}")
+    print_warnings(images.inventory.warnings)
     models = {"model": model_from_arguments(given)}
     if given.against:
         models["against"] = load_model(
@@ -43,19 +42,18 @@ def _run(given: argparse.Namespace) -> int:
         )
     scores, late = {}, []
     for role, model in models.items():
-        scores[role], unreadable = evaluate_scface(model, images, **file_options(given, model.name))
-        order = check_color_of_files(model, *near_probes(images), given.sample, given.batch_size)
-        late += [*unreadable, *([f"{model.name}: {order.warning}"] if order and order.warning else [])]
+        scores[role], further = evaluate_as_given(given, model, images, evaluate_scface, near_probes(images))
+        late += further
     results, gain = scores["model"], None
     if given.against:
         gain = improvement(results, scores["against"])
         results = {**results, "against": {"model": given.against, **scores["against"]}, "improvement": gain}
     print(f"SCface, {given.model}" + (f" against {given.against}" if given.against else ""))
     print(scface_table(results, gain))
-    for warning in (late := list(dict.fromkeys(late))):
-        print(f"warning: {warning}")
-    told = [*images.inventory.warnings, *late]
-    saved = save_file_result("scface", given, models["model"], results, told, subjects=given.subjects)
+    late = list(dict.fromkeys(late))
+    print_warnings(late)
+    warnings = [*images.inventory.warnings, *late]
+    saved = save_file_result("scface", given, models["model"], results, warnings, subjects=given.subjects)
     names = {role: model.name for role, model in models.items()}
     if len(set(names.values())) < len(names):
         names = {"model": given.model, "against": given.against}
@@ -71,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--against-network", metavar="NAME", help="its network (default: recognised, as --network)")
     parser.add_argument("--against-color", choices=("rgb", "bgr"), default="rgb", help="its channels (default: rgb)")
     parser.add_argument("--data", metavar="DIR", required=True, help="folder with aligned/ and all.txt")
-    parser.add_argument("--subjects", metavar="FILE", help="these subjects only, one number a line (default: all)")
+    parser.add_argument("--subjects", metavar="FILE", help="these subjects only, one number per line (default: all)")
     parser.add_argument("--figure", metavar="FILE", help="the PNG (default: beside the results)")
     add_file_arguments(parser, "scface")
     return parser

@@ -12,11 +12,11 @@ import sys
 from qgface_plugin.evaluation.arguments import (
     add_file_arguments,
     add_model_arguments,
-    file_options,
+    evaluate_as_given,
     model_from_arguments,
+    print_warnings,
     save_file_result,
 )
-from qgface_plugin.evaluation.color_order import check_color_of_files
 from qgface_plugin.evaluation.protocols.identification_tables import tinyface_table
 from qgface_plugin.evaluation.protocols.tinyface import evaluate_tinyface
 from qgface_plugin.evaluation.protocols.tinyface_files import ALIGNED, read_tinyface
@@ -31,19 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     images = read_tinyface(given.data, given.aligned)
-    for warning in images.inventory.warnings:  # before the hours that the distractors may take
-        print(f"warning: {warning}")
+    print_warnings(images.inventory.warnings)  # before the hours that the distractors may take
     model = model_from_arguments(given)
-    both = images.probes, images.probe_ids, images.matches, images.match_ids
-    order = check_color_of_files(model, *both, given.sample, given.batch_size)
-    results, late = evaluate_tinyface(model, images, **file_options(given, model.name))
-    late += [order.warning] if order and order.warning else []
+    sample = images.probes, images.probe_ids, images.matches, images.match_ids
+    results, late = evaluate_as_given(given, model, images, evaluate_tinyface, sample)
     print(f"TinyFace, {given.model}")
     print(tinyface_table(results))
-    for warning in late:
-        print(f"warning: {warning}")
-    told = [*images.inventory.warnings, *late]
-    save_file_result("tinyface", given, model, results, told, aligned=given.aligned or ALIGNED)
+    print_warnings(late)
+    warnings = [*images.inventory.warnings, *late]
+    save_file_result("tinyface", given, model, results, warnings, aligned=given.aligned or ALIGNED)
     return 0
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from qgface_plugin.data.packing.pairs_to_bin import pack_pairs, read_pairs
-from qgface_plugin.utils.command_line import guarded, print_table
+from qgface_plugin.utils.command_line import add_on_corrupt, guarded, print_table
 from qgface_plugin.utils.files import write_json
 
 
@@ -26,7 +26,7 @@ def _run(given: argparse.Namespace) -> int:
     pairs = read_pairs(given.pairs)
     root = given.root or given.pairs.parent
     report = pack_pairs(
-        pairs, root, given.output, given.size, given.quality, given.skip_bad, given.workers, progress=True
+        pairs, root, given.output, given.size, given.quality, given.on_corrupt, given.workers, progress=True
     )
     print_table(
         {
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quality", metavar="Q", type=int, default=95, help="of images that are resized, 1 to 100 [%(default)s]"
     )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out pairs whose images are missing or bad")
+    add_on_corrupt(parser)
     parser.add_argument("--workers", metavar="N", type=int, default=4, help="threads [%(default)s]")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the table for programs too")
     return parser

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from qgface_plugin.data.packing.faces import SAME_NAMES, list_faces
 from qgface_plugin.data.packing.pack import LEFT_OUT, pack_faces
-from qgface_plugin.data.packing.record_set import ON_BAD, STYLES, PackOptions
-from qgface_plugin.utils.command_line import guarded, print_table
+from qgface_plugin.data.packing.record_set import STYLES, PackOptions
+from qgface_plugin.utils.command_line import add_on_corrupt, guarded, print_table
 from qgface_plugin.utils.files import write_json
 
 
@@ -31,7 +31,7 @@ def _run(given: argparse.Namespace) -> int:
         quality=given.quality,
         shuffle=given.shuffle,
         min_images=given.min_images,
-        on_bad=given.on_bad,
+        on_corrupt=given.on_corrupt,
         workers=given.workers,
         overwrite=given.overwrite,
     )
@@ -83,9 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         default="error",
         help="what one identity name in several sources means: refuse, one person, or several [%(default)s]",
     )
-    parser.add_argument(
-        "--on-bad", choices=ON_BAD, default="error", help="refuse to pack, or leave bad images out [%(default)s]"
-    )
+    add_on_corrupt(parser)
     parser.add_argument("--workers", metavar="N", type=int, default=4, help="threads [%(default)s]")
     parser.add_argument("--overwrite", action="store_true", help="replace a record set that is there")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the table for programs too")

@@ -1,78 +1,23 @@
-"""The arguments by which evaluations of image folders say how files are read and where results go."""
+"""Command-line arguments of the evaluation tools: the model, how files are read, and where results go."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..models.face_model import COLORS, FaceModel
 from ..models.loading import load_model
-from .embed_files import ON_CORRUPT
+from ..utils.command_line import add_on_corrupt
+from .color_order import check_color_of_files
 from .report.results import write_result
 
 
-def add_file_arguments(parser: argparse.ArgumentParser, protocol: str) -> None:
-    """--no-flip, --workers, --on-corrupt, --sample, --json and --quiet."""
-    parser.add_argument("--no-flip", action="store_true", help="features of the images alone, without mirror images")
-    parser.add_argument("--workers", metavar="N", type=int, default=4, help="threads that decode (default: 4)")
-    parser.add_argument(
-        "--on-corrupt", choices=ON_CORRUPT, default="error", help="an image that cannot be decoded (default: error)"
-    )
-    parser.add_argument(
-        "--sample",
-        metavar="N",
-        type=int,
-        default=128,
-        help="pairs on which the order of channels is checked; 0: no check (default: 128)",
-    )
-    parser.add_argument(
-        "--json", metavar="FILE", help=f"where results are saved (default: results/{protocol}.json by MODEL)"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def file_options(given: argparse.Namespace, progress: str) -> dict[str, Any]:
-    """The keyword arguments of `embed_files` that the arguments say; `progress` labels its bar."""
-    return {
-        "flip": not given.no_flip,
-        "batch_size": given.batch_size,
-        "workers": given.workers,
-        "on_corrupt": given.on_corrupt,
-        "progress": None if given.quiet else progress,
-    }
-
-
-def save_file_result(
-    protocol: str,
-    given: argparse.Namespace,
-    model: FaceModel,
-    results: Mapping[str, Any],
-    warnings: Sequence[str],
-    **settings: Any,
-) -> Path:
-    """Save what `model` scored where the arguments say, with them and further `settings`; the place is printed."""
-    settings = {"name": model.name, "dim": model.dim, "color": given.color, **settings}
-    settings |= {"flip_fusion": not given.no_flip, "on_corrupt": given.on_corrupt}
-    saved = write_result(
-        protocol,
-        data=given.data,
-        model=given.model,
-        settings=settings,
-        results=results,
-        warnings=warnings,
-        path=given.json,
-    )
-    print(f"saved: {saved}")
-    return saved
-
-
-# --- The arguments by which every evaluation tool takes its model -----------------------------------------------------
-
-
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """--model, --network, --color, --device and --batch-size."""
+    """Add --model, --network, --color, --device and --batch-size."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -94,6 +39,89 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch-size", metavar="N", type=int, default=64, help="images at a time (default: 64)")
 
 
-def model_from_arguments(arguments: argparse.Namespace) -> FaceModel:
+def model_from_arguments(given: argparse.Namespace) -> FaceModel:
     """The model that the arguments of `add_model_arguments` name. Raises as `load_model`."""
-    return load_model(arguments.model, network=arguments.network, color=arguments.color, device=arguments.device)
+    return load_model(given.model, network=given.network, color=given.color, device=given.device)
+
+
+def add_file_arguments(parser: argparse.ArgumentParser, protocol: str) -> None:
+    """Add --no-flip, --workers, --on-corrupt, --sample, --json and --quiet."""
+    parser.add_argument("--no-flip", action="store_true", help="features of the images alone, without mirror images")
+    parser.add_argument("--workers", metavar="N", type=int, default=4, help="threads that decode (default: 4)")
+    add_on_corrupt(parser)
+    parser.add_argument(
+        "--sample",
+        metavar="N",
+        type=int,
+        default=128,
+        help="pairs on which the order of channels is checked; 0: no check (default: 128)",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help=f"where results are saved (default: results/{protocol}.json by MODEL)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def evaluate_as_given(
+    given: argparse.Namespace,
+    model: FaceModel,
+    images: Any,
+    evaluate: Callable[..., tuple[dict[str, Any], list[str]]],
+    sample: tuple[Sequence[Path], np.ndarray, Sequence[Path], np.ndarray],
+) -> tuple[dict[str, Any], list[str]]:
+    """Evaluate a model on a set of files as the arguments of `add_file_arguments` say, and check its channels' order.
+
+    Args:
+        given: the arguments.
+        model: the encoder.
+        images: the set.
+        evaluate: the protocol, such as `evaluate_scface`.
+        sample: probes, their identities, gallery and its identities, on which the order of channels is checked.
+
+    Returns:
+        The results and the warnings.
+
+    Raises:
+        DataError: as `evaluate`.
+    """
+    results, warnings = evaluate(
+        model,
+        images,
+        flip=not given.no_flip,
+        batch_size=given.batch_size,
+        workers=given.workers,
+        on_corrupt=given.on_corrupt,
+        progress=None if given.quiet else model.name,
+    )
+    order = check_color_of_files(model, *sample, given.sample, given.batch_size)
+    return results, [*warnings, *([f"{model.name}: {order.warning}"] if order and order.warning else [])]
+
+
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Print each warning on a line of its own."""
+    for warning in warnings:
+        print(f"warning: {warning}")
+
+
+def save_file_result(
+    protocol: str,
+    given: argparse.Namespace,
+    model: FaceModel,
+    results: Mapping[str, Any],
+    warnings: Sequence[str],
+    **settings: Any,
+) -> Path:
+    """Save what `model` scored where the arguments say, with them and further `settings`; print and return where."""
+    settings = {"name": model.name, "dim": model.dim, "color": given.color, **settings}
+    settings |= {"flip_fusion": not given.no_flip, "on_corrupt": given.on_corrupt}
+    saved = write_result(
+        protocol,
+        data=given.data,
+        model=given.model,
+        settings=settings,
+        results=results,
+        warnings=warnings,
+        path=given.json,
+    )
+    print(f"saved: {saved}")
+    return saved

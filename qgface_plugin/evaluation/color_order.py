@@ -1,4 +1,4 @@
-"""Is the model fed with the channels in the order it was trained on? The better of the two orders tells."""
+"""Order of channels: a check that a model is fed with the one it was trained on, by which of both tells faces apart."""
 
 from __future__ import annotations
 
@@ -19,20 +19,28 @@ from .metrics.verification import auc, pair_distances
 LOGGER = logging.getLogger(__name__)
 OTHER = {"rgb": "bgr", "bgr": "rgb"}
 SIGMAS = 3.0  # how sure the warning is: standard errors of the difference
+FEWEST = 10  # people in a gallery, or templates: pairs of fewer tell little of a model
 
 
 @dataclass(frozen=True)
 class ColorOrder:
     """How well a sample of pairs is told apart with the channels as they are given, and in the other order.
 
-    separation: difference of the mean distances of impostor and genuine pairs, in standard deviations (d').
+    Attributes:
+        color: the order that the model is given, "rgb" or "bgr".
+        pairs: size of the sample.
+        separation: difference of the mean distances of impostor and genuine pairs, in standard deviations (d').
+        other_separation: the same in the other order.
+        standard_error: of the difference of both.
+        auc: area under the ROC curve, a fraction.
+        other_auc: the same in the other order.
     """
 
-    color: str  # the order that the model is given
+    color: str
     pairs: int
     separation: float
     other_separation: float
-    standard_error: float  # of the difference of both
+    standard_error: float
     auc: float
     other_auc: float
 
@@ -60,10 +68,18 @@ def check_color_order(
 ) -> ColorOrder:
     """Verify a sample of pairs in both orders of channels, and warn in the log when the other one is clearly better.
 
-    images: uint8 (2N, 112, 112, 3) RGB, 2i and 2i + 1 a pair; same: bool (N,). At most `pairs` of them are taken,
-    evenly spread over the genuine and over the impostor ones. embeddings: of `images`, when they are there already.
     Mean distances are compared, not AUCs: a good model has an AUC of 1 in both orders.
-    Raises DataError when there are not two pairs of each kind.
+
+    Args:
+        model: the encoder.
+        images: uint8 (2N, 112, 112, 3) RGB, 2i and 2i + 1 a pair.
+        same: (N,) bool, True for a genuine pair.
+        pairs: size of the sample, evenly spaced over the genuine and over the impostor pairs.
+        batch_size: images per forward pass.
+        embeddings: of `images`, when they are there already.
+
+    Raises:
+        DataError: there are not two pairs of each kind, or not two images per pair.
     """
     same = np.asarray(same, dtype=bool)
     if len(images) != 2 * len(same):
@@ -71,13 +87,13 @@ def check_color_order(
     kinds = np.flatnonzero(same), np.flatnonzero(~same)
     if min(map(len, kinds)) < 2:
         raise DataError(f"{len(kinds[0])} genuine and {len(kinds[1])} impostor pairs: the check needs two of each")
-    chosen = np.sort(np.concatenate([_spread(kind, pairs // 2) for kind in kinds]))
+    chosen = np.sort(np.concatenate([kind[evenly_spread(len(kind), max(pairs // 2, 2))] for kind in kinds]))
     rows = np.stack([2 * chosen, 2 * chosen + 1], axis=1).ravel()
     sample, labels = images[rows], same[chosen]
     features = model.embed(sample, batch_size).features if embeddings is None else embeddings.features[rows]
     given = pair_distances(features)
     other = pair_distances(model.embed(sample[..., ::-1], batch_size).features)
-    found = ColorOrder(
+    order = ColorOrder(
         color=getattr(model, "color", "rgb"),
         pairs=len(chosen),
         separation=_separation(given, labels),
@@ -86,36 +102,9 @@ def check_color_order(
         auc=auc(-given, labels),
         other_auc=auc(-other, labels),
     )
-    if found.warning:
-        LOGGER.warning("%s: %s", model.name, found.warning)
-    return found
-
-
-def _spread(numbers: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` (at least two) of them, evenly spread."""
-    return numbers[evenly_spread(len(numbers), max(count, 2))]
-
-
-def _separation(distances: np.ndarray, same: np.ndarray) -> float:
-    genuine, impostor = distances[same], distances[~same]
-    spread = np.sqrt((genuine.var() + impostor.var()) / 2)
-    return float((impostor.mean() - genuine.mean()) / max(spread, 1e-12))
-
-
-def _standard_error(given: np.ndarray, other: np.ndarray, same: np.ndarray) -> float:
-    """Of the difference of separations: both are of the same pairs, so whole pairs are left out (jackknife)."""
-    count = len(same)
-    differences = np.empty(count)
-    for left_out in range(count):
-        kept = np.arange(count) != left_out
-        differences[left_out] = _separation(other[kept], same[kept]) - _separation(given[kept], same[kept])
-    return float(np.sqrt((count - 1) * differences.var()))
-
-
-# --- The check of the order of channels for sets of probe and gallery files -------------------------------------------
-
-
-FEWEST = 10
+    if order.warning:
+        LOGGER.warning("%s: %s", model.name, order.warning)
+    return order
 
 
 def check_color_of_files(
@@ -127,26 +116,51 @@ def check_color_of_files(
     pairs: int = 128,
     batch_size: int = 64,
 ) -> ColorOrder | None:
-    """`check_color_order` on probes spread over the set, each with its mate and with somebody else's gallery image.
+    """`check_color_order` on probes sampled over the set, each with its mate and with somebody else's gallery image.
 
-    Files that cannot be decoded are not taken. None when the gallery has fewer than FEWEST people, or nearly none of
-    them a probe: pairs of few people tell little of a model.
+    Args:
+        model: the encoder.
+        probes: P files of aligned faces.
+        probe_ids: (P,) int, identities.
+        gallery: G files of aligned faces.
+        gallery_ids: (G,) int, identities.
+        pairs: size of the sample; 0: no check. Files that cannot be decoded are not taken.
+        batch_size: images per forward pass.
+
+    Returns:
+        None when the gallery has fewer than FEWEST people, or nearly none of them a probe.
     """
-    owner = {int(identity): place for place, identity in reversed(list(enumerate(gallery_ids)))}  # its first image
-    mated = [place for place, identity in enumerate(probe_ids) if int(identity) in owner]
-    if pairs < 1 or len(owner) < FEWEST or not mated:
+    first_image = {int(identity): row for row, identity in reversed(list(enumerate(gallery_ids)))}
+    mated = [row for row, identity in enumerate(probe_ids) if int(identity) in first_image]
+    if pairs < 1 or len(first_image) < FEWEST or not mated:
         return None
-    people = list(owner)
+    people = list(first_image)
     stranger = dict(zip(people, people[1:] + people[:1], strict=True))
     images, same = [], []
-    for place in evenly_spread(len(mated), max(pairs // 2, 2)):
-        probe = mated[place]
+    for chosen in evenly_spread(len(mated), max(pairs // 2, 2)):
+        probe = mated[chosen]
         identity = int(probe_ids[probe])
-        places = owner[identity], owner[stranger[identity]]
-        face, mate, other = map(read_face, (probes[probe], *(gallery[place] for place in places)))
-        if not any(isinstance(read, DataError) for read in (face, mate, other)):
-            images += [face, mate, face, other]
+        mate, other = first_image[identity], first_image[stranger[identity]]
+        faces = [read_face(path) for path in (probes[probe], gallery[mate], gallery[other])]
+        if not any(isinstance(face, DataError) for face in faces):
+            images += [faces[0], faces[1], faces[0], faces[2]]
             same += [True, False]
     if len(same) < 4:
         return None
     return check_color_order(model, np.stack(images), np.array(same), pairs, batch_size)
+
+
+def _separation(distances: np.ndarray, same: np.ndarray) -> float:
+    genuine, impostor = distances[same], distances[~same]
+    deviation = np.sqrt((genuine.var() + impostor.var()) / 2)
+    return float((impostor.mean() - genuine.mean()) / max(deviation, 1e-12))
+
+
+def _standard_error(given: np.ndarray, other: np.ndarray, same: np.ndarray) -> float:
+    """Of the difference of separations: both are of the same pairs, so whole pairs are left out (jackknife)."""
+    count = len(same)
+    differences = np.empty(count)
+    for left_out in range(count):
+        kept = np.arange(count) != left_out
+        differences[left_out] = _separation(other[kept], same[kept]) - _separation(given[kept], same[kept])
+    return float(np.sqrt((count - 1) * differences.var()))

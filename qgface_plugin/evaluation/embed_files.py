@@ -14,10 +14,9 @@ from tqdm import tqdm
 from ..data.images import decode
 from ..models import FaceModel
 from ..models.embeddings import check_batch_size
-from ..utils.errors import ConfigError, DataError
+from ..utils.errors import ON_CORRUPT, ConfigError, DataError
 
 BATCHES_AHEAD = 4
-ON_CORRUPT = ("error", "skip")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
-"""What the command lines in tools/ share: exit status, a table for people, JSON for programs."""
+"""Command lines: exit status, a table for people, JSON for programs, and the flag that several tools have."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from .errors import CheckpointError, ConfigError, DataError
+from .errors import ON_CORRUPT, CheckpointError, ConfigError, DataError
 
 
 def guarded(tool: str, run: Callable[[], int]) -> int:
@@ -46,3 +48,40 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _line(cells: list[str], widths: list[int]) -> str:
     first, *others = zip(cells, widths, strict=True)
     return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]).rstrip()
+
+
+def add_on_corrupt(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add --on-corrupt {error,skip}: what is done about images that are missing or cannot be used.
+
+    Its earlier names, `--on-bad` and `--skip-bad`, are still taken in this version, with one line of notice on stderr.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_on_corrupt(parser)
+        >>> parser.parse_args(["--on-corrupt", "skip"])
+        Namespace(on_corrupt='skip')
+    """
+    parser.add_argument(
+        "--on-corrupt",
+        choices=ON_CORRUPT,
+        default=ON_CORRUPT[0],
+        help="images that are missing or cannot be used: refuse, or leave them out, counted and named [%(default)s]",
+    )
+    hidden: dict[str, Any] = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+    parser.add_argument("--on-bad", action=_FormerFlag, dest="on_corrupt", choices=ON_CORRUPT, **hidden)
+    parser.add_argument("--skip-bad", action=_FormerFlag, dest="on_corrupt", nargs=0, **hidden)
+
+
+class _FormerFlag(argparse.Action):
+    """An earlier name of --on-corrupt; without a value it stands for `skip`."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        value = values or "skip"
+        print(f"{parser.prog}: {option_string} is called --on-corrupt {value} now", file=sys.stderr)
+        setattr(namespace, self.dest, value)

@@ -1,6 +1,8 @@
-"""The errors a user can meet. Each message says what was wrong, where, and what to do."""
+"""Errors that a user can meet. Each message says what was wrong, where, and what to do."""
 
 from __future__ import annotations
+
+ON_CORRUPT = ("error", "skip")  # what is done about a corrupt image: raise, or leave it out and count it
 
 
 class DataError(ValueError):

@@ -68,12 +68,12 @@ def test_bad_images(main, given: list[str], tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "ijb" / "IJBB" / "loose_crop" / "4.jpg").write_bytes(b"?")
     assert main(given) == 2
     assert capsys.readouterr().err.startswith("eval_ijb.py: 1 of 12 images cannot be used: ")
-    assert main([*given, "--on-bad", "skip"]) == 0
+    assert main([*given, "--on-corrupt", "skip"]) == 0
     assert "warning: 1 of 12 images are left out: " in capsys.readouterr().err
     saved = json.loads((tmp_path / "run" / "results" / "ijbb.json").read_text())
     assert "4.jpg: undecodable image of 1 bytes" in saved["warnings"][0]
     (tmp_path / "ijb_evals.py").write_text("")
-    assert main([*given, "--on-bad", "skip", "--tool", "insightface", "--ijb-tools", str(tmp_path)]) == 2
+    assert main([*given, "--on-corrupt", "skip", "--tool", "insightface", "--ijb-tools", str(tmp_path)]) == 2
     assert "--tool insightface leaves no image out, and 1 of 12 cannot be used" in capsys.readouterr().err
 
 

@@ -100,6 +100,20 @@ def test_wrong_input(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", [["--on-corrupt", "skip"], ["--skip-bad"], ["--on-bad", "skip"]])
+def test_pairs_left_out(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: list[str]) -> None:
+    ann = photos / "Ann"
+    for path in ann.iterdir():
+        path.write_bytes(encode_jpeg(np.full((112, 112, 3), len(path.name), np.uint8), 90))
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("Ann/Ann_0001.jpg,Ann/Ann_0002.jpg,1\nAnn/Ann_0001.jpg,Bob/none.jpg,0\n")
+    made = ["--root", photos, "-o", tmp_path / "out.bin", "--json", tmp_path / "bin.json"]
+    assert tool("make_bin")([pairs, *made]) == 2
+    assert "--on-corrupt skip" in capsys.readouterr().err
+    assert tool("make_bin")([pairs, *made, *flag]) == 0
+    assert json.loads((tmp_path / "bin.json").read_text())["left_out"] == 1
+
+
 def test_help_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("align", "pack_rec", "make_bin", "inspect_rec", "export_onnx"):
         with pytest.raises(SystemExit) as done:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 
 import pytest
 
-from qgface_plugin.utils.command_line import guarded, print_table
+from qgface_plugin.utils.command_line import add_on_corrupt, guarded, print_table
 from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError
 
 
@@ -48,3 +49,27 @@ def test_what_is_no_users_error_is_not_hidden() -> None:
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     print_table({"a": 1, "long name": "x"})
     assert capsys.readouterr().out == "a          1\nlong name  x\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "value", "notice"),
+    [
+        ([], "error", ""),
+        (["--on-corrupt", "skip"], "skip", ""),
+        (["--on-bad", "skip"], "skip", "tool.py: --on-bad is called --on-corrupt skip now\n"),
+        (["--on-bad", "error"], "error", "tool.py: --on-bad is called --on-corrupt error now\n"),
+        (["--skip-bad"], "skip", "tool.py: --skip-bad is called --on-corrupt skip now\n"),
+    ],
+)
+def test_on_corrupt(flags: list[str], value: str, notice: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser(prog="tool.py")
+    add_on_corrupt(parser)
+    assert parser.parse_args(flags).on_corrupt == value
+    assert capsys.readouterr().err == notice
+
+
+def test_on_corrupt_alone_is_in_the_help() -> None:
+    parser = argparse.ArgumentParser()
+    add_on_corrupt(parser)
+    shown = parser.format_help()
+    assert "--on-corrupt {error,skip}" in shown and "bad" not in shown

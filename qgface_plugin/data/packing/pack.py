@@ -60,12 +60,12 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
         raise ConfigError(f"{folder / 'train.rec'} is there already: choose another folder, or --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
     fitting, problems = _check(found, options, progress)
-    if problems and options.on_bad == "error":
+    if problems and options.on_corrupt == "error":
         _list_left_out(folder, problems)
         first = "".join(f"\n  {path}: {reason}" for path, reason in problems[:3])
         raise DataError(
             f"{len(problems)} of {len(found.faces) + len(found.problems)} inputs cannot be packed, all listed in "
-            f"{folder / LEFT_OUT}; correct them, or leave them out with --on-bad skip. The first:{first}"
+            f"{folder / LEFT_OUT}; correct them, or leave them out with --on-corrupt skip. The first:{first}"
         )
     images = Counter(face.identity for face, _ in fitting)
     few = {identity for identity, count in images.items() if count < options.min_images}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ...utils.errors import ConfigError, DataError
+from ...utils.errors import ON_CORRUPT, ConfigError, DataError
 from ...utils.files import read_text
 from ...utils.parallel import ordered_map
 from ..bin_files import write_bin
@@ -46,7 +46,7 @@ def pack_pairs(
     output: str | Path,
     size: int = 112,
     quality: int = QUALITY,
-    skip: bool = False,
+    on_corrupt: str = "error",
     workers: int = 2,
     progress: bool = False,
 ) -> PairReport:
@@ -54,14 +54,17 @@ def pack_pairs(
 
     Args:
         root: folder that the pairs' names are relative to.
-        skip: leave out pairs whose images are missing or bad, which moves the pairs after them to other folds.
+        on_corrupt: "error" refuses images that are missing or bad; "skip" leaves their pairs out, which moves the pairs
+            after them to other folds.
 
     Raises:
-        ConfigError: a quality out of range; `output` does not end in .bin.
+        ConfigError: a quality or `on_corrupt` out of range; `output` does not end in .bin.
         DataError: images that are missing or bad, counted, the first of them named; no pair left.
     """
     if not 1 <= quality <= 100:
         raise ConfigError(f"quality is {quality}; it is a whole number from 1 to 100")
+    if on_corrupt not in ON_CORRUPT:
+        raise ConfigError(f"on_corrupt is {on_corrupt!r}: it must be 'error' or 'skip'")
     root, output = Path(root), Path(output)
     if output.suffix != ".bin":
         raise ConfigError(f"{output}: a pair set's name ends in .bin; what stands before it is the set's name")
@@ -84,11 +87,11 @@ def pack_pairs(
     problems = [(name, result) for name, result in loaded.items() if isinstance(result, str)]
     bad = {name for name, _ in problems}
     kept = [pair for pair in pairs if pair.first not in bad and pair.second not in bad]
-    if problems and not (skip and kept):
+    if problems and not (on_corrupt == "skip" and kept):
         first = "".join(f"\n  {root / name}: {reason}" for name, reason in problems[:3])
         raise DataError(
             f"{len(problems)} of {len(names)} images are missing or bad, in {len(pairs) - len(kept)} of {len(pairs)} "
-            f"pairs; correct them or the root, or leave those pairs out with --skip-bad. The first:{first}"
+            f"pairs; correct them or the root, or leave those pairs out with --on-corrupt skip. The first:{first}"
         )
     images = [loaded[name][0] for pair in kept for name in (pair.first, pair.second)]
     output.parent.mkdir(parents=True, exist_ok=True)

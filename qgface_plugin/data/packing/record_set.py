@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ...utils.errors import ConfigError
+from ...utils.errors import ON_CORRUPT, ConfigError
 from ...utils.parallel import ordered_map
 from ..image_files import QUALITY, load_face
 from ..recordio import Header, RecordWriter, pack
@@ -98,7 +98,6 @@ def _identity_ranges(faces: list[PackedFace]) -> Iterator[list[int]]:
 
 
 STYLES = ("insightface", "im2rec")
-ON_BAD = ("error", "skip")
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class PackOptions:
         shuffle: seed of a random order of the images within the file, for readers that read straight through; keys
             and labels stay what they are. None keeps the order of the keys.
         min_images: identities with fewer images are left out.
-        on_bad: "error" refuses to pack when an image cannot be packed, "skip" leaves such images out.
+        on_corrupt: "error" refuses to pack when an image cannot be packed, "skip" leaves such images out.
         workers: threads.
         overwrite: replace a `train.rec` that is there.
     """
@@ -124,12 +123,12 @@ class PackOptions:
     quality: int = QUALITY
     shuffle: int | None = None
     min_images: int = 1
-    on_bad: str = "error"
+    on_corrupt: str = "error"
     workers: int = 2
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, known in (("style", self.style, STYLES), ("on_bad", self.on_bad, ON_BAD)):
+        for name, value, known in (("style", self.style, STYLES), ("on_corrupt", self.on_corrupt, ON_CORRUPT)):
             if value not in known:
                 raise ConfigError(f"{name} is {value!r}; it is one of {known}")
         for name, value, low, high in (

@@ -1,4 +1,4 @@
-"""What a data set has against what its protocol says: every difference is counted, named and never passed over."""
+"""Inventory of a data set against its protocol: every difference is counted, named and never passed over."""
 
 from __future__ import annotations
 
@@ -11,10 +11,23 @@ SHOWN = 8  # names in a message; the saved result holds all of them
 
 @dataclass
 class Inventory:
-    """Counts, names and warnings that are collected while a data set is read."""
+    """Counts, names and warnings that are collected while a data set is read.
 
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # what -> {"protocol", "here"}
-    names: dict[str, list[str]] = field(default_factory=dict)  # what is wrong with them -> all the names
+    Attributes:
+        counts: subject of the count -> {"protocol": number, "here": number}.
+        names: kind of difference -> all the names.
+        warnings: one sentence per difference.
+
+    Example:
+        >>> inventory = Inventory()
+        >>> inventory.count("probes", protocol=1950, here=1949)
+        >>> inventory.name("missing", ["001_cam1_1"], "{} images are missing")
+        >>> inventory.warnings
+        ['probes: 1,950 in the protocol, 1,949 here', '1 images are missing: 001_cam1_1']
+    """
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def count(self, what: str, protocol: int, here: int) -> None:
@@ -39,11 +52,3 @@ def listed(names: Sequence[str]) -> str:
     """The first few of `names`, and how many more there are."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def with_unreadable(inventory: Inventory, problems: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """An inventory for JSON with the files that turned out to be undecodable, and the warnings about those."""
-    unreadable = Inventory()
-    unreadable.name("unreadable", problems, "{} images cannot be decoded and are left out")
-    found = inventory.as_dict()
-    return {**found, "names": {**found["names"], **unreadable.names}}, unreadable.warnings

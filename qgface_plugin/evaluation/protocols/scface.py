@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,53 +11,59 @@ import numpy as np
 
 from ...models import FaceModel
 from ...utils.errors import DataError
-from ..embed_files import FileFeatures, embed_files
+from ..embed_files import FileFeatures
 from ..metrics.identification import Ranking, rank_features, rank_rate, similarity_blocks
-from .inventory import with_unreadable
+from .aligned_files import evaluate_files
 from .scface_files import CAMERAS, DISTANCES, ScfaceSet
 
 EDGES = np.linspace(-1, 1, 81)  # of the histograms of similarities
 EDGES.setflags(write=False)
 
 
-def evaluate_scface(
-    model: FaceModel,
-    images: ScfaceSet,
-    flip: bool = True,
-    batch_size: int = 64,
-    workers: int = 2,
-    on_corrupt: str = "error",
-    progress: str | None = None,
-) -> tuple[dict[str, Any], list[str]]:
-    """Embed the set and score it: (results, warnings), as `score_scface` has them. Arguments as for `embed_files`.
+def evaluate_scface(model: FaceModel, images: ScfaceSet, **options: Any) -> tuple[dict[str, Any], list[str]]:
+    """Embed the set and score it.
 
-    With on_corrupt="skip", files that cannot be decoded are left out, counted and named in both.
-    Raises DataError.
+    Args:
+        model: the encoder.
+        images: gallery and probes.
+        options: as for `evaluate_files`.
+
+    Returns:
+        Results as `score_scface` has them, with the inventory, and warnings.
+
+    Raises:
+        DataError: as `evaluate_files`.
     """
     paths = [*images.gallery, *images.probes]
-    embedded = embed_files(model, paths, flip, batch_size, workers, on_corrupt, progress)
-    results = score_scface(images, embedded)
-    results["inventory"], warnings = with_unreadable(images.inventory, embedded.problems)
-    return results, warnings
+    return evaluate_files(model, paths, partial(score_scface, images), images.inventory, **options)
 
 
 def near_probes(images: ScfaceSet) -> tuple[list[Path], np.ndarray, list[Path], np.ndarray]:
-    """Probes at the nearest distance that there is and their identities, gallery and its identities: a sample that
-    even a weak model tells apart."""
+    """Probes at the nearest distance that there is and their identities, then the gallery and its identities.
+
+    They are images that even a weak model tells apart, for `check_color_of_files`.
+    """
     near = images.distances == images.distances.max()
     probes = [path for path, is_near in zip(images.probes, near, strict=True) if is_near]
     return probes, images.probe_ids[near], images.gallery, images.gallery_ids
 
 
 def score_scface(images: ScfaceSet, embedded: FileFeatures) -> dict[str, Any]:
-    """The numbers of SCface, from the features of its gallery files followed by its probe files.
+    """The numbers of SCface, fractions and cosines. A distance or camera without a mated probe has None.
 
-    rank1: of each distance, {"d1", "d2", "d3"}; rank1_camera: the same of each camera alone, and "all" of its
-    distances; mated_probes: how many probes each rate of rank1 is over, those whose subject has a frontal image.
-    similarity: of each distance, cosine similarity of the probes with the frontal image of the same person and with
-    those of the others: {"same", "other": {"mean", "std", "count", "histogram"}, "gap": difference of the means};
-    histogram_edges: of these histograms. A distance or camera without a mated probe has None.
-    Raises DataError: nobody can be identified, or features that are not finite.
+    Args:
+        images: gallery and probes.
+        embedded: features of the gallery files followed by those of the probe files.
+
+    Returns:
+        `rank1` of each distance, {"d1", "d2", "d3"}; `rank1_camera`, the same of each camera alone, and "all" of its
+        distances; `mated_probes`, how many probes each rate of rank1 is over: those whose subject has a frontal image;
+        `similarity` of each distance, cosine similarity of the probes with the frontal image of the same person and
+        with those of the others: {"same", "other": {"mean", "std", "count", "histogram"}, "gap": difference of the
+        means}; `histogram_edges` of these histograms.
+
+    Raises:
+        DataError: nobody can be identified, or features that are not finite.
     """
     g = len(images.gallery)
     in_gallery, in_probes = embedded.readable[:g], embedded.readable[g:]
@@ -82,12 +90,14 @@ def score_scface(images: ScfaceSet, embedded: FileFeatures) -> dict[str, Any]:
 
 
 def improvement(results: dict[str, Any], against: dict[str, Any]) -> dict[str, Any]:
-    """By how much `results` is above `against`, both of `score_scface`, at each distance.
+    """Differences of two results of `score_scface`, the first minus the second, at each distance.
 
-    rank1, and same, other and gap: differences of the mean similarities. None where one of both has no number.
+    Returns:
+        {"d1": {"rank1", "same", "other", "gap"}, ...}: of rank-1, and of the mean similarities. None where one of both
+        has no number.
     """
 
-    def rise(key: str, pick) -> float | None:
+    def rise(key: str, pick: Callable[[dict[str, Any], str], float | None]) -> float | None:
         ours, theirs = (pick(scores, key) for scores in (results, against))
         return None if ours is None or theirs is None else ours - theirs
 

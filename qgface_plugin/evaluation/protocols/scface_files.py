@@ -1,6 +1,6 @@
 """SCface (Grgic, Delac, Grgic 2011) as aligned files: 130 subjects, 5 cameras x 3 distances against a frontal photo.
 
-all.txt           one image a line, `<name>` or `<name> TAB <label>`; optional
+all.txt           one image per line, `<name>` or `<name> TAB <label>`; optional
 aligned/          001_frontal.jpg (gallery), 001_cam1_1.jpg ... 001_cam5_3.jpg (probes: camera, distance; 1 is farthest)
 
 Cameras 6 to 8 are infrared; the protocol leaves them out.
@@ -17,6 +17,7 @@ import numpy as np
 
 from ...data.sources.folder import SUFFIXES
 from ...utils.errors import DataError
+from .aligned_files import images_by_name
 from .inventory import Inventory, listed
 
 SUBJECTS, CAMERAS, DISTANCES = 130, (1, 2, 3, 4, 5), (1, 2, 3)
@@ -26,27 +27,44 @@ INFRARED = re.compile(r"\d+_cam(?:[67]_[1-3]|8)")
 
 @dataclass(frozen=True)
 class ScfaceSet:
-    """G gallery and P probe files of SCface, and how they differ from the protocol."""
+    """The files of SCface.
+
+    Attributes:
+        gallery: G frontal images.
+        gallery_ids: (G,) int, subjects.
+        probes: P images of the cameras.
+        probe_ids: (P,) int, subjects.
+        cameras: (P,) int, 1 to 5.
+        distances: (P,) int, 1 (4.2 m) to 3 (1 m).
+        inventory: how the files differ from the protocol.
+    """
 
     gallery: list[Path]
-    gallery_ids: np.ndarray  # int (G,)
+    gallery_ids: np.ndarray
     probes: list[Path]
-    probe_ids: np.ndarray  # int (P,)
-    cameras: np.ndarray  # int (P,), 1 to 5
-    distances: np.ndarray  # int (P,), 1 (4.2 m) to 3 (1 m)
+    probe_ids: np.ndarray
+    cameras: np.ndarray
+    distances: np.ndarray
     inventory: Inventory
 
 
 def read_scface(root: str | Path, subjects: str | Path | None = None) -> ScfaceSet:
     """The images of `root`, which holds `aligned/` or is itself that folder; only those that all.txt names, if any.
 
-    subjects: text file with one subject's number a line, such as the 80 that are left to test on after fine-tuning on
-    50; None: all. Raises DataError: no such folder, no gallery or no probe, one image in two files, or a subjects file
-    that is no list of numbers.
+    Args:
+        root: folder of the set.
+        subjects: text file with one subject's number per line, such as the 80 that are left to test on after
+            fine-tuning on 50; None: all.
+
+    Raises:
+        DataError: no such folder, no gallery or no probe, one image in two files, or a subjects file that is no list
+            of numbers.
     """
     root = Path(root)
     folder = root / "aligned" if (root / "aligned").is_dir() else root
-    files = _files(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; name the folder that holds aligned/ with SCface's aligned faces")
+    files = images_by_name(folder)
     inventory = Inventory()
     wanted = _subjects(Path(subjects)) if subjects is not None else None
     listing = root / "all.txt"
@@ -102,21 +120,8 @@ def _compare(
     inventory.name("no frontal image", no_mate, "{} subjects have no frontal image, so the rates are without them")
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Image files by name without suffix, in order. DataError when there is no folder, or two files of one name."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; name the folder that holds aligned/ with SCface's aligned faces")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            if path.stem in files:
-                raise DataError(f"{path} and {files[path.stem].name} are one image in two files; keep one of them")
-            files[path.stem] = path
-    return files
-
-
 def _lines(path: Path) -> dict[str, None]:
-    """First column of a text file, without suffixes, in order; a line that is there twice is an error."""
+    """First column of a text file, without suffixes, in order; a name that is there twice is an error."""
     names: dict[str, None] = {}
     for number, line in enumerate(_text(path).splitlines(), 1):
         if not line.strip():
@@ -134,7 +139,9 @@ def _subjects(path: Path) -> set[int]:
     bad = [word for word in words if word and not word.isdecimal()]
     numbers = {int(word) for word in words if word and word.isdecimal()}
     if bad or not numbers:
-        raise DataError(f"{path}: one subject's number a line is expected, such as 001; found {listed(bad) or 'none'}")
+        raise DataError(
+            f"{path}: one subject's number per line is expected, such as 001; found {listed(bad) or 'none'}"
+        )
     return numbers
 
 

@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...models import FaceModel
-from ..embed_files import FileFeatures, embed_files
+from ..embed_files import FileFeatures
 from ..metrics.identification import Ranking, cmc, mean_average_precision, rank_features, rank_rate
-from .inventory import with_unreadable
+from .aligned_files import evaluate_files
 from .tinyface_files import TinyfaceSet
 
 RANKS = (1, 5, 20)
 
 
-def evaluate_tinyface(
-    model: FaceModel,
-    images: TinyfaceSet,
-    flip: bool = True,
-    batch_size: int = 64,
-    workers: int = 2,
-    on_corrupt: str = "error",
-    progress: str | None = None,
-) -> tuple[dict[str, Any], list[str]]:
-    """Embed the set and score it: (results, warnings), as `score_tinyface` has them. Arguments as for `embed_files`.
+def evaluate_tinyface(model: FaceModel, images: TinyfaceSet, **options: Any) -> tuple[dict[str, Any], list[str]]:
+    """Embed the set and score it.
 
-    With on_corrupt="skip", files that cannot be decoded are left out, counted and named in both.
-    Memory: the features (2 kB an image at d = 512), a few batches of pixels, and a block of similarities.
-    Raises DataError.
+    Memory: the features (2 kB per image at d = 512), a few batches of pixels, and a block of similarities.
+
+    Args:
+        model: the encoder.
+        images: probes, gallery and distractors.
+        options: as for `evaluate_files`.
+
+    Returns:
+        Results as `score_tinyface` has them, with the inventory, and warnings.
+
+    Raises:
+        DataError: as `evaluate_files`.
     """
     paths = [*images.probes, *images.matches, *images.distractors]
-    embedded = embed_files(model, paths, flip, batch_size, workers, on_corrupt, progress)
-    results = score_tinyface(images, embedded, progress and f"{progress} search")
-    results["inventory"], warnings = with_unreadable(images.inventory, embedded.problems)
-    return results, warnings
+    label = options.get("progress")
+    score = partial(score_tinyface, images, progress=label and f"{label} search")
+    return evaluate_files(model, paths, score, images.inventory, **options)
 
 
 def score_tinyface(images: TinyfaceSet, embedded: FileFeatures, progress: str | None = None) -> dict[str, Any]:
-    """The numbers of TinyFace, from the features of its probe files, match files and distractor files in this order.
+    """The numbers of TinyFace, fractions.
 
-    rank: {"1", "5", "20"}; map: mean average precision; cmc: rank-1 to rank-20; without_distractors: the same rank and
-    map in the gallery matches alone; counts: probes, mated_probes (the rates are over these), matches, distractors.
-    Raises DataError: nobody can be identified, or features that are not finite.
+    Args:
+        images: P probes, M gallery matches and their distractors.
+        embedded: features of the probe files, match files and distractor files in this order.
+        progress: label of a progress bar; None shows none.
+
+    Returns:
+        `rank` {"1", "5", "20"}; `map`, mean average precision; `cmc`, rank-1 to rank-20; `without_distractors`, the
+        same rank and map with a gallery of the matches alone; `counts`: probes, mated_probes (the rates are over
+        these), matches, distractors.
+
+    Raises:
+        DataError: nobody can be identified, or features that are not finite.
     """
     p, m = len(images.probes), len(images.matches)
     features, readable = embedded.features, embedded.readable

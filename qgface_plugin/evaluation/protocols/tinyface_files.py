@@ -1,7 +1,8 @@
 """TinyFace (Cheng, Zhu, Gong 2018) as aligned files: 3,728 probes, 4,443 gallery images of their people, 153,428
 distractors, all of native low resolution.
 
-tinyface/Testing_Set/           probe_img_ID_pairs.mat, gallery_match_img_ID_pairs.mat: which image shows whom
+tinyface/Testing_Set/           probe_img_ID_pairs.mat, gallery_match_img_ID_pairs.mat: which image shows whom, as a
+                                cell array of file names and an array of identities
 aligned_pad_0.1_pad_high/       Probe/, Gallery_Match/, Gallery_Distractor/: aligned faces by the same names
 
 That is the layout in which AdaFace's authors distribute it. Names are compared without their suffixes.
@@ -17,6 +18,7 @@ import numpy as np
 
 from ...data.sources.folder import SUFFIXES
 from ...utils.errors import ConfigError, DataError
+from .aligned_files import images_by_name
 from .inventory import Inventory, listed
 
 PROBES, MATCHES, DISTRACTORS = 3_728, 4_443, 153_428
@@ -27,12 +29,21 @@ MAT_FILES = {"Probe": "probe_img_ID_pairs.mat", "Gallery_Match": "gallery_match_
 
 @dataclass(frozen=True)
 class TinyfaceSet:
-    """P probe, M gallery match and any number of distractor files, and how they differ from the protocol."""
+    """The files of TinyFace.
+
+    Attributes:
+        probes: P images.
+        probe_ids: (P,) int, identities.
+        matches: M gallery images of the probes' people.
+        match_ids: (M,) int, identities.
+        distractors: gallery images of nobody among the probes.
+        inventory: how the files differ from the protocol.
+    """
 
     probes: list[Path]
-    probe_ids: np.ndarray  # int (P,)
+    probe_ids: np.ndarray
     matches: list[Path]
-    match_ids: np.ndarray  # int (M,)
+    match_ids: np.ndarray
     distractors: list[Path]
     inventory: Inventory
 
@@ -40,28 +51,34 @@ class TinyfaceSet:
 def read_tinyface(root: str | Path, aligned: str | Path | None = None) -> TinyfaceSet:
     """The aligned test images of `root`, and who they show by the two .mat files.
 
-    The .mat files are looked for in tinyface/Testing_Set, Testing_Set and `root` itself, the folders Probe/,
-    Gallery_Match/ and Gallery_Distractor/ in `aligned` (a path, also relative to `root`), by default
-    aligned_pad_0.1_pad_high, else `root`. Images that are in only one of both are counted and named, and left out.
-    Raises DataError: a folder or .mat file is absent or damaged, no probe or no gallery image, one image in two files.
+    Images that are in only one of both are counted and named, and left out.
+
+    Args:
+        root: folder of the set; the .mat files are looked for in its tinyface/Testing_Set, Testing_Set and itself.
+        aligned: folder with Probe/, Gallery_Match/ and Gallery_Distractor/, also relative to `root`; None:
+            aligned_pad_0.1_pad_high, else `root`.
+
+    Raises:
+        DataError: a folder or .mat file is absent or damaged, no probe or no gallery image, one image in two files.
+        ConfigError: SciPy is not installed.
     """
     root = Path(root)
     testing, folder = _testing_set(root), _aligned(root, aligned)
     inventory = Inventory()
     images, ids = {}, {}
     for part, key in zip(MAT_FILES, ("probe", "gallery"), strict=True):
-        listed = read_identities(testing / MAT_FILES[part], f"{key}_set", f"{key}_ids", inventory)
-        files = _files(folder / part)
-        _note_differences(inventory, part, files, listed, MAT_FILES[part])
-        chosen = [name for name in listed if name in files]
+        identities = read_identities(testing / MAT_FILES[part], f"{key}_set", f"{key}_ids", inventory)
+        files = images_by_name(folder / part)
+        _note_differences(inventory, part, files, identities, MAT_FILES[part])
+        chosen = [name for name in identities if name in files]
         images[part] = [files[name] for name in chosen]
-        ids[part] = np.array([listed[name] for name in chosen], dtype=np.int64)
+        ids[part] = np.array([identities[name] for name in chosen], dtype=np.int64)
         if not chosen:
-            raise DataError(f"{folder / part}: none of the {len(listed):,} images of {MAT_FILES[part]} is in it")
-    distractors = _files(folder / "Gallery_Distractor")
+            raise DataError(f"{folder / part}: none of the {len(identities):,} images of {MAT_FILES[part]} is in it")
+    distractors = images_by_name(folder / "Gallery_Distractor")
     original = testing / "Gallery_Distractor"
     if original.is_dir() and original != folder / "Gallery_Distractor":
-        _note_differences(inventory, "Gallery_Distractor", distractors, _files(original), str(original))
+        _note_differences(inventory, "Gallery_Distractor", distractors, images_by_name(original), str(original))
     inventory.count("probes", PROBES, len(images["Probe"]))
     inventory.count("gallery matches", MATCHES, len(images["Gallery_Match"]))
     inventory.count("distractors", DISTRACTORS, len(distractors))
@@ -87,46 +104,39 @@ def _note_differences(
 
 
 def _testing_set(root: Path) -> Path:
-    places = [root / "tinyface" / "Testing_Set", root / "Testing_Set", root]
-    for place in places:
-        if all((place / name).is_file() for name in MAT_FILES.values()):
-            return place
+    candidates = [root / "tinyface" / "Testing_Set", root / "Testing_Set", root]
+    for folder in candidates:
+        if all((folder / name).is_file() for name in MAT_FILES.values()):
+            return folder
     raise DataError(
         f"{root}: {' and '.join(MAT_FILES.values())} are not in it; they were looked for in "
-        f"{', '.join(str(place) for place in places)}"
+        f"{', '.join(map(str, candidates))}"
     )
 
 
 def _aligned(root: Path, given: str | Path | None) -> Path:
-    places = [root / given] if given is not None else [root / ALIGNED, root]
-    for place in places:
-        if all((place / part).is_dir() for part in PARTS):
-            return place
+    candidates = [root / given] if given is not None else [root / ALIGNED, root]
+    for folder in candidates:
+        if all((folder / part).is_dir() for part in PARTS):
+            return folder
     raise DataError(
-        f"no folder with {', '.join(PARTS)} of aligned faces; looked for in {', '.join(map(str, places))}. Name it by "
-        "--aligned (TinyFace's own images are not aligned)"
+        f"no folder with {', '.join(PARTS)} of aligned faces; looked for in {', '.join(map(str, candidates))}. "
+        "Name it by --aligned (TinyFace's own images are not aligned)"
     )
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Image files by name without suffix, in the order of their names. DataError when two have one name."""
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            if path.stem in files:
-                raise DataError(f"{path} and {files[path.stem].name} are one image in two files; keep one of them")
-            files[path.stem] = path
-    return files
-
-
-# --- TinyFace's .mat files: a cell array of file names and an array of identities -------------------------------------
-
-
 def read_identities(path: Path, names_key: str, ids_key: str, inventory: Inventory) -> dict[str, int]:
-    """File name without suffix -> identity, in the file's order.
+    """File name without suffix -> identity, in the order of a .mat file.
 
-    A name that is there twice with one identity, and one that begins with another identity than its own, is noted in
-    `inventory`. Raises DataError: damaged, other variables, or a name with two identities; ConfigError without SciPy.
+    Args:
+        path: the .mat file.
+        names_key: variable that holds the names.
+        ids_key: variable that holds the identities.
+        inventory: where a name is noted that is there twice with one identity, or begins with another identity.
+
+    Raises:
+        DataError: damaged, other variables, or a name with two identities.
+        ConfigError: SciPy is not installed.
     """
     names, ids = _load(path, names_key, ids_key)
     identities: dict[str, int] = {}
@@ -163,7 +173,7 @@ def _load(path: Path, names_key: str, ids_key: str) -> tuple[list[str], list[int
     if ids.dtype.kind not in "iuf" or not np.array_equal(ids, np.floor(ids)) or np.any(ids < 0):
         raise DataError(f"{path}: {ids_key} ({ids.dtype}) are not all identities, which are numbers from 0")
     if not names or len(names) != len(ids):
-        raise DataError(f"{path}: {len(names)} names for {len(ids)} identities; there is one identity a name")
+        raise DataError(f"{path}: {len(names)} names for {len(ids)} identities; there is one identity per name")
     return names, [int(identity) for identity in ids]
 
 

@@ -124,7 +124,7 @@ def spoil(faces: Path) -> dict[str, str]:
 
 def test_bad_images_are_refused_with_their_count(faces: Path, tmp_path: Path) -> None:
     reasons = spoil(faces)
-    with pytest.raises(DataError, match="5 of 14 inputs cannot be packed.*left_out.tsv.*--on-bad skip") as refused:
+    with pytest.raises(DataError, match="5 of 14 inputs cannot be packed.*left_out.tsv.*--on-corrupt skip") as refused:
         run(faces, tmp_path / "out")
     assert "broken.jpg: undecodable" in str(refused.value) or "person3: an identity" in str(refused.value)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["left_out.tsv"]
@@ -136,7 +136,7 @@ def test_bad_images_are_refused_with_their_count(faces: Path, tmp_path: Path) ->
 
 def test_bad_images_can_be_left_out(faces: Path, tmp_path: Path) -> None:
     spoil(faces)
-    report = run(faces, tmp_path / "out", on_bad="skip")
+    report = run(faces, tmp_path / "out", on_corrupt="skip")
     assert (report.images, report.left_out) == (9, 5)
     assert (tmp_path / "out" / "train.rec").read_bytes() == (FOLDER / "insightface" / "train.rec").read_bytes()
 
@@ -207,7 +207,7 @@ def test_more_than_the_header_can_count(faces: Path, tmp_path: Path, monkeypatch
     ("option", "message"),
     [
         ({"style": "mxnet"}, "style is 'mxnet'; it is one of \\('insightface', 'im2rec'\\)"),
-        ({"on_bad": "x"}, "on_bad is 'x'"),
+        ({"on_corrupt": "x"}, "on_corrupt is 'x'"),
         ({"quality": 0}, "quality is 0; it is a whole number from 1 to 100"),
         ({"workers": 0}, "workers is 0"),
         ({"min_images": 0}, "min_images is 0"),

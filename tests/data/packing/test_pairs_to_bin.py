@@ -101,12 +101,12 @@ def test_missing_and_bad_images(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="3 of 5 images are missing or bad, in 2 of 3 pairs(.|\n)*gone: no such image"):
         pack_pairs(pairs, root, tmp_path / "out.bin")
     assert not (tmp_path / "out.bin").exists()
-    report = pack_pairs(pairs, root, tmp_path / "out.bin", skip=True)
+    report = pack_pairs(pairs, root, tmp_path / "out.bin", on_corrupt="skip")
     assert (report.pairs, report.left_out) == (1, 2) and len(read_bin(tmp_path / "out.bin").images) == 2
     reasons = dict(report.problems)
     assert "neither JPEG nor PNG" in reasons["bad"] and "112 x 50, not square" in reasons["wide.jpg"]
     with pytest.raises(DataError, match="2 of 2 images"):
-        pack_pairs(pairs[2:], root, tmp_path / "out.bin", skip=True)
+        pack_pairs(pairs[2:], root, tmp_path / "out.bin", on_corrupt="skip")
 
 
 def test_repeated_pairs_are_counted(root: Path, tmp_path: Path) -> None:
@@ -122,6 +122,8 @@ def test_wrong_arguments(root: Path, tmp_path: Path) -> None:
         pack_pairs(pairs, root, tmp_path / "out")
     with pytest.raises(ConfigError, match="quality is 101"):
         pack_pairs(pairs, root, tmp_path / "out.bin", quality=101)
+    with pytest.raises(ConfigError, match="on_corrupt is 'ignore'"):
+        pack_pairs(pairs, root, tmp_path / "out.bin", on_corrupt="ignore")
     with pytest.raises(DataError, match="none: no such folder; name the folder that the pairs' images are in"):
         pack_pairs(pairs, tmp_path / "none", tmp_path / "out.bin")
 

@@ -93,7 +93,7 @@ def test_chosen_subjects(tmp_path):
 def test_a_subjects_file_of_something_else(tmp_path, text):
     root = write_scface(tmp_path / "set", subjects=1)
     (tmp_path / "test.txt").write_text(text)
-    with pytest.raises(DataError, match="test.txt: one subject's number a line is expected"):
+    with pytest.raises(DataError, match="test.txt: one subject"):
         read_scface(root, tmp_path / "test.txt")
 
 

@@ -11,13 +11,12 @@ from tqdm import tqdm
 from ....models.embeddings import Embeddings
 from ....models.face_model import FaceModel
 from ....utils import distributed
-from ....utils.errors import ConfigError, DataError
+from ....utils.errors import ON_CORRUPT, ConfigError, DataError
 from ....utils.files import models_folder
 from ...feature_cache import FeatureCache, file_digest
 from .images import check_present, fingerprint, load_faces
 from .metadata import IjbImages
 
-ON_BAD = ("error", "skip")
 CHUNK = 2048  # images that an interruption can cost a rank; of small sets less, so that every rank gets some
 MAKING = "1"  # changes when faces are decoded or aligned in another way, so that older features are not taken
 
@@ -54,20 +53,35 @@ def extract(
     images: IjbImages,
     cache: FeatureCache,
     batch_size: int = 64,
-    on_bad: str = "error",
+    on_corrupt: str = "error",
     workers: int = 4,
     progress: bool = False,
 ) -> tuple[Embeddings, dict[int, str]]:
-    """Features of all images, and the images that have none (index -> what is wrong), whose rows are zero.
+    """Features of all images, computed by all ranks: three barriers.
 
     Every rank computes each `world_size`th of the missing chunks; all of them return the whole. Every chunk is kept as
-    soon as it is there. on_bad: "error" raises DataError naming missing and undecodable images, "skip" returns them.
-    Three barriers.
+    soon as it is there.
+
+    Args:
+        model: the encoder.
+        images: of the set, N of them.
+        cache: where the chunks are kept.
+        batch_size: images per forward pass.
+        on_corrupt: "error" refuses missing and undecodable images, "skip" returns them.
+        workers: threads that read and align.
+        progress: show a bar on rank 0.
+
+    Returns:
+        The features, whose rows are zero where an image has none, and those images: index -> what is wrong.
+
+    Raises:
+        ConfigError: on_corrupt is neither of both.
+        DataError: images that cannot be used, counted and named.
     """
-    if on_bad not in ON_BAD:
-        raise ConfigError(f"on_bad is {on_bad!r}: it must be one of {', '.join(ON_BAD)}")
+    if on_corrupt not in ON_CORRUPT:
+        raise ConfigError(f"on_corrupt is {on_corrupt!r}: it must be one of {', '.join(ON_CORRUPT)}")
     missing = cache.missing()
-    if missing and on_bad == "error":
+    if missing and on_corrupt == "error":
         refuse(check_present(images), len(images))
     distributed.barrier()  # every rank has seen the same chunks missing before one of them writes
     own = missing[distributed.rank() :: distributed.world_size()]
@@ -80,13 +94,13 @@ def extract(
         )
         with shown:
             for chunk in own:
-                cache.write(chunk, *_chunk(model, images, cache.bounds(chunk), batch_size, on_bad, pool, shown))
+                cache.write(chunk, *_chunk(model, images, cache.bounds(chunk), batch_size, on_corrupt, pool, shown))
     distributed.barrier()  # every rank has written its chunks
     if distributed.rank() == 0:
         cache.finish()
     distributed.barrier()
     embeddings, bad = cache.load()
-    if on_bad == "error":
+    if on_corrupt == "error":
         refuse(bad, len(images))
     return embeddings, bad
 
@@ -95,7 +109,7 @@ def refuse(bad: dict[int, str], count: int) -> None:
     """DataError that counts and names bad images; nothing when there are none."""
     if bad:
         shown = "; ".join(list(bad.values())[:5]) + ("; ..." if len(bad) > 5 else "")
-        raise DataError(f"{len(bad)} of {count} images cannot be used: {shown}. --on-bad skip leaves them out")
+        raise DataError(f"{len(bad)} of {count} images cannot be used: {shown}. --on-corrupt skip leaves them out")
 
 
 def _chunk(
@@ -103,7 +117,7 @@ def _chunk(
     images: IjbImages,
     bounds: tuple[int, int],
     batch_size: int,
-    on_bad: str,
+    on_corrupt: str,
     pool: ThreadPoolExecutor,
     shown: tqdm,
 ) -> tuple[Embeddings, dict[int, str]]:
@@ -119,7 +133,7 @@ def _chunk(
             if start != starts[-1]:
                 following = start + step
                 loading = ahead.submit(load_faces, images, following, min(following + step, end), pool)
-            if on_bad == "error":
+            if on_corrupt == "error":
                 refuse(problems, len(images))
             parts.append(model.embed(faces, batch_size))
             bad |= problems

@@ -57,11 +57,11 @@ def test_missing_images(folder: Path) -> None:
         (folder / "loose_crop" / name).unlink()
     images, model = read_images(folder, "IJBB"), FlatModel()
     with pytest.raises(
-        DataError, match=r"2 of 12 images cannot be used: .*3.jpg: no such file; .*8.jpg.*--on-bad skip"
+        DataError, match=r"2 of 12 images cannot be used: .*3.jpg: no such file; .*8.jpg.*--on-corrupt skip"
     ):
         extract(model, images, cache_in(folder))
     assert model.seen == 0
-    features, bad = extract(model, images, cache_in(folder), on_bad="skip")
+    features, bad = extract(model, images, cache_in(folder), on_corrupt="skip")
     assert list(bad) == [2, 7] and not features.original[[2, 7]].any() and features.original[3].any()
     with pytest.raises(DataError, match="2 of 12 images cannot be used"):
         extract(model, images, cache_in(folder))
@@ -73,9 +73,9 @@ def test_undecodable_image(folder: Path) -> None:
         extract(FlatModel(), read_images(folder, "IJBB"), cache_in(folder))
 
 
-def test_on_bad(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="on_bad is 'ignore': it must be one of error, skip"):
-        extract(FlatModel(), read_images(folder, "IJBB"), cache_in(folder), on_bad="ignore")
+def test_on_corrupt(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="on_corrupt is 'ignore': it must be one of error, skip"):
+        extract(FlatModel(), read_images(folder, "IJBB"), cache_in(folder), on_corrupt="ignore")
 
 
 def test_model_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
