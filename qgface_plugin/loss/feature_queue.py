@@ -1,4 +1,4 @@
-"""The queue of past embeddings that the contrast draws its negatives from (section III-C), sharded by class.
+"""Queue of past embeddings that the contrast draws its negatives from (section III-C), sharded by class.
 
 An entry lives on the rank that owns its class. It is kept as r and a (`functional.split_refresh`), so that its
 refreshed feature is r + a W_now[y]; a = 0 is an entry that is not refreshed (queue kinds `batch` and `momentum`).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,6 @@ from ..utils.registry import QUEUE_KINDS
 from .functional import SHORTEST, split_refresh
 
 NEVER = -(2**62)  # serial number of a slot that holds nothing
-EMPTY = {"residual": 0.0, "scale": 0.0, "labels": -1, "serial": NEVER}  # what such a slot holds, by buffer
 BLOCK = 1024  # entries that are refreshed and scored at a time on a CPU: they stay in its cache
 BLOCK_CUDA = 8192  # on a GPU: each block keeps all of it busy
 
@@ -35,10 +35,31 @@ def slots_of_rank(size: int, ranks: int) -> int:
 class FeatureQueue(nn.Module):
     """First-in-first-out store of unit embeddings with labels, refreshed by the movement of their class centres.
 
-    size: Q, entries alive over all ranks; None: only the entries of the latest step (queue kind `batch`).
     An entry is alive iff fewer than Q entries were enqueued after it, counted over all ranks; so what is alive does
     not depend on the number of ranks. Everything is a buffer and is saved with the model.
+
+    Args:
+        size: Q, entries alive over all ranks; None: only the entries of the latest step (queue kind `batch`).
+        dim: d, numbers in an embedding.
+        slots: slots to start with on this rank.
+
+    Attributes:
+        EMPTY: what a slot without an entry holds, by buffer.
+        BUFFERS: names of the buffers that have one row per slot; `enqueued` and `cursor` are the others.
+
+    Example:
+        >>> queue = FeatureQueue(size=3, dim=2, slots=3)
+        >>> centres = torch.eye(2)
+        >>> queue.enqueue(torch.eye(2), torch.tensor([0, 1]), centres)  # two embeddings, each at its class centre
+        >>> int(queue.living())
+        2
+        >>> queue.refreshed(torch.tensor([[0.6, 0.8], [0.0, 1.0]]))[:2]  # centre 0 has moved, and its entry with it
+        tensor([[0.0000, 1.0000],
+                [0.6000, 0.8000]])
     """
+
+    EMPTY: ClassVar[dict[str, float | int]] = {"residual": 0.0, "scale": 0.0, "labels": -1, "serial": NEVER}
+    BUFFERS: ClassVar[tuple[str, ...]] = tuple(EMPTY)
 
     residual: Tensor  # r (slots, d)
     scale: Tensor  # a (slots,)
@@ -58,8 +79,12 @@ class FeatureQueue(nn.Module):
     def _allocate(self, slots: int) -> None:
         self.register_buffer("residual", torch.zeros(slots, self.dim))
         self.register_buffer("scale", torch.zeros(slots))
-        self.register_buffer("labels", torch.full((slots,), EMPTY["labels"]))
-        self.register_buffer("serial", torch.full((slots,), EMPTY["serial"]))
+        self.register_buffer("labels", torch.full((slots,), self.EMPTY["labels"]))
+        self.register_buffer("serial", torch.full((slots,), self.EMPTY["serial"]))
+
+    def entries(self) -> dict[str, Tensor]:
+        """The buffers with one row per slot, by name; not copies, and others once the ring has grown."""
+        return {name: getattr(self, name) for name in self.BUFFERS}
 
     @property
     def limit(self) -> int:
@@ -78,9 +103,11 @@ class FeatureQueue(nn.Module):
     def enqueue(self, features: Tensor, labels: Tensor, proxies: Tensor | None) -> None:
         """Append one global batch; its FIRST row counts as the newest (the authors' order).
 
-        features (N, d) unit embeddings of all ranks; labels (N,) index of the class among this rank's centres, -1
-        where another rank owns it; proxies (N, d) centres of the classes now (rows with label -1 are not read), or
-        None when the entries are not to be refreshed.
+        Args:
+            features: (N, d) unit embeddings of all ranks.
+            labels: (N,) index of the class among this rank's centres, -1 where another rank owns it.
+            proxies: (N, d) centres of the classes now (rows with label -1 are not read), or None when the entries are
+                not to be refreshed.
         """
         rows = len(features)
         self.last_rows = rows
@@ -117,7 +144,7 @@ class FeatureQueue(nn.Module):
         needed = len(alive) + count
         roomy = max(needed, len(self.serial) + len(self.serial) // 2)
         slots = roomy if self.size is None else max(needed, min(roomy, self.size))
-        for name, fill in EMPTY.items():  # one at a time, so that only one of them exists twice
+        for name, fill in self.EMPTY.items():  # one at a time, so that only one of them exists twice
             old = getattr(self, name)
             new = old.new_full((slots, *old.shape[1:]), fill)
             torch.index_select(old, 0, alive, out=new[: len(alive)])
@@ -126,9 +153,15 @@ class FeatureQueue(nn.Module):
         self.cursor.fill_(len(alive))
 
     def refreshed(self, centres: Tensor, slots: Tensor | None = None, *, renormalise: bool = True) -> Tensor:
-        """Section III-C for these or all slots: r + a W_now[y] (slots, d), unit vectors if `renormalise`; no gradient.
+        """Section III-C: r + a W_now[y], without gradient. Dead slots hold garbage; see `alive`.
 
-        centres (n_local, d): this rank's class centres now. Dead slots hold garbage; see `alive`.
+        Args:
+            centres: (n_local, d) this rank's class centres now.
+            slots: indices of the wanted ones; None: all.
+            renormalise: unit vectors again.
+
+        Returns:
+            (slots, d), equal to `functional.refresh`.
         """
         return self._refreshed(centres, slice(None) if slots is None else slots, renormalise)
 
@@ -143,15 +176,18 @@ class FeatureQueue(nn.Module):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Living entries, a block at a time: (refreshed features (c, d), labels (c,)).
 
-        candidates (n_local,) bool: classes whose entries are wanted, None for all.
+        Args:
+            centres: (n_local, d) this rank's class centres now.
+            candidates: (n_local,) bool, classes whose entries are wanted; None: all.
+            renormalise: unit vectors again.
         """
         wanted = self.alive()
         if candidates is not None:
             wanted &= candidates[self.labels.clamp_min(0)]
-        found, size = wanted.nonzero().squeeze(1), entries_at_a_time(self.residual.is_cuda)
-        every = len(found) == len(wanted)  # then a block is read where it lies
-        for start in range(0, len(found), size):
-            slots = slice(start, start + size) if every else found[start : start + size]
+        chosen, size = wanted.nonzero().squeeze(1), entries_at_a_time(self.residual.is_cuda)
+        every = len(chosen) == len(wanted)  # then a block is read where it lies
+        for start in range(0, len(chosen), size):
+            slots = slice(start, start + size) if every else chosen[start : start + size]
             # no_grad is not around this generator: its wrapper would hold each block until the next one is made
             yield self._refreshed(centres, slots, renormalise), self.labels[slots]
 
@@ -162,23 +198,33 @@ class FeatureQueue(nn.Module):
         moved = sum(((now.norm(dim=1) - 1.0).abs().sum() for now, _ in blocks), self.scale.new_zeros(()))
         return moved / self.alive().sum().clamp_min(1)
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         saved = state_dict.get(prefix + "serial")
         if saved is not None and saved.shape != self.serial.shape:
-            for name, fill in EMPTY.items():
+            for name, fill in self.EMPTY.items():
                 old = getattr(self, name)
                 self.register_buffer(name, old.new_full((len(saved), *old.shape[1:]), fill))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 # --- Queue kinds (Table II) by the name that `config.qgface.queue` gives them -----------------------------------------
-# An own kind is a FeatureQueue in one file that the recipe imports, made known by `queue_kind`.
+# A custom kind is a FeatureQueue in one file that the recipe imports, made known by `queue_kind`.
 
 
 @dataclass(frozen=True)
 class QueueKind:
-    """make: from Q and d to this rank's queue, or to None for no contrast; refreshed: entries follow the movement of
-    their class centres; keyed: the entries, and the positives, are a momentum encoder's embeddings."""
+    """A kind of queue, named by `config.qgface.queue`.
+
+    Args:
+        make: from Q and d to this rank's queue, or to None for no contrast.
+        refreshed: entries follow the movement of their class centres.
+        keyed: the entries, and the positives, are a momentum encoder's embeddings.
+
+    Example:
+        >>> kind = QueueKind(lambda size, dim: FeatureQueue(size, dim, slots=size), refreshed=True)
+        >>> kind.make(8, 2).limit
+        8
+    """
 
     make: Callable[[int, int], FeatureQueue | None]
     refreshed: bool = False

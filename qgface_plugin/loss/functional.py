@@ -1,6 +1,9 @@
-"""Every equation of QGFace once, as pure functions: tensors in, tensors out, nothing remembered, nothing mutated.
+"""Equations of QGFace, each once, as pure functions: tensors in, tensors out, nothing remembered, nothing mutated.
 
-Paper: Song & Wang, "Quality-Guided Joint Training for Mixed-Quality Face Recognition"; eq. numbers are theirs.
+Paper: Song & Wang, "Quality-Guided Joint Training for Mixed-Quality Face Recognition"; eq. numbers are theirs. Modules
+with state call these functions; docs/method.md says which. Three are closed forms that no training step runs, since a
+step computes the same a chunk at a time: `contrastive_loss` and `refresh` (the tests compare them with what runs) and
+`gradient_scale` (the paper's Fig. 2).
 
 Legend of shapes: N views (rows), P pairs, Q queue entries, n classes, d dimensions.
 h raw embedding, z = ||h|| its norm, W class centres, q degraded and k original view of a pair (unit vectors here).
@@ -24,7 +27,7 @@ ANGLE_MARGIN = 1e-3  # modified angles stay in [1e-3, pi - 1e-3] radians
 
 
 def clip_norms(norms: Tensor, limits: tuple[float, float] = NORM_RANGE) -> Tensor:
-    """Norms, or other numbers of quality, clipped to `limits`, without gradient."""
+    """Norms, or other quality scores, clipped to `limits`, without gradient."""
     return norms.detach().clamp(*limits)
 
 
@@ -37,11 +40,18 @@ def quality_indicator(
     floor: bool = True,
     limits: tuple[float, float] = NORM_RANGE,
 ) -> Tensor:
-    """Eq. 1: zhat = clip((z - mu) c / sigma, -1, 1), one number a row, without gradient.
+    """Eq. 1: zhat = clip((z - mu) c / sigma, -1, 1), one number per row, without gradient.
 
-    norms (N,) of the raw embeddings, or numbers of another source; mean, std () running statistics of such numbers;
-    c slope; limits that they are clipped to first.
-    floor=True divides by max(sigma, 1e-3), floor=False by sigma + 1e-3 (the authors' code).
+    Args:
+        norms: (N,) norms z of the raw embeddings, or scores of another source of quality.
+        mean: () running mean mu of such numbers.
+        std: () their running standard deviation sigma.
+        c: slope.
+        floor: True divides by max(sigma, 1e-3), False by sigma + 1e-3 (the authors' code).
+        limits: (low, high) that the numbers are clipped to first.
+
+    Returns:
+        zhat (N,) in [-1, 1].
     """
     sigma = std.clamp_min(SIGMA_FLOOR) if floor else std + SIGMA_FLOOR
     return ((clip_norms(norms, limits) - mean) * c / sigma).clamp(-1.0, 1.0)
@@ -71,7 +81,10 @@ def contrastive_gate(u_pair: Tensor, b: float | Tensor) -> Tensor:
 
 
 def soft_gate(u: Tensor, b: float | Tensor, s: float) -> Tensor:
-    """The authors' factor on a row's logits, sigmoid(2 s (u - b)); 1 when b = 0. (N,), without gradient."""
+    """Eq. 3 in the authors' code: a factor on the logits of each row, sigmoid(2 s (u - b)); 1 when b = 0.
+
+    (N,), without gradient.
+    """
     soft = isinstance(b, Tensor) or b > 0
     return torch.sigmoid(2.0 * s * (u.detach() - b)) if soft else torch.ones_like(u)
 
@@ -90,9 +103,15 @@ def _shifted_cosine(cosine: Tensor, shift: Tensor | float) -> Tensor:
 
 
 def adaface_target(cosine: Tensor, zhat: Tensor, m: float) -> Tensor:
-    """Eqs. 6-10: f = cos(theta_y - m zhat) - (m zhat + m), the target's cosine after the adaptive margin. (N,)
+    """Eqs. 6-10: f = cos(theta_y - m zhat) - (m zhat + m), the target's cosine after the adaptive margin.
 
-    cosine (N,) to the own class centre; zhat (N,) in [-1, 1], no gradient to it; m margin.
+    Args:
+        cosine: (N,) cos(theta_y), to the own class centre.
+        zhat: (N,) in [-1, 1]; no gradient reaches it.
+        m: margin.
+
+    Returns:
+        (N,); the gradient reaches `cosine`.
     """
     zhat = zhat.detach()
     return _shifted_cosine(cosine, -m * zhat) - (m * zhat + m)
@@ -111,7 +130,13 @@ def cosface_target(cosine: Tensor, m: float) -> Tensor:
 def gradient_scale(probability: Tensor, cosine: Tensor, zhat: Tensor, m: float) -> Tensor:
     """Eqs. 11-12: g = (P_y - 1) df/dcos for AdaFace, with df/dcos = sin(theta - m zhat) / sin(theta). (N,)
 
-    probability (N,) of the own class; used by the analysis plot only.
+    A closed form for the plot of Fig. 2 (`experiments/figures/gradient.py`); training takes autograd's derivative.
+
+    Args:
+        probability: (N,) P_y of the own class.
+        cosine: (N,) cos(theta_y).
+        zhat: (N,) in [-1, 1].
+        m: margin.
     """
     theta = angle(cosine)
     return (probability - 1.0) * torch.sin(theta - m * zhat) / torch.sin(theta)
@@ -124,10 +149,21 @@ def cosines(unit: Tensor, centres: Tensor, *, half: bool = False) -> Tensor:
         return linear(unit.half(), centres.half()).float() if half else linear(unit, centres)
 
 
-def with_target(cosine: Tensor, column: Tensor, target: Tensor, s: float) -> Tensor:
-    """s * cosine (N, n) with `target` (N,) in place of each row's entry at `column` (N,); column -1 leaves the row."""
+def with_target(cosine: Tensor, column: Tensor, target: Tensor, s: float | Tensor) -> Tensor:
+    """Logits s * cosine with each row's own class after the margin.
+
+    Args:
+        cosine: (N, n).
+        column: (N,) index of each row's own class; -1 leaves the row.
+        target: (N,) what stands at `column` in the place of the cosine.
+        s: scale of all rows, or of each, (N,).
+
+    Returns:
+        (N, n); gradients reach `cosine` and `target`.
+    """
     rows = (column >= 0).nonzero().squeeze(1)
-    return (cosine * s).index_put_((rows, column[rows]), target[rows] * s)
+    logits = cosine * (s.unsqueeze(1) if isinstance(s, Tensor) else s)
+    return logits.index_put_((rows, column[rows]), target[rows] * (s[rows] if isinstance(s, Tensor) else s))
 
 
 class _LogSumExp(torch.autograd.Function):
@@ -168,9 +204,14 @@ def logsumexp(logits: Tensor) -> Tensor:
 
 
 def refresh(features: Tensor, old_proxies: Tensor, new_proxies: Tensor) -> Tensor:
-    """Section III-C: f_now = f_old + (||f_old|| / ||W_old||) (W_now[y] - W_old). All (Q, d).
+    """Section III-C: f_now = f_old + (||f_old|| / ||W_old||) (W_now[y] - W_old), as the paper prints it.
 
-    old_proxies: centre of each feature's class when it was enqueued; new_proxies: the same centre now.
+    A closed form that the tests compare with what runs: `FeatureQueue.refreshed`, by `split_refresh`.
+
+    Args:
+        features: (Q, d) as they were enqueued.
+        old_proxies: (Q, d) centre of each feature's class when it was enqueued.
+        new_proxies: (Q, d) the same centre now.
     """
     scale = features.norm(dim=1, keepdim=True) / old_proxies.norm(dim=1, keepdim=True)
     return features + scale * (new_proxies - old_proxies)
@@ -183,10 +224,16 @@ def split_refresh(features: Tensor, old_proxies: Tensor) -> tuple[Tensor, Tensor
 
 
 def info_nce(positive: Tensor, negatives: Tensor, *, positive_in_denominator: bool = True) -> Tensor:
-    """Eqs. 13-14 from the positive's logit (P,) and the log-sum-exp of the negatives (P,): loss per pair (P,).
+    """Eqs. 13-14 from two numbers per pair: the loss (P,) that `loss/contrast.py` takes the mean of.
 
-    With the positive in the denominator it is log(1 + e^(negatives - positive)) >= 0; without, as printed in the
-    paper, negatives - positive. A pair without any negative (-inf) has loss 0 and no gradient.
+    Args:
+        positive: (P,) s cos(q, k).
+        negatives: (P,) log-sum-exp of s cos(q, f) over the negatives f.
+        positive_in_denominator: True gives log(1 + e^(negatives - positive)) >= 0; False, as printed in the paper,
+            negatives - positive.
+
+    Returns:
+        (P,); a pair without any negative (-inf) has loss 0 and no gradient.
     """
     margin = negatives - positive
     if positive_in_denominator:
@@ -197,10 +244,21 @@ def info_nce(positive: Tensor, negatives: Tensor, *, positive_in_denominator: bo
 def contrastive_loss(
     query: Tensor, key: Tensor, negatives: Tensor, mask: Tensor, s: float, *, positive_in_denominator: bool = True
 ) -> Tensor:
-    """Eqs. 13-14 for raw or unit embeddings: -log(e^(s cos(q,k)) / sum over negatives). Loss per pair (P,).
+    """Eqs. 13-14 in one piece: -log(e^(s cos(q, k)) / sum over the negatives f of e^(s cos(q, f))).
 
-    query, key (P, d); negatives (Q, d); mask (P, Q) True where a negative competes (another identity, alive).
-    No gradient reaches key or negatives.
+    A closed form over whole matrices that the tests compare with loops. What runs in training is `contrast` in
+    `loss/contrast.py`: the queue a block at a time, sharded over the ranks.
+
+    Args:
+        query: (P, d) embeddings q of the degraded views, raw or unit.
+        key: (P, d) embeddings k of the original views; no gradient reaches them.
+        negatives: (Q, d) f; no gradient reaches them.
+        mask: (P, Q) bool, True where a negative competes (another identity, alive).
+        s: scale.
+        positive_in_denominator: as `info_nce` has it.
+
+    Returns:
+        (P,) the loss of each pair.
     """
     query, key, negatives = normalize(query), normalize(key.detach()), normalize(negatives.detach())
     logits = (query @ negatives.T * s).masked_fill(~mask, -math.inf)

@@ -1,7 +1,8 @@
-"""Margin heads: what becomes of the cosines of the rows that are classified, before the scale s.
+"""Margin heads: what becomes of the cosines of the rows that are classified, before the scale s (eqs. 6-10).
 
 A custom head is a class in one file, `@margin_head("name")` above it, imported by the recipe; `config.qgface.margin`
-then names it. It works with sharded and sampled class centres, since all that a row needs of other ranks is in `Rows`.
+then names it. It works with sharded and sampled class centres, since all that a row needs of other ranks is in
+`ClassifiedRows`.
 """
 
 from __future__ import annotations
@@ -21,28 +22,48 @@ if TYPE_CHECKING:
 Head = TypeVar("Head", bound="type[MarginHead]")
 
 
-class Rows(NamedTuple):
-    """What a head may use of R rows; the same on every rank.
+class ClassifiedRows(NamedTuple):
+    """What a head may use of the R rows that are classified; the same on every rank, in the same order.
 
-    zhat (R,) quality in [-1, 1], without gradient; norms (R,) of the raw embeddings, WITH gradient, None unless the
-    head has `wants_norms`; own_cosine (R,) to the own class centre, without gradient, None unless `wants_own_cosine`.
+    Attributes:
+        zhat: (R,) quality in [-1, 1] that the margin follows, without gradient.
+        norms: (R,) of the raw embeddings, WITH gradient; None unless the head has `wants_norms`.
+        own_cosine: (R,) to the own class centre, without gradient; None unless the head has `wants_own_cosine`.
+        gate_zhat: (R,) quality that the gates follow where that is another than `zhat`, else None.
     """
 
     zhat: Tensor
     norms: Tensor | None = None
     own_cosine: Tensor | None = None
+    gate_zhat: Tensor | None = None
 
 
 class MarginHead(nn.Module):
     """The identity: plain softmax. Subclasses change the target, the other classes' cosines, or add to the loss.
 
-    A head may keep buffers; they are saved with the criterion. `rows.zhat` is the only statistic that it needs not
+    A head may keep buffers; they are saved with the criterion. `rows.zhat` is the only statistic that it need not
     compute itself.
+
+    Args:
+        config: the settings; `config.m` is the margin.
+
+    Attributes:
+        wants_norms: `rows.norms` is given.
+        wants_own_cosine: `rows.own_cosine` is given, which costs an all-reduce of (R,) numbers.
+        changes_others: `others` is called.
+
+    Example:
+        >>> from qgface_plugin import QGFaceConfig
+        >>> rows = ClassifiedRows(zhat=torch.tensor([-1.0, 1.0]))
+        >>> MarginHead(QGFaceConfig(m=0.4)).target(torch.tensor([0.5, 0.5]), rows)
+        tensor([0.5000, 0.5000])
+        >>> CosFace(QGFaceConfig(m=0.4)).target(torch.tensor([0.5, 0.5]), rows)
+        tensor([0.1000, 0.1000])
     """
 
     wants_norms = False
-    wants_own_cosine = False  # costs an all-reduce of (R,) numbers
-    changes_others = False  # `others` is called only where this is True
+    wants_own_cosine = False
+    changes_others = False
 
     def __init__(self, config: QGFaceConfig) -> None:
         super().__init__()
@@ -53,19 +74,19 @@ class MarginHead(nn.Module):
         """Whether the logits have to be held as a matrix (R, n); else the classes are scored a chunk at a time."""
         return self.changes_others or self.wants_norms or self.wants_own_cosine
 
-    def observe(self, rows: Rows) -> None:
-        """Called once a step in training mode, before the others: move what the head keeps."""
+    def observe(self, rows: ClassifiedRows) -> None:
+        """Move what the head keeps; called once per step in training mode, before the other methods."""
 
-    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
+    def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         """Cosine of the own class after the margin, from `cosine` (R,) before it. (R,)"""
         return cosine
 
-    def others(self, cosine: Tensor, rows: Rows) -> Tensor:
+    def others(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         """Cosines (R, n) of this rank's classes; each row's own class may be among them and is overwritten later."""
         return cosine
 
-    def added_loss(self, rows: Rows) -> Tensor | None:
-        """What is added to each row's cross entropy, (R,), or None."""
+    def added_loss(self, rows: ClassifiedRows) -> Tensor | None:
+        """What is added to the cross entropy of each row, (R,), or None."""
         return None
 
 
@@ -74,6 +95,14 @@ def margin_head(name: str) -> Callable[[Head], Head]:
 
     Raises:
         ValueError: the name is one of the project's own heads.
+
+    Example:
+        >>> @margin_head("halved")
+        ... class Halved(MarginHead):
+        ...     def target(self, cosine, rows):
+        ...         return cosine - self.config.m / 2
+        >>> MARGIN_HEADS.pop("halved").__name__  # a recipe leaves it there
+        'Halved'
     """
 
     def register(head: Head) -> Head:
@@ -89,8 +118,8 @@ def margin_head(name: str) -> Callable[[Head], Head]:
 class AdaFace(MarginHead):
     """The margin grows with the quality of the row."""
 
-    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
-        return F.adaface_target(cosine, rows.zhat, self.config.m)
+    def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
+        return F.adaface_target(cosine, rows.zhat, self.config.m)  # eqs. 6-10
 
 
 # --- ArcFace (Deng et al., CVPR 2019), eq. 3: cos(theta_y + m) --------------------------------------------------------
@@ -100,7 +129,7 @@ class AdaFace(MarginHead):
 class ArcFace(MarginHead):
     """An additive angle, the same for every row; m in radians."""
 
-    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
+    def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         return F.arcface_target(cosine, self.config.m)
 
 
@@ -111,7 +140,7 @@ class ArcFace(MarginHead):
 class CosFace(MarginHead):
     """An additive cosine, the same for every row."""
 
-    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
+    def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         return F.cosface_target(cosine, self.config.m)
 
 
@@ -128,8 +157,10 @@ def reweighted(cosine: Tensor, target: Tensor, t: Tensor) -> Tensor:
 
 @margin_head("curricularface")
 class CurricularFace(MarginHead):
-    """t <- (1 - a) t + a mean(cos theta_y) over the rows that are classified, before it is used; a is
-    `config.curricular_momentum`. It is the same on every rank and is saved."""
+    """t <- (1 - a) t + a mean(cos theta_y) over the rows that are classified, before it is used.
+
+    a is `config.curricular_momentum`. t is the same on every rank and is saved.
+    """
 
     wants_own_cosine = changes_others = True
 
@@ -138,22 +169,21 @@ class CurricularFace(MarginHead):
         self.register_buffer("t", torch.zeros(()))
 
     @torch.no_grad()
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows: ClassifiedRows) -> None:
         if len(rows.own_cosine):
             self.t.lerp_(rows.own_cosine.mean().to(self.t.dtype), self.config.curricular_momentum)
 
-    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
+    def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         return F.arcface_target(cosine, self.config.m)
 
-    def others(self, cosine: Tensor, rows: Rows) -> Tensor:
+    def others(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         target = F.arcface_target(rows.own_cosine, self.config.m)
         return reweighted(cosine, target, self.t.clone())  # autograd keeps it until the backward pass
 
 
-# ---
-# MagFace (Meng et al., "MagFace: A Universal Representation for Face Recognition and Quality Assessment", CVPR 2021)
+# --- MagFace (Meng et al., "MagFace: A Universal Representation for Face Recognition ...", CVPR 2021), section 3 ------
 # The margin grows with the norm a of the raw embedding and a regulariser rewards large norms, so that norms come to
-# tell quality: the target is cos(theta_y + m(a)), and lambda_g g(a) is added to each row's loss. Section 3:
+# tell quality: the target is cos(theta_y + m(a)), and lambda_g g(a) is added to the loss of each row.
 # m(a) is linear from m_low at a_low to m_high at a_high, g(a) = 1 / a + a / a_high^2, a clipped to [a_low, a_high].
 
 
@@ -174,15 +204,15 @@ class MagFace(MarginHead):
 
     wants_norms = True
 
-    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
+    def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         config = self.config
         return F.arcface_target(cosine, magnitude_margin(self._clipped(rows), config.magface_norms, config.magface_m))
 
-    def added_loss(self, rows: Rows) -> Tensor:
+    def added_loss(self, rows: ClassifiedRows) -> Tensor:
         g = magnitude_regulariser(self._clipped(rows), self.config.magface_norms[1])
         return self.config.magface_weight * g
 
-    def _clipped(self, rows: Rows) -> Tensor:
+    def _clipped(self, rows: ClassifiedRows) -> Tensor:
         return rows.norms.clamp(*self.config.magface_norms)
 
 

@@ -20,7 +20,7 @@ from ..utils import distributed
 from ..utils.errors import ConfigError
 from ..utils.registry import MARGIN_HEADS, QUALITY_SOURCES
 from . import functional as F
-from .heads import Rows
+from .heads import ClassifiedRows
 from .running_stats import RunningQuality, RunningThreshold
 
 CLAMP = 1.0 - 1e-3  # the authors' clamp of every cosine
@@ -82,7 +82,7 @@ class QGFaceMargin(nn.Module):
             return torch.ones_like(zhat, dtype=torch.bool)
         return F.classification_gate(F.unit_scale(zhat), self.b)
 
-    def target(self, cosine: Tensor, rows: Rows) -> Tensor:
+    def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         """Cosine of the own class after the head's margin, from `cosine` (R,) before it. (R,)
 
         With `straight_through` its derivative with respect to the cosine is 1 (arcface_torch's ArcFace).
@@ -112,7 +112,7 @@ class QGFaceMargin(nn.Module):
         everywhere = None
         if self.head.wants_own_cosine:
             everywhere = distributed.total(own.detach().where(column >= 0, 0.0))
-        rows = Rows(zhat if margin_zhat is None else margin_zhat, norms, everywhere)
+        rows = ClassifiedRows(zhat if margin_zhat is None else margin_zhat, norms, everywhere)
         if self.training:
             self.head.observe(rows)
         others = self.head.others(cosine, rows) if self.head.changes_others else cosine
@@ -123,7 +123,7 @@ class QGFaceMargin(nn.Module):
 
     def added_loss(self, zhat: Tensor, norms: Tensor | None) -> Tensor | None:
         """What the head adds to each row's cross entropy (N,), or None; arguments as `scaled_logits` has them."""
-        return self.head.added_loss(Rows(zhat, norms))
+        return self.head.added_loss(ClassifiedRows(zhat, norms))
 
     def parts(
         self, zhat: Tensor, margin_zhat: Tensor | None = None
@@ -134,7 +134,7 @@ class QGFaceMargin(nn.Module):
         scale = torch.full_like(zhat, self.config.s)
         if self.config.classification_gate == "sigmoid":
             scale = scale * F.soft_gate(F.unit_scale(zhat), self.b, self.config.s)
-        rows = Rows(zhat if margin_zhat is None else margin_zhat)
+        rows = ClassifiedRows(zhat if margin_zhat is None else margin_zhat)
         if self.training:
             self.head.observe(rows)
         return scale, partial(self.target, rows=rows), CLAMP if self.config.cosine_rule == "clamp" else None

@@ -1,4 +1,4 @@
-"""How much memory the criterion takes on a rank: what it keeps, and what a step needs besides.
+"""Memory that the criterion takes on each rank: what it keeps, and what a step needs besides.
 
 The backbone is not counted. The figures are bytes of tensors; the allocator's own slack comes on top.
 """
@@ -14,7 +14,7 @@ from .class_softmax import KEPT, classes_at_a_time
 from .feature_queue import entries_at_a_time, slots_of_rank
 
 MOMENTS = {"sgd": 1, "adamw": 2}  # tensors of the centres' size that the optimiser keeps
-SCENARIOS = (  # classes, ranks, sample_rate, pairs a rank: the table in docs/ranks.md
+SCENARIOS = (  # classes, ranks, sample_rate, pairs per rank: the table in docs/ranks.md
     (8_631, 1, 1.0, 512),
     (360_232, 8, 1.0, 128),
     (2_000_000, 8, 1.0, 512),
@@ -27,9 +27,12 @@ SCENARIOS = (  # classes, ranks, sample_rate, pairs a rank: the table in docs/ra
 class MemoryPlan:
     """Bytes on the rank that has most classes.
 
-    centres (n_local, d); gradient: as large, also where few centres were sampled; optimizer: its moments;
-    queue: r (slots, d), a, labels and serial numbers; step: the most that a step needs beside all of these when no
-    gate leaves a row out.
+    Attributes:
+        centres: (n_local, d).
+        gradient: as large, also where few centres were sampled.
+        optimizer: its moments.
+        queue: r (slots, d), a, labels and serial numbers.
+        step: the most that a step needs beside all of these when no gate leaves a row out.
     """
 
     centres: int
@@ -64,11 +67,28 @@ def plan_memory(
 ) -> MemoryPlan:
     """The memory of QGPartialFC on one of `ranks` ranks.
 
-    classes n; dim d; queue, queue_size, sample_rate: as QGPartialFC has them; rows: views in the GLOBAL batch;
-    optimizer: "sgd" (with momentum) or "adamw"; cuda: chunks and blocks have the size for a GPU. The queue is
-    counted as it starts, with 5/4 of its even share of slots; it grows, to Q at most, where a rank's classes have more
-    entries than that.
-    Raises ConfigError on a number out of range or an optimiser that is not known.
+    The queue is counted as it starts, with 5/4 of its even share of slots; it grows, to Q at most, where a rank's
+    classes have more entries than that.
+
+    Args:
+        classes: n over all ranks.
+        ranks: number of ranks.
+        dim: d.
+        queue: kind, as QGPartialFC has it.
+        queue_size: Q; None: n.
+        sample_rate: share of the centres that compete in a step, in (0, 1].
+        rows: views in the GLOBAL batch.
+        optimizer: "sgd" (with momentum) or "adamw".
+        dtype: of centres, queue and logits.
+        cuda: chunks and blocks have the size for a GPU.
+
+    Raises:
+        ConfigError: a number out of range or an optimiser that is not known.
+
+    Example:
+        >>> plan = plan_memory(classes=1000, dim=4, rows=8)
+        >>> plan.centres, plan.queue  # 1000 x 4 float32; as many, and a, label and serial number of each
+        (16000, 36000)
     """
     if not (1 <= ranks <= classes and dim >= 1 and rows >= 0 and 0 < sample_rate <= 1):
         raise ConfigError(
@@ -117,7 +137,7 @@ def plain_step(
 
 
 def memory_table() -> str:
-    """Markdown: SCENARIOS with d = 512, SGD, float32, Q = n; GiB a rank."""
+    """Markdown: SCENARIOS with d = 512, SGD, float32, Q = n; GiB per rank."""
     lines = [
         "| classes | GPUs | sample_rate | pairs a GPU | centres | gradient | momentum | queue | kept | step, at most "
         "| plain step, at least |",

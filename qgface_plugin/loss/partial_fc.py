@@ -24,7 +24,7 @@ from .class_softmax import class_logsumexp
 from .contrast import Contrast, contrast, pair_gate
 from .feature_queue import FeatureQueue
 from .margin import READ_HERE, QGFaceMargin
-from .quality import Rows
+from .quality import BatchRows
 from .running_stats import RunningQuality
 
 
@@ -139,7 +139,7 @@ class QGPartialFC(nn.Module):
         margin = self.margin_softmax
         if numbers is None:
             weight = self.weight.detach()
-            numbers = margin.source.of_rows(Rows(raw.detach(), embeddings.detach(), weight, index, position))
+            numbers = margin.source.of_rows(BatchRows(raw.detach(), embeddings.detach(), weight, index, position))
         zhat = self._quality(margin.quality, numbers)
         u = F.unit_scale(zhat)
         margin.follow(u if self.views == 1 else F.pair_indicator(*u.chunk(2)))

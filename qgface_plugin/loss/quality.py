@@ -1,4 +1,4 @@
-"""Quality: one number per row, without gradient, larger for better images; its sources by name.
+"""Quality: one score per row, without gradient, larger for better images; its sources by name.
 
 A custom source is a `QualitySource` in one file that the recipe imports, made known by `quality_source`.
 """
@@ -19,12 +19,15 @@ from ..utils.registry import QUALITY_SOURCES
 from .functional import NORM_RANGE, cosines
 
 
-class Rows(NamedTuple):
-    """What the criterion knows of the N rows of the global batch; nothing here has a gradient.
+class BatchRows(NamedTuple):
+    """What a source may use of the N rows of the global batch; nothing here has a gradient.
 
-    raw (N, d) embeddings; unit (N, d) the same, normalised; centres (n, d) this rank's class centres; index (k,)
-    those that compete in this step, None for all; position (N,) place of each row's class among these, -1 where
-    another rank owns it.
+    Attributes:
+        raw: (N, d) embeddings h.
+        unit: (N, d) h / ||h||.
+        centres: (n, d) this rank's class centres.
+        index: (k,) ascending, the centres that compete in this step; None for all.
+        position: (N,) index of each row's class among the centres that compete, -1 where another rank owns it.
     """
 
     raw: Tensor
@@ -34,21 +37,51 @@ class Rows(NamedTuple):
     position: Tensor
 
 
+class Quality(NamedTuple):
+    """The quality of the N rows of the global batch, from the scores of a source to eq. 1; without gradient.
+
+    Attributes:
+        scores: (N,) of the source, such as the norms.
+        mean: () running mu of the scores, after this batch.
+        std: () running sigma of the scores, after this batch.
+        zhat: (N,) in [-1, 1], eq. 1; the gates follow it.
+        margin_zhat: (N,) in [-1, 1] where the margin follows another source (`margin_quality`), else None.
+        of_norms: the source is the norm of the embeddings.
+    """
+
+    scores: Tensor
+    mean: Tensor
+    std: Tensor
+    zhat: Tensor
+    margin_zhat: Tensor | None
+    of_norms: bool
+
+
 @dataclass(frozen=True)
 class QualitySource:
-    """A source, named by `config.qgface.quality`. Exactly one of `of_rows` and `of_images` is given.
+    """A source of quality, named by `config.qgface.quality`. Exactly one of `of_rows` and `of_images` is given.
 
-    limits: numbers are clipped to (low, high) before statistics and eq. 1. Eq. 1 divides by max(sigma, 1e-3), so a
-    source should have a standard deviation well above that.
-    of_rows: (N,) numbers from the criterion's rows, the same on every rank; collectives from `distributed` only.
-    of_images: (2B,) numbers that the host measures and hands to the criterion: from the images as the encoder sees
-    them, float (2B, 3, h, w) in [-1, 1], originals first, and from `strength` (2B,), how strongly the loader has
-    degraded each view (None where it does not say).
+    Args:
+        name: what the setting calls it.
+        limits: scores are clipped to (low, high) before statistics and eq. 1. Eq. 1 divides by max(sigma, 1e-3), so a
+            source should have a standard deviation well above that.
+        of_rows: (N,) scores from the criterion's rows, the same on every rank; collectives from `distributed` only.
+        of_images: (2B,) scores that the training loop measures and hands to the criterion: from the images as the
+            encoder sees them, float (2B, 3, h, w) in [-1, 1], originals first, and from `strength` (2B,), how strongly
+            the loader has degraded each view (None where it does not say).
+
+    Raises:
+        ValueError: both or neither of the functions, or limits that are not (low, high).
+
+    Example:
+        >>> source = QualitySource("brightness", (-1.0, 1.0), of_images=lambda images, strength: images.mean((1, 2, 3)))
+        >>> source.of_images(torch.full((2, 3, 8, 8), 0.5), None)
+        tensor([0.5000, 0.5000])
     """
 
     name: str
     limits: tuple[float, float]
-    of_rows: Callable[[Rows], Tensor] | None = None
+    of_rows: Callable[[BatchRows], Tensor] | None = None
     of_images: Callable[[Tensor, Tensor | None], Tensor] | None = None
 
     def __post_init__(self) -> None:
@@ -59,7 +92,7 @@ class QualitySource:
 
     @property
     def module(self) -> str:
-        """Where its numbers are computed."""
+        """The module that its scores are computed in."""
         return (self.of_rows or self.of_images).__module__
 
 
@@ -73,9 +106,15 @@ def quality_source(source: QualitySource) -> QualitySource:
 
 
 def of_images(name: str, images: Tensor, strength: Tensor | None) -> Tensor | None:
-    """What a host gives to the criterion as `quality`: (2B,), or None where the source needs nothing of the host.
+    """What a training loop gives to the criterion as `quality`.
 
-    images: float (2B, 3, h, w) in [-1, 1], originals first; strength (2B,) of the batch's degradation, or None.
+    Args:
+        name: of the source.
+        images: float (2B, 3, h, w) in [-1, 1], originals first.
+        strength: (2B,) of the batch's degradation, or None.
+
+    Returns:
+        (2B,) scores, or None where the source needs nothing of the training loop.
     """
     measure = QUALITY_SOURCES[name].of_images
     return None if measure is None else measure(images, strength)
@@ -91,7 +130,7 @@ EPSILON = 1e-3  # keeps the ratio finite where even the nearest other centre is 
 
 
 @torch.no_grad()
-def certainty(rows: Rows) -> Tensor:
+def certainty(rows: BatchRows) -> Tensor:
     """cos(h, W_y) / (1 + eps + max over j != y of cos(h, W_j)), (N,).
 
     Over the centres that compete in this step, of all ranks. Costs a product of all rows with these centres without
@@ -103,10 +142,10 @@ def certainty(rows: Rows) -> Tensor:
         part = slice(start, start + BLOCK)
         centres = rows.centres[part] if rows.index is None else rows.centres.index_select(0, rows.index[part])
         cosine = cosines(rows.unit, centres)
-        place = rows.position - start
-        here = ((place >= 0) & (place < cosine.shape[1])).nonzero().squeeze(1)
-        own[here] = cosine[here, place[here]]
-        cosine[here, place[here]] = -math.inf
+        column = rows.position - start
+        here = ((column >= 0) & (column < cosine.shape[1])).nonzero().squeeze(1)
+        own[here] = cosine[here, column[here]]
+        cosine[here, column[here]] = -math.inf
         nearest = torch.maximum(nearest, cosine.amax(1))
     own, nearest = distributed.maximum(torch.stack([own, nearest])).unbind(0)
     return own / (nearest.clamp_min(-1.0) + 1.0 + EPSILON)  # one class alone has no other: as one that is opposite
@@ -115,12 +154,16 @@ def certainty(rows: Rows) -> Tensor:
 CERTAINTY = quality_source(QualitySource("certainty", (-2.0, 2.0), of_rows=certainty))
 
 
-# --- What the loader knows: minus the strength with which it has degraded a view; see `data/strength.py` --------------
+# --- What the loader knows: minus the strength with which it has degraded a view --------------------------------------
 # The originals of a training set have 0, whatever they look like: this source says nothing about blurred originals.
 
 
 def degradation(images: Tensor, strength: Tensor | None) -> Tensor:
-    """-strength (2B,), in octaves. Raises ValueError for batches that do not say how they were degraded."""
+    """-strength (2B,), in octaves.
+
+    Raises:
+        ValueError: the batch does not say how its views were degraded.
+    """
     if strength is None:
         raise ValueError("quality = 'degradation' needs batches that carry the strength of each view's degradation")
     return -strength
@@ -132,7 +175,7 @@ DEGRADATION = quality_source(QualitySource("degradation", (-16.0, 0.0), of_image
 # --- The paper's source: the norm of the raw embedding (section III-A, after Kim et al., "AdaFace", CVPR 2022) --------
 
 
-def norm(rows: Rows) -> Tensor:
+def norm(rows: BatchRows) -> Tensor:
     """||h|| (N,)."""
     return rows.raw.norm(dim=1)
 

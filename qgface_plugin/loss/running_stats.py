@@ -1,6 +1,6 @@
-"""Running statistics: mu and sigma of the quality (eq. 1), and the threshold b as a quantile.
+"""Running statistics: mu and sigma of the quality scores (eq. 1), and the threshold b as a quantile.
 
-Where the numbers come from: `quality.py`. Statistics, scale and gates are the same for every source.
+Where the scores come from: `quality.py`. Statistics, scale and gates are the same for every source.
 """
 
 from __future__ import annotations
@@ -11,14 +11,36 @@ from torch import Tensor, nn
 from .functional import NORM_RANGE, clip_norms, quality_indicator
 
 
-class RunningQuality(nn.Module):
-    """zhat of a batch from running mean and standard deviation of the quality numbers (eq. 1).
+def _follow(running: Tensor, batch: Tensor, *, momentum: float, started: Tensor, usable: Tensor) -> None:
+    """Move () `running`, in place, towards the batch's value; onto it at first, and not at all if not `usable`."""
+    moved = torch.where(started, running + momentum * (batch - running), batch)
+    running.copy_(torch.where(usable, moved, running))
 
-    Statistics: mu <- (1 - momentum) mu + momentum mean(batch), likewise sigma with the sample standard deviation
-    (n - 1). They are updated in training mode before they are used; a batch with fewer than two rows or with a
-    number that is not finite leaves them as they are. start="first_batch": the first batch initialises them;
-    start="zero": they start at 0 and 0, as the authors' code has it. Numbers are clipped to `limits` first.
+
+class RunningQuality(nn.Module):
+    """zhat of a batch from the running mean and standard deviation of the quality scores (eq. 1).
+
+    mu <- (1 - momentum) mu + momentum mean(batch), likewise sigma with the sample standard deviation (n - 1). They are
+    updated in training mode before they are used; a batch with fewer than two rows or with a score that is not finite
+    leaves them as they are.
+
+    Args:
+        c: slope of eq. 1.
+        momentum: weight of the current batch in mu and sigma, in [0, 1].
+        start: "first_batch": the first batch initialises them; "zero": they start at 0 and 0 (the authors' code).
+        floor: division by max(sigma, 1e-3), else by sigma + 1e-3 (the authors' code).
+        limits: (low, high) that scores are clipped to first.
+
+    Example:
+        >>> quality = RunningQuality()
+        >>> zhat = quality(torch.tensor([18.0, 20.0, 22.0]))  # the first batch: mu = 20, sigma = 2
+        >>> [round(z, 3) for z in zhat.tolist()]
+        [-0.333, 0.0, 0.333]
     """
+
+    mean: Tensor  # () mu
+    std: Tensor  # () sigma
+    started: Tensor  # () bool, whether a batch has been seen
 
     def __init__(
         self,
@@ -35,23 +57,22 @@ class RunningQuality(nn.Module):
         self.register_buffer("started", torch.tensor(start == "zero"))
 
     @torch.no_grad()
-    def update(self, norms: Tensor) -> None:
-        """Move the statistics towards those of one batch of numbers (N,)."""
-        if norms.numel() < 2:
+    def update(self, scores: Tensor) -> None:
+        """Move the statistics towards those of one batch of scores (N,)."""
+        if scores.numel() < 2:
             return
-        usable = norms.isfinite().all()
-        norms = clip_norms(norms.to(self.mean.dtype), self.limits)
-        for running, batch in ((self.mean, norms.mean()), (self.std, norms.std())):
-            moved = torch.where(self.started, running + self.momentum * (batch - running), batch)
-            running.copy_(torch.where(usable, moved, running))
+        usable = scores.isfinite().all()
+        scores = clip_norms(scores.to(self.mean.dtype), self.limits)
+        for running, batch in ((self.mean, scores.mean()), (self.std, scores.std())):
+            _follow(running, batch, momentum=self.momentum, started=self.started, usable=usable)
         self.started.logical_or_(usable)
 
-    def forward(self, norms: Tensor) -> Tensor:
-        """zhat (N,) in [-1, 1] of numbers (N,), in the statistics' type, no gradient; updates them in training mode."""
+    def forward(self, scores: Tensor) -> Tensor:
+        """zhat (N,) in [-1, 1] of scores (N,), in the statistics' type, no gradient; updates them in training mode."""
         if self.training:
-            self.update(norms)
-        norms = norms.to(self.mean.dtype)
-        return quality_indicator(norms, self.mean, self.std, self.c, floor=self.floor, limits=self.limits)
+            self.update(scores)
+        scores = scores.to(self.mean.dtype)
+        return quality_indicator(scores, self.mean, self.std, self.c, floor=self.floor, limits=self.limits)
 
 
 # --- The threshold b as a quantile: the user says which share is low-quality, and b follows ---------------------------
@@ -63,21 +84,31 @@ def sample_quantile(values: Tensor, q: float) -> Tensor:
     Weibull's rule (type 6 of Hyndman and Fan, "Sample Quantiles in Statistical Packages", 1996): of continuous values
     a share q lies at or below it on average, for small N too, as long as 1 <= q (N + 1) <= N.
     """
-    ordered, place = values.sort().values, min(max(q * (len(values) + 1), 1.0), float(len(values)))
-    below = int(place) - 1
+    ordered, rank = values.sort().values, min(max(q * (len(values) + 1), 1.0), float(len(values)))
+    below = int(rank) - 1
     above = min(below + 1, len(values) - 1)
-    return ordered[below] + (place - 1 - below) * (ordered[above] - ordered[below])
+    return ordered[below] + (rank - 1 - below) * (ordered[above] - ordered[below])
 
 
 class RunningThreshold(nn.Module):
-    """b <- b + momentum (quantile of the batch - b), in training mode; the first batch initialises it.
+    """The threshold b that follows a quantile of u: b <- b + momentum (quantile of the batch - b).
 
-    quantile q in (0, 1). The batch is the global one, so b is the same on any number of ranks. Both buffers are saved.
-    Values that are not finite leave it as it is.
+    The first batch initialises it. The batch is the global one, so b is the same on any number of ranks. Both buffers
+    are saved. A batch with a value that is not finite leaves it as it is.
+
+    Args:
+        quantile: share of the values that is to lie at or below b, in (0, 1).
+        momentum: weight of the current batch, in [0, 1].
+
+    Example:
+        >>> threshold = RunningThreshold(quantile=0.5)
+        >>> threshold.update(torch.tensor([0.25, 0.5, 1.0]))
+        >>> float(threshold.value)
+        0.5
     """
 
     value: Tensor  # () b
-    started: Tensor
+    started: Tensor  # () bool, whether a batch has been seen
 
     def __init__(self, quantile: float, momentum: float = 0.01) -> None:
         super().__init__()
@@ -88,8 +119,7 @@ class RunningThreshold(nn.Module):
     @torch.no_grad()
     def update(self, u: Tensor) -> None:
         """Move b towards the quantile of u (P,) in [0, 1], at least one."""
-        found = sample_quantile(u.to(self.value.dtype), self.quantile)
         usable = u.isfinite().all()
-        moved = torch.where(self.started, self.value + self.momentum * (found - self.value), found)
-        self.value.copy_(torch.where(usable, moved, self.value))
+        quantile = sample_quantile(u.to(self.value.dtype), self.quantile)
+        _follow(self.value, quantile, momentum=self.momentum, started=self.started, usable=usable)
         self.started.logical_or_(usable)

@@ -14,8 +14,6 @@ from torch import nn
 from ..loss.feature_queue import FeatureQueue
 from ..loss.partial_fc import QGPartialFC
 
-RING = ("residual", "scale", "labels", "serial")  # the queue's buffers with one row a slot
-
 
 class Undo:
     """Copies of the buffers of `modules` and `criterion`; of the queue only the slots that one step can overwrite.
@@ -25,7 +23,7 @@ class Undo:
 
     def __init__(self, modules: Iterable[nn.Module | None], criterion: QGPartialFC) -> None:
         self._queue: FeatureQueue | None = criterion.queue
-        ring = () if self._queue is None else {f"queue.{name}" for name in RING}
+        ring = () if self._queue is None else {f"queue.{name}" for name in self._queue.BUFFERS}
         buffers = [b for module in modules if module is not None for b in module.buffers()]
         buffers += [buffer for name, buffer in criterion.named_buffers() if name not in ring]
         buffers = [b.data for b in buffers]  # autograd may still hold them, for a backward pass that does not matter
@@ -41,7 +39,7 @@ class Undo:
         if queue is not None:
             count = min(rows, len(queue.serial))
             self._slots = (queue.cursor + torch.arange(count, device=queue.serial.device)) % max(1, len(queue.serial))
-            self._ring = {name: getattr(queue, name) for name in RING}  # a queue that grows takes new buffers
+            self._ring = queue.entries()  # a queue that grows takes new buffers
             self._rows = {name: buffer[self._slots] for name, buffer in self._ring.items()}
             self._last_rows = queue.last_rows
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qgface_plugin.loss import class_sampling
-from qgface_plugin.loss.class_sampling import BLOCK, lots, sampled_classes
+from qgface_plugin.loss.class_sampling import BLOCK, priorities, sampled_classes
 
 NOBODY = torch.zeros(0, dtype=torch.long)
 
@@ -20,7 +20,7 @@ def draw(number: int, classes: int, rate: float, labels=NOBODY, *, seed=5, start
     )
 
 
-def test_lots_are_splitmix64_in_unsigned_arithmetic():
+def test_priorities_are_splitmix64_in_unsigned_arithmetic():
     mask, golden = 2**64 - 1, 0x9E3779B97F4A7C15
 
     def mix(x: int) -> int:
@@ -32,7 +32,7 @@ def test_lots_are_splitmix64_in_unsigned_arithmetic():
         stream = mix((mix((number + seed % 2**32 * -7046029254386353131 % 2**62) & mask) + golden) & mask)
         classes = [0, 1, 360_231, 29_000_000]
         expected = [mix((y * golden + stream) & mask) & 2**63 - 1 for y in classes]
-        assert lots(torch.tensor(classes), torch.tensor(number), seed).tolist() == expected
+        assert priorities(torch.tensor(classes), torch.tensor(number), seed).tolist() == expected
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
@@ -63,7 +63,7 @@ def test_all_classes_of_the_batch_compete_however_many():
     assert int(draw(0, 40, 0.01).sum()) == 0
 
 
-def test_every_class_has_the_same_chance_and_draws_do_not_hang_together():
+def test_classes_have_equal_chances_and_draws_are_independent():
     classes, rate, number = 300, 0.2, 3000
     masks = torch.stack([draw(i, classes, rate) for i in range(number)]).double()
     deviation = math.sqrt(rate * (1 - rate) / number)  # of a class's share of the draws

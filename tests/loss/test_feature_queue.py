@@ -150,7 +150,7 @@ def test_drift():
 
 
 @pytest.mark.parametrize("slots", [7, 1, 20])
-def test_a_saved_queue_goes_on_as_if_it_had_not_been_saved(slots):
+def test_a_saved_queue_goes_on_as_before(slots):
     stream, size = Stream(3), 20
     queue = FeatureQueue(size, DIM, slots=7).double()
     for _ in range(5):

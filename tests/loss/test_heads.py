@@ -1,4 +1,4 @@
-"""Margin heads one by one against loops, and a user's own head in one file."""
+"""Margin heads one by one against loops, and a user's custom head in one file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.autograd import gradcheck
 
 from qgface_plugin import QGFaceMargin
 from qgface_plugin.loss.heads import (
+    ClassifiedRows,
     MarginHead,
-    Rows,
     magnitude_margin,
     magnitude_regulariser,
     margin_head,
@@ -26,7 +26,7 @@ from qgface_plugin.utils.registry import MARGIN_HEADS
 COSINES = torch.tensor([-0.9, -0.2, 0.0, 0.35, 0.8, 0.97], dtype=torch.float64)
 
 
-def test_the_projects_own():
+def test_names():
     assert MARGIN_HEADS.own == {"adaface", "arcface", "cosface", "curricularface", "magface", "softmax"}
 
 
@@ -34,13 +34,13 @@ def test_the_projects_own():
 def test_targets_are_the_loops(name):
     head, zhat = QGFaceMargin(margin=name, m=0.5).head, torch.linspace(-1, 1, 6, dtype=torch.float64)
     expected = [oracles.target(name, c, z, 0.5) for c, z in zip(COSINES.tolist(), zhat.tolist(), strict=True)]
-    np.testing.assert_allclose(head.target(COSINES, Rows(zhat)), expected, rtol=1e-12)
+    np.testing.assert_allclose(head.target(COSINES, ClassifiedRows(zhat)), expected, rtol=1e-12)
 
 
 def test_magface_margin_and_regulariser_are_the_loops():
     head, o = QGFaceMargin(margin="magface").head, oracles.PAPER
     norms = torch.tensor([1.0, 10.0, 25.0, 60.0, 110.0, 300.0], dtype=torch.float64)
-    rows = Rows(torch.zeros(6), norms)
+    rows = ClassifiedRows(torch.zeros(6), norms)
     margins = [oracles.magface_margin(a, o) for a in norms.tolist()]
     expected = [oracles.target("magface", c, 0.0, m) for c, m in zip(COSINES.tolist(), margins, strict=True)]
     np.testing.assert_allclose(head.target(COSINES, rows), expected, rtol=1e-12)
@@ -70,7 +70,7 @@ def test_curricularface_reweights_hard_negatives_only():
     assert 0 < hard < 35
 
 
-def test_t_follows_the_rows_that_are_classified_and_is_saved():
+def test_t_follows_the_classified_rows_and_is_saved():
     options = {"margin": "curricularface", "curricular_momentum": 0.25, "queue": "none"}
     rng, out, t = np.random.default_rng(3), criterion(**options), 0.0
     for _ in range(3):
@@ -105,11 +105,11 @@ def test_curricularface_alone_is_the_one_inside():
 def test_magface_alone_says_what_it_needs():
     head = QGFaceMargin(margin="magface")
     head.observe(20 + torch.rand(4))
-    with pytest.raises(ConfigError, match="margin='magface' needs the embeddings: use QGFaceMargin inside QGPartialFC"):
+    with pytest.raises(ConfigError, match="margin='magface' needs the embeddings"):
         head(torch.rand(4, 3), torch.zeros(4, 1, dtype=torch.long))
 
 
-def test_an_own_head_trains_and_names_are_not_taken_twice():
+def test_a_custom_head_trains_and_names_are_kept():
     try:
 
         @margin_head("squared")
@@ -138,10 +138,10 @@ def test_an_own_head_trains_and_names_are_not_taken_twice():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"magface_norms": (110.0, 10.0)}, r"magface_norms is \(110\.0, 10\.0\): it must be \(low, high\), low < high"),
+        ({"magface_norms": (110.0, 10.0)}, r"magface_norms is \(110\.0, 10\.0\)"),
         ({"magface_norms": (0.0, 10.0)}, r"magface_norms is \(0\.0, 10\.0\)"),
         ({"magface_m": (0.5, 0.5)}, r"magface_m is \(0\.5, 0\.5\)"),
-        ({"curricular_momentum": 1.5}, r"curricular_momentum is 1\.5: it must be in \[0\.0, 1\.0\]"),
+        ({"curricular_momentum": 1.5}, r"curricular_momentum is 1\.5"),
     ],
 )
 def test_settings_that_cannot_be_used(options, message):

@@ -118,9 +118,9 @@ def test_the_documentation_has_this_table():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"classes": 3, "ranks": 4}, "classes=3, ranks=4.*1 <= ranks <= classes"),
-        ({"classes": 3, "sample_rate": 0.0}, r"sample_rate in \(0, 1\]"),
-        ({"classes": 3, "optimizer": "lion"}, "optimizer is 'lion': it must be one of sgd, adamw"),
+        ({"classes": 3, "ranks": 4}, "classes=3, ranks=4"),
+        ({"classes": 3, "sample_rate": 0.0}, r"sample_rate=0\.0"),
+        ({"classes": 3, "optimizer": "lion"}, "optimizer is 'lion'"),
     ],
 )
 def test_numbers_that_make_no_sense(arguments, message):

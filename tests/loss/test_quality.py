@@ -1,4 +1,4 @@
-"""Sources of quality: their numbers by loops, what the criterion asks of its host, and a user's own source."""
+"""Sources of quality: their numbers by loops, what the criterion asks of its host, and a user's custom source."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tiny import face
 
 from qgface_plugin import QGFaceMargin
 from qgface_plugin.loss import quality
-from qgface_plugin.loss.quality import QualitySource, Rows, certainty, of_images, quality_source, sharpness
+from qgface_plugin.loss.quality import BatchRows, QualitySource, certainty, of_images, quality_source, sharpness
 from qgface_plugin.utils.errors import ConfigError
 from qgface_plugin.utils.registry import QUALITY_SOURCES
 
 
-def rows_of(rng: np.random.Generator, classes: int) -> Rows:
+def rows_of(rng: np.random.Generator, classes: int) -> BatchRows:
     raw, centres = torch.from_numpy(rng.normal(size=(6, 5))), torch.from_numpy(rng.normal(size=(classes, 5)))
     labels = torch.from_numpy(rng.integers(0, classes, 6))
-    return Rows(raw, torch.nn.functional.normalize(raw), centres, None, labels)
+    return BatchRows(raw, torch.nn.functional.normalize(raw), centres, None, labels)
 
 
 @pytest.mark.parametrize("block", [1, 2, 100])
@@ -77,17 +77,17 @@ def test_the_host_measures_what_the_criterion_cannot():
     assert of_images("norm", images, strength) is None and of_images("certainty", images, None) is None
     assert torch.equal(of_images("sharpness", images, None), sharpness(images))
     assert of_images("degradation", images, strength).tolist() == [0.0, 0.0, -1.5, -2.0]
-    with pytest.raises(ValueError, match="needs batches that carry the strength of each view's degradation"):
+    with pytest.raises(ValueError, match="quality = 'degradation'"):
         of_images("degradation", images, None)
 
 
 def test_a_criterion_says_what_it_misses():
     features, labels = batch(np.random.default_rng(0))
-    with pytest.raises(ValueError, match="quality='sharpness' needs quality, one number for each of 8 rows, got none"):
+    with pytest.raises(ValueError, match="quality='sharpness' .* 8 rows, got none"):
         criterion(quality="sharpness")(features, labels)
     with pytest.raises(ValueError, match=r"got some of shape \(4,\)"):
         criterion(quality="sharpness")(features, labels, None, torch.zeros(4))
-    with pytest.raises(ValueError, match="quality was given, but the configured source of quality needs none"):
+    with pytest.raises(ValueError, match="quality was given"):
         criterion()(features, labels, None, torch.zeros(8))
 
 
@@ -128,7 +128,7 @@ def test_norms_in_the_margin_keep_adaface_as_it_was():
 
 def test_alone_other_sources_are_observed_by_hand():
     head = QGFaceMargin(quality="sharpness", b=0.45)
-    with pytest.raises(ConfigError, match=r"quality is 'sharpness': attach_to sees norms only. Call margin\.observe"):
+    with pytest.raises(ConfigError, match="quality is 'sharpness'"):
         head.attach_to(torch.nn.Identity())
     head.observe(torch.tensor([-4.0, -3.0, -2.0]))
     closed = (head(torch.rand(3, 2), torch.zeros(3, 1, dtype=torch.long)) == -torch.inf).any(1)
@@ -139,7 +139,7 @@ def test_alone_other_sources_are_observed_by_hand():
         both(torch.rand(3, 2), torch.zeros(3, 1, dtype=torch.long))
 
 
-def test_an_own_source_trains_and_names_are_not_taken_twice():
+def test_a_custom_source_trains_and_names_are_kept():
     try:
         source = quality_source(QualitySource("first_entry", (-1.0, 1.0), of_rows=lambda rows: rows.unit[:, 0]))
         out = criterion(quality="first_entry")
@@ -148,16 +148,16 @@ def test_an_own_source_trains_and_names_are_not_taken_twice():
         order = torch.nn.functional.normalize(features)[:, 0].argsort()
         assert (out.u_views[order].diff() >= 0).all() and out.u_views.std() > 0
         assert quality_source(source) is source  # as when its recipe is loaded again
-        with pytest.raises(ValueError, match="there is a quality source 'norm' already"):
+        with pytest.raises(ValueError, match="quality source 'norm'"):
             quality_source(QualitySource("norm", (0.0, 1.0), of_rows=lambda rows: rows.raw[:, 0]))
     finally:
         QUALITY_SOURCES.pop("first_entry", None)
 
 
 def test_sources_that_are_none():
-    with pytest.raises(ValueError, match="quality source 'x' needs either of_rows or of_images"):
+    with pytest.raises(ValueError, match="quality source 'x' needs"):
         QualitySource("x", (0.0, 1.0))
     with pytest.raises(ValueError, match=r"quality source 'x' has limits \(1\.0, 0\.0\)"):
         QualitySource("x", (1.0, 0.0), of_rows=lambda rows: rows.raw[:, 0])
-    with pytest.raises(ConfigError, match=r"config\.qgface\.quality is .nrom.: it must be one of .certainty., .degr"):
+    with pytest.raises(ConfigError, match="quality is 'nrom'.*'norm'"):
         QGFaceMargin(quality="nrom")

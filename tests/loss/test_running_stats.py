@@ -39,7 +39,7 @@ def test_statistics_and_indicator_follow_the_loop(start, rule, momentum):
         np.testing.assert_allclose(state(quality)[:2], [reference.mu, reference.sigma], rtol=1e-12)
 
 
-def test_first_batch_initialises_and_sigma_is_the_sample_deviation():
+def test_first_batch_initialises_with_the_sample_deviation():
     quality = RunningQuality().double()
     quality.update(tensor([18.0, 22.0]))
     assert state(quality) == [20.0, math.sqrt(8.0), 1.0]
@@ -84,7 +84,7 @@ def test_evaluation_does_not_move_the_statistics():
     assert state(quality) == before
 
 
-def test_no_gradient_and_float32_statistics_from_half_precision():
+def test_half_precision_gives_float32_without_gradient():
     quality = RunningQuality()
     zhat = quality(torch.tensor([18.0, 20.0, 23.0], dtype=torch.float16, requires_grad=True))
     assert not zhat.requires_grad and zhat.dtype == quality.mean.dtype == torch.float32
@@ -175,5 +175,5 @@ def test_alone_it_is_the_quantile_of_the_rows():
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.2, float("nan")])
 def test_shares_that_are_none(value):
-    with pytest.raises(ConfigError, match=r"config\.qgface\.b_quantile is "):
+    with pytest.raises(ConfigError, match="b_quantile is "):
         QGFaceMargin(b_quantile=value)

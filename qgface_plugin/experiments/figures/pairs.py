@@ -16,7 +16,7 @@ from ...data.pair_batch import normalise
 from ...data.sources.source import FaceSource
 from ...evaluation.report.canvas import new_figure, save
 from ...loss import functional as F
-from ...loss.quality import Rows, of_images
+from ...loss.quality import BatchRows, of_images
 from ...models import FaceModel, load_model
 from ...training.checkpoints.reshard import merge, newest_parts
 from ...training.pair_grid import pair_grid
@@ -92,7 +92,7 @@ class TrainedRun:
         numbers = of_images(method.quality, images, torch.from_numpy(strength.astype(np.float32)))
         if numbers is None:
             raw, own = torch.from_numpy(self.model.embed(views).original), torch.from_numpy(labels.astype(np.int64))
-            numbers = QUALITY_SOURCES[method.quality].of_rows(Rows(raw, normalize(raw), self.centres, None, own))
+            numbers = QUALITY_SOURCES[method.quality].of_rows(BatchRows(raw, normalize(raw), self.centres, None, own))
         floor, limits = method.sigma_rule == "floor", QUALITY_SOURCES[method.quality].limits
         zhat = F.quality_indicator(numbers, self.mean, self.std, method.c, floor=floor, limits=limits)
         return F.unit_scale(zhat).numpy()

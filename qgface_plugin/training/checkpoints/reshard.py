@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...loss.feature_queue import NEVER
+from ...loss.feature_queue import NEVER, FeatureQueue
 from ...utils.distributed import shard_of
 from ...utils.errors import CheckpointError
 from ...utils.torch_files import load
@@ -117,7 +117,7 @@ def _queue(
     if not first:
         return {}
     oldest = NEVER + 1 if size is None else int(first["enqueued"]) - size
-    columns = ("residual", "scale", "labels", "serial")
+    columns = FeatureQueue.BUFFERS
     found: dict[str, list[Tensor]] = {name: [] for name in columns}
     for i, part in parts.items():
         entries = {name: part["state_dict_softmax_fc"][QUEUE + name] for name in columns}
@@ -128,9 +128,8 @@ def _queue(
     entries = {name: torch.cat(values) for name, values in found.items()}
     order = entries["serial"].argsort()
     count = len(order)
-    empty = {"residual": 0, "scale": 0, "labels": -1, "serial": NEVER}
     buffers = {}
-    for name, fill in empty.items():
+    for name, fill in FeatureQueue.EMPTY.items():
         laid = entries[name].new_full((max(count, slots), *entries[name].shape[1:]), fill)
         laid[:count] = entries[name][order]
         buffers[QUEUE + name] = laid
