@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..utils.errors import DataError
+from ..utils.files import write_bytes
 from ..utils.safe_pickle import PlainArray, load_plain
 from .images import decode
 
@@ -90,10 +91,8 @@ def write_bin(path: str | Path, images: Sequence[bytes], same: Sequence[bool]) -
     path = Path(path)
     if len(images) != 2 * len(same):
         raise DataError(f"{path}: {len(images)} images for {len(same)} pairs; a pair has exactly two images")
-    partial = path.with_name(path.name + ".part")
     content = ([bytes(image) for image in images], [bool(flag) for flag in same])
-    partial.write_bytes(pickle.dumps(content, protocol=PROTOCOL))
-    os.replace(partial, path)
+    write_bytes(path, pickle.dumps(content, protocol=PROTOCOL))
 
 
 def _listed(value: object, path: Path, what: str) -> list:

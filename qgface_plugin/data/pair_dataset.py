@@ -25,7 +25,7 @@ from .pair_batch import PairBatch, concatenate, normalise
 from .shared_memory import LIMIT, PixelPool
 from .sources.source import FaceSource
 
-__all__ = ["Pair", "PairBatch", "PairDataset", "collate", "concatenate", "normalise", "worker_init"]
+__all__ = ["ViewPair", "PairBatch", "PairDataset", "collate", "concatenate", "normalise", "worker_init"]
 
 HELD = 4  # batches that the main process may use at a time before workers take new memory
 PREFETCH = 2  # batches that torch's DataLoader has under way for each worker
@@ -33,7 +33,7 @@ PREFETCH = 2  # batches that torch's DataLoader has under way for each worker
 SINGLE = DegradationPolicy(rescale_p=0.0, jpeg_p=0.0, crop_p=0.0, photometric_p=0.0, rotation_p=0.0, flip_p=0.5)
 
 
-class Pair(NamedTuple):
+class ViewPair(NamedTuple):
     """Two views of one image.
 
     Attributes:
@@ -59,7 +59,7 @@ class PairDataset(Dataset):
         policy: of the degraded view; `flip_p` is also the original view's. None: single views, the originals only.
         seed: in [0, 2**64).
         on_corrupt: "error" raises what the source or the decoder says of a corrupt image. "skip" takes the next good
-            image in the source's order instead, with that image's own label, and counts in `Pair.skipped`.
+            image in the source's order instead, with that image's own label, and counts in `ViewPair.skipped`.
         degrade_on: "cpu" makes both views here; "device" leaves that to `gpu.both_views`.
 
     Raises:
@@ -100,7 +100,7 @@ class PairDataset(Dataset):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, at: tuple[int, int]) -> Pair:
+    def __getitem__(self, at: tuple[int, int]) -> ViewPair:
         """The pair of image `index` in `epoch`, at = (epoch, index), made on the CPU.
 
         Raises:
@@ -108,7 +108,7 @@ class PairDataset(Dataset):
         """
         batch = self._pairs([at], _new(1 if self.policy is None else 2))
         views = [None if view is None else view[0].permute(1, 2, 0).numpy() for view in (batch.high, batch.low)]
-        return Pair(views[0], views[1], int(batch.labels[0]), batch.skipped)
+        return ViewPair(views[0], views[1], int(batch.labels[0]), batch.skipped)
 
     def __getitems__(self, places: Sequence[tuple[int, int]]) -> PairBatch:
         """The pairs of many (epoch, index), in their order; DataError as for one."""

@@ -13,7 +13,7 @@ from qgface_plugin.data import pair_dataset as module
 from qgface_plugin.data.degradation.cpu import apply
 from qgface_plugin.data.degradation.params import ViewParams
 from qgface_plugin.data.images import decode_into, encode_png
-from qgface_plugin.data.pair_dataset import Pair, PairDataset, collate, concatenate, normalise, worker_init
+from qgface_plugin.data.pair_dataset import PairDataset, ViewPair, collate, concatenate, normalise, worker_init
 from qgface_plugin.data.sampler import EpochSampler
 from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.utils.errors import ConfigError, DataError
@@ -54,7 +54,7 @@ def faces() -> MemoryFaces:
     return MemoryFaces(24)
 
 
-def same(first: Pair, second: Pair) -> bool:
+def same(first: ViewPair, second: ViewPair) -> bool:
     return np.array_equal(first.high, second.high) and np.array_equal(first.low, second.low) and first[2:] == second[2:]
 
 

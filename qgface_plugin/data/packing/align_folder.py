@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ...utils.errors import ConfigError, DataError
+from ...utils.files import atomic_write, write_bytes
 from ...utils.parallel import ordered_map
 from ..image_files import list_photos, read_photo
 from ..images import encode_jpeg, encode_png
@@ -142,7 +142,7 @@ def align_folder(
             face = align(image, points, options.size)
         except DataError as error:
             return str(error)
-        _write(target, encode_png(face) if options.format == "png" else encode_jpeg(face, options.quality))
+        write_bytes(target, encode_png(face) if options.format == "png" else encode_jpeg(face, options.quality))
         return faces
 
     missing = sorted((expected or set()) - set(names))
@@ -169,15 +169,8 @@ def _check_inside(points: np.ndarray, image: np.ndarray) -> None:
         raise DataError(f"all landmarks lie outside the image of {width} x {height} pixels")
 
 
-def _write(target: Path, encoded: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".part")
-    partial.write_bytes(encoded)
-    os.replace(partial, target)
-
-
 def _list_failures(output: Path, failures: list[tuple[str, str]]) -> None:
     (output / FAILURES).unlink(missing_ok=True)
     if failures:
-        with open(output / FAILURES, "w", encoding="utf-8", newline="") as file:
+        with atomic_write(output / FAILURES, "w") as file:
             csv.writer(file).writerows([("path", "reason"), *failures])

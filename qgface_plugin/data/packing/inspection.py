@@ -1,4 +1,4 @@
-"""What is in a record set: counts, layout, identities, sizes, and whether every record and image is sound."""
+"""Inspection of data: what a folder that a recipe may name holds, and whether all of a record set is sound."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tqdm import tqdm
 from ...utils.errors import DataError
 from ...utils.parallel import ordered_map
 from ..bin_files import read_bin
-from ..image_files import side
+from ..image_files import image_side
 from ..images import PNG_SIGNATURE, decode
-from ..recordio import RecordReader, unpack
-from ..recordio.identities import layout_of
+from ..recordio import RecordReader
+from ..recordio.identities import layout_of, read_header
 from ..sources.folder import FaceFolder
 from ..sources.records import FaceRecords, record_files
 
-BINS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)  # lower ends, images an identity
+BINS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)  # lower ends, images per identity
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,13 @@ class Inspection:
 
 
 def inspect_records(root: str | Path, read_images: bool = True, workers: int = 2, progress: bool = False) -> Inspection:
-    """Look at a folder of record files or at one file; with `read_images` every image is read and decoded.
+    """Look at a folder of record files or at one file.
+
+    Args:
+        root: the folder or the file.
+        read_images: read and decode every image too.
+        workers: threads that do so.
+        progress: show a progress bar.
 
     Raises:
         DataError: files that cannot be opened as a record set at all (see `FaceRecords`), or no record can be read.
@@ -111,6 +117,37 @@ def inspect_records(root: str | Path, read_images: bool = True, workers: int = 2
     )
 
 
+def data_found(folder: Path) -> dict[str, str]:
+    """Facts about a folder that `config.rec` may name: its layout, images, identities, `property`, pair sets.
+
+    Every label is read and the first image looked at.
+
+    Returns:
+        what -> in words, for people.
+
+    Raises:
+        DataError: what training would refuse.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    records = sorted(path.name for path in folder.glob("*.rec"))
+    source = FaceRecords(folder) if records else FaceFolder(folder)
+    source.check(every=True) if records else source.check()
+    source.read(0)
+    facts = {
+        "folder": str(folder.resolve()),
+        "layout": _records_layout(folder, records) if records else "image folders, one an identity",
+        "images": str(len(source)),
+        "identities": str(source.num_classes),
+    }
+    if (folder / "property").is_file():
+        facts["property"] = (folder / "property").read_text(encoding="ascii", errors="replace").strip()
+    for path in sorted(folder.glob("*.bin")):
+        pairs = read_bin(path)
+        facts[path.name] = f"{len(pairs.same)} pairs, {int(pairs.same.sum())} of one identity"
+    return facts
+
+
 def _labels(source: FaceRecords) -> tuple[np.ndarray, list[str]]:
     """Labels, -1 where unreadable, and what is wrong with them."""
     labels = source.labels()
@@ -141,7 +178,7 @@ def _read_all(source: FaceRecords, labels: np.ndarray, workers: int, progress: b
         except DataError as error:
             return str(error)
         kind = "PNG" if encoded[:8] == PNG_SIGNATURE else "JPEG"
-        return kind, side(encoded), int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
+        return kind, image_side(encoded), int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
 
     encodings: Counter[str] = Counter()
     sides: Counter[int] = Counter()
@@ -174,40 +211,11 @@ def _labels_of(path: Path) -> np.ndarray:
     return FaceRecords(path, on_corrupt="skip").labels()
 
 
-# --- The layout and the counts of a data set --------------------------------------------------------------------------
-
-
-def data_found(folder: Path) -> dict[str, str]:
-    """Facts about a folder that `config.rec` may name: its layout, images, identities, `property`, pair sets.
-
-    Every label is read and the first image looked at. Raises DataError for what training would refuse.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    records = sorted(path.name for path in folder.glob("*.rec"))
-    source = FaceRecords(folder) if records else FaceFolder(folder)
-    source.check(every=True) if records else source.check()
-    source.read(0)
-    facts = {
-        "folder": str(folder.resolve()),
-        "layout": _records_layout(folder, records) if records else "image folders, one an identity",
-        "images": str(len(source)),
-        "identities": str(source.num_classes),
-    }
-    if (folder / "property").is_file():
-        facts["property"] = (folder / "property").read_text(encoding="ascii", errors="replace").strip()
-    for path in sorted(folder.glob("*.bin")):
-        pairs = read_bin(path)
-        facts[path.name] = f"{len(pairs.same)} pairs, {int(pairs.same.sum())} of one identity"
-    return facts
-
-
 def _records_layout(folder: Path, records: list[str]) -> str:
     """Which files train, and whether they begin with InsightFace's header record."""
     used = ["train.rec"] if "train.rec" in records else records
     kinds = []
     for name in used:
-        reader = RecordReader(folder / name)
-        header = int(reader.keys[0]) == 0 and unpack(reader.read(0))[0].flag == 2
+        header = read_header(RecordReader(folder / name)) is not None
         kinds.append(f"{name} ({'InsightFace, with header record' if header else 'im2rec, without header record'})")
     return ", ".join(kinds)

@@ -9,10 +9,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ...utils.errors import ConfigError, DataError
+from ...utils.files import write_text
 from ...utils.parallel import ordered_map
 from ..image_files import check_face
 from .faces import Face, FaceList
-from .record_set import MAX_INSIGHTFACE, PackedFace, PackOptions, write_record_set, write_text
+from .record_set import MAX_INSIGHTFACE, PackedFace, PackOptions, write_record_set
 
 LEFT_OUT = "left_out.tsv"
 
@@ -48,7 +49,7 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
     """Write a record set. Labels are 0 to identities - 1 in the order of the sorted identities.
 
     Every image is decoded once before anything is written. `identities.tsv` says which label an identity has become.
-    The files appear under their names only when they are complete; until then they end in `.part`.
+    The files appear under their names only when they are complete.
 
     Raises:
         ConfigError: a record set is there already.
@@ -87,8 +88,8 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
         )
     packed = [PackedFace(face, labels[face.identity], fits) for face, fits in fitting]
     size = write_record_set(folder, packed, options, progress)
-    write_text(folder / "identities.tsv", [f"{label}\t{name}\n" for (_, name), label in labels.items()])
-    write_text(folder / "property", [f"{len(labels)},{options.size},{options.size}"])
+    write_text(folder / "identities.tsv", "".join(f"{label}\t{name}\n" for (_, name), label in labels.items()))
+    write_text(folder / "property", f"{len(labels)},{options.size},{options.size}")
     as_they_were = sum(face.fits for face in packed)
     return PackReport(
         folder=str(folder),
@@ -136,4 +137,4 @@ def _label_of(faces: list[Face]) -> dict[tuple[int, str], int]:
 def _list_left_out(folder: Path, problems: Problems) -> None:
     (folder / LEFT_OUT).unlink(missing_ok=True)
     if problems:
-        write_text(folder / LEFT_OUT, [f"{path}\t{reason}\n" for path, reason in problems])
+        write_text(folder / LEFT_OUT, "".join(f"{path}\t{reason}\n" for path, reason in problems))

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...utils.errors import ConfigError
+from ...utils.files import write_text
 from ..bin_files import write_bin
 from ..images import encode_jpeg
+from ..packing.lst import list_line
 from ..recordio import RecordWriter
-from ..recordio.format import Header, pack
+from ..recordio.identities import write_faces
 from .face import draw_face
 
 DRAWING = 2  # raised whenever the same seeds give other pictures, so that old sets are made anew
@@ -110,19 +113,13 @@ class _Counter:
 
 
 def _write_records(folder: Path, identities: int, each: int, seed: int, count: _Counter) -> None:
-    """Record 0 says where the identities' records begin and end; images are the keys 1 to N."""
-    images = identities * each
+    labels = np.repeat(np.arange(identities), each)
+    drawn = ((n, count.jpeg(_identity_seed(seed, n // each), n % each)) for n in range(len(labels)))
     with RecordWriter(folder / "train.rec") as writer:
-        writer.write(0, pack(Header(2, (images + 1, images + 1 + identities), 0, 0), b""))
-        for number in range(images):
-            encoded = count.jpeg(_identity_seed(seed, number // each), number % each)
-            writer.write(number + 1, pack(Header(0, number // each, number + 1, 0), encoded))
-        for identity in range(identities):
-            first, key = 1 + identity * each, images + 1 + identity
-            writer.write(key, pack(Header(2, (first, first + each), key, 0), b""))
-    lines = (f"1\tperson_{n // each:05d}/{n % each:04d}.jpg\t{n // each}\n" for n in range(images))
-    (folder / "train.lst").write_text("".join(lines), encoding="ascii")
-    (folder / "property").write_text(f"{identities},112,112\n", encoding="ascii")
+        write_faces(writer, labels, drawn)
+    lines = (list_line(f"person_{n // each:05d}/{n % each:04d}.jpg", n // each) for n in range(len(labels)))
+    write_text(folder / "train.lst", "".join(lines))
+    write_text(folder / "property", f"{identities},112,112\n")
 
 
 def _write_pairs(path: Path, pairs: int, seed: int, count: _Counter) -> None:
@@ -155,6 +152,4 @@ def _complete(marker: Path, asked: dict[str, Any]) -> bool:
 
 
 def _write_marker(marker: Path, said: dict[str, Any]) -> None:
-    partial = marker.with_name(marker.name + ".part")
-    partial.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, marker)
+    write_text(marker, json.dumps(said, indent=1) + "\n")

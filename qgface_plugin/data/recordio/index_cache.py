@@ -13,9 +13,11 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from ...utils.files import atomic_write
 from .index import read_index
 
 SUFFIX = ".cache"  # after the name of the index
@@ -86,19 +88,14 @@ def _load(copy: Path, made_from: tuple[int, ...] | None) -> tuple[np.ndarray, np
 
 def _store(copy: Path, made_from: tuple[int, ...], keys: np.ndarray, offsets: np.ndarray) -> None:
     """Write the copy; it has its name only when it is complete, also where several ranks write it at once."""
-    partial = copy.with_name(f"{copy.name}.{os.getpid()}.part")
-    try:
-        with open(partial, "wb") as file:
-            crc = _write(file, HEADER.pack(MARK, *made_from, len(keys)), 0)
-            for numbers in (keys, offsets):
-                for start in range(0, len(numbers), CHUNK // 8):
-                    crc = _write(file, numbers[start : start + CHUNK // 8].astype("<i8").tobytes(), crc)
-            file.write(struct.pack("<I", crc))
-        os.replace(partial, copy)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(copy) as file:
+        crc = _write(file, HEADER.pack(MARK, *made_from, len(keys)), 0)
+        for numbers in (keys, offsets):
+            for start in range(0, len(numbers), CHUNK // 8):
+                crc = _write(file, numbers[start : start + CHUNK // 8].astype("<i8").tobytes(), crc)
+        file.write(struct.pack("<I", crc))
 
 
-def _write(file, data: bytes, crc: int) -> int:  # noqa: ANN001 - a binary file
+def _write(file: BinaryIO, data: bytes, crc: int) -> int:
     file.write(data)
     return zlib.crc32(data, crc)

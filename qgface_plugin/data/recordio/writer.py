@@ -1,12 +1,12 @@
-"""MXNet's RecordIO written byte for byte as MXNet writes it."""
+"""Writer of MXNet's RecordIO, byte for byte as MXNet writes it."""
 
 from __future__ import annotations
 
-import contextlib
-import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from ...utils.errors import DataError
+from ...utils.files import atomic_write, leftovers
 from .format import FIRST, LAST, MAGIC, MAX_LENGTH, MIDDLE, PART, WHOLE, aligned_magics
 from .index import index_line
 
@@ -14,22 +14,43 @@ from .index import index_line
 class RecordWriter:
     """Writes a `.rec` file and its `.idx`, byte for byte as MXNet's MXIndexedRecordIO.
 
-    A context manager. Both files appear under their names only when it ends well; until then they end in `.part`.
+    A context manager. Both files appear under their names only when it ends well; what it writes until then, and what
+    an earlier one left that was killed, is removed.
 
     Args:
         path: the `.rec` file.
         idx_path: its index; without it, the `.idx` beside it.
+
+    Example:
+        >>> import tempfile
+        >>> from qgface_plugin.data.recordio import Header, RecordReader, pack
+        >>> path = Path(tempfile.mkdtemp()) / "train.rec"
+        >>> with RecordWriter(path) as writer:
+        ...     writer.write(7, pack(Header(0, 3.0, 7, 0), b"an encoded image"))
+        >>> RecordReader(path).keys.tolist()
+        [7]
     """
 
     def __init__(self, path: str | Path, idx_path: str | Path | None = None) -> None:
         self.path = Path(path)
         self.idx_path = self.path.with_suffix(".idx") if idx_path is None else Path(idx_path)
         self._keys: set[int] = set()
-        self._records = open(_partial(self.path), "wb")
-        self._index = open(_partial(self.idx_path), "wb")
+        for file in (self.path, self.idx_path):
+            for left, name in list(leftovers(file.parent)):
+                if name == file.name:
+                    left.unlink()
+        with ExitStack() as files:
+            # The index gets its name last: with it, the records are complete.
+            self._index = files.enter_context(atomic_write(self.idx_path))
+            self._records = files.enter_context(atomic_write(self.path))
+            self._files = files.pop_all()
 
     def write(self, key: int, payload: bytes) -> None:
-        """Append one record. DataError for a negative or repeated key, or a payload of 2**29 bytes or more."""
+        """Append one record.
+
+        Raises:
+            DataError: a negative or repeated key, or a payload of 2**29 bytes or more.
+        """
         if key < 0 or key in self._keys:
             raise DataError(f"{self.path}: key {key} is {'negative' if key < 0 else 'already written'}")
         payload = bytes(payload)
@@ -49,24 +70,11 @@ class RecordWriter:
         self._records.write(bytes(-len(payload) % 4))
 
     def close(self) -> None:
-        """Finish both files and give them their names. The index comes last: with it, the records are complete."""
-        self._records.close()
-        self._index.close()
-        os.replace(_partial(self.path), self.path)
-        os.replace(_partial(self.idx_path), self.idx_path)
+        """Finish both files and give them their names."""
+        self._files.close()
 
     def __enter__(self) -> RecordWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-            return
-        for file in (self._records, self._index):
-            with contextlib.suppress(OSError):  # a full disk fails once more when the rest is flushed
-                file.close()
-            os.remove(file.name)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
+    def __exit__(self, *raised: object) -> None:
+        self._files.__exit__(*raised)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import bisect
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ...utils.errors import ConfigError, DataError
-from ..recordio import RecordReader, unpack
-from ..recordio.identities import image_keys, ranges_hold
+from ..recordio import RecordReader
+from ..recordio.identities import holds_image, image_keys, ranges_hold, read_header
 from ..recordio.labels import UNREADABLE, read_face, scan_labels
 from ..recordio.reader import LARGE
 
@@ -21,9 +22,9 @@ LOGGER = logging.getLogger(__name__)
 class FaceRecords:
     """Encoded faces of one or several RecordIO files that share one label space.
 
-    A file in InsightFace's layout begins with a header record (key 0, flag 2, label [N + 1, N + 1 + identities]);
-    its images are the keys 1 to N. In any other file, such as im2rec's, every key is an image. A file `property`
-    beside it holds `num_classes,height,width`.
+    In a file with InsightFace's header record (see `recordio.identities`) the images are the keys that it announces;
+    in any other file, such as im2rec's, every key is an image. A file `property` beside it holds
+    `num_classes,height,width`.
 
     Args:
         roots: a folder or a `.rec` file, or several of them. A folder stands for its `train.rec`, or, where there is
@@ -114,9 +115,9 @@ class FaceRecords:
     def _announced(self) -> bool:
         """Whether this is one large file and its identity records announce the labels [0, num_classes)."""
         shard = self._shards[0]
-        if len(self._shards) > 1 or shard.header_classes is None or shard.reader.size < LARGE:
+        if len(self._shards) > 1 or shard.announced is None or shard.reader.size < LARGE:
             return False
-        return ranges_hold(shard.reader, len(shard.keys), shard.header_classes)
+        return ranges_hold(shard.reader, len(shard.keys), shard.announced.identities)
 
     def _locate(self, index: int) -> tuple[_Shard, int]:
         if not 0 <= index < len(self):
@@ -139,30 +140,16 @@ class FaceRecords:
 
 
 class _Shard:
-    """One file: its reader, the keys of its images, and what it says about the number of classes."""
+    """One file: its reader, the keys of its images, and what its header record says, if it has one."""
 
     def __init__(self, path: Path, on_missing_idx: str) -> None:
         self.reader = RecordReader(path, path.with_suffix(".idx") if on_missing_idx == "error" else None)
-        self.keys = self.reader.keys
-        self.header_classes: int | None = None
         self.property_path = path.parent / "property"
-        if int(self.keys[0]) == 0:
-            where = self.reader.where(0)
-            header, payload = unpack(self.reader.read(0), where)
-            if header.flag == 2 and len(payload) == 0:
-                first, last = header.label.tolist()
-                if not (first.is_integer() and last.is_integer() and 2 <= first < last):
-                    raise DataError(f"{where}: header label [{first}, {last}] is not [N + 1, N + 1 + identities]")
-                self.keys = image_keys(self.keys, int(first), self._holds_image, where)
-                beyond = int(self.keys[-1]) + 1
-                if self.reader.has(beyond) and self._holds_image(beyond):
-                    raise DataError(
-                        f"{where}: by the header, images end at key {beyond - 1}, but key {beyond} holds one"
-                    )
-                self.header_classes = int(last) - int(first)
-
-    def _holds_image(self, key: int) -> bool:
-        return len(unpack(self.reader.read(key), self.reader.where(key))[1]) > 0
+        self.announced = read_header(self.reader)
+        self.keys = self.reader.keys
+        if self.announced is not None:
+            has_image = partial(holds_image, self.reader)
+            self.keys = image_keys(self.keys, self.announced.first, has_image, self.reader.where(0))
 
 
 def record_files(roots: list[str | Path]) -> list[Path]:
@@ -190,8 +177,8 @@ def _announced_classes(shards: list[_Shard]) -> int | None:
     for path in dict.fromkeys(shard.property_path for shard in shards):
         if path.exists():
             announced[str(path)] = _read_property(path)
-    if len(shards) == 1 and shards[0].header_classes is not None:
-        announced[f"{shards[0].reader.path} key 0 (header record)"] = shards[0].header_classes
+    if len(shards) == 1 and shards[0].announced is not None:
+        announced[f"{shards[0].reader.path} key 0 (header record)"] = shards[0].announced.identities
     if len(set(announced.values())) > 1:
         said = "; ".join(f"{source} says {count}" for source, count in announced.items())
         raise DataError(f"sources disagree on the number of classes: {said}")

@@ -11,7 +11,7 @@ from golden.make_golden import FOLDER, draw, png
 
 from qgface_plugin.data.images import encode_jpeg
 from qgface_plugin.data.packing.contact_sheet import BACKGROUND, GAP, MARGIN, MISSING, contact_sheet
-from qgface_plugin.data.packing.inspection import inspect_records
+from qgface_plugin.data.packing.inspection import data_found, inspect_records
 from qgface_plugin.data.recordio import Header, RecordReader, RecordWriter, pack
 from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.utils.errors import ConfigError, DataError
@@ -56,6 +56,11 @@ def test_images_only(tmp_path: Path) -> None:
     many = [(key, float(key >= 1), image) for key in range(1200)]
     found = inspect_records(write(tmp_path / "a.rec", many), read_images=False)
     assert found.histogram == {"1": 1, "1000+": 1}
+
+
+def test_two_labels_and_an_image_are_no_header_record(tmp_path: Path) -> None:
+    write(tmp_path / "train.rec", [(0, [0.0, 9.0], png(draw(0, 0))), (1, [1.0, 9.0], png(draw(1, 1)))])
+    assert data_found(tmp_path)["layout"] == "train.rec (im2rec, without header record)"
 
 
 def test_repeated_images(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from qgface_plugin.data.bin_files import read_bin
 from qgface_plugin.data.images import decode, encode_jpeg, encode_png
-from qgface_plugin.data.packing.pairs_to_bin import Pair, find_image, pack_pairs, read_pairs
+from qgface_plugin.data.packing.pairs_to_bin import PairLine, find_image, pack_pairs, read_pairs
 from qgface_plugin.utils.errors import ConfigError, DataError
 
 
@@ -37,10 +37,10 @@ def root(tmp_path: Path) -> Path:
 def test_lfw_pairs(tmp_path: Path) -> None:
     text = "1\t2\nAnn_Lee\t1\t2\nBob\t10\t3\n\nAnn_Lee\t1\tBob\t1\nAnn_Lee\t2\tBob\t3\n"
     expected = [
-        Pair("Ann_Lee/Ann_Lee_0001", "Ann_Lee/Ann_Lee_0002", True, 2),
-        Pair("Bob/Bob_0010", "Bob/Bob_0003", True, 3),
-        Pair("Ann_Lee/Ann_Lee_0001", "Bob/Bob_0001", False, 5),
-        Pair("Ann_Lee/Ann_Lee_0002", "Bob/Bob_0003", False, 6),
+        PairLine("Ann_Lee/Ann_Lee_0001", "Ann_Lee/Ann_Lee_0002", True, 2),
+        PairLine("Bob/Bob_0010", "Bob/Bob_0003", True, 3),
+        PairLine("Ann_Lee/Ann_Lee_0001", "Bob/Bob_0001", False, 5),
+        PairLine("Ann_Lee/Ann_Lee_0002", "Bob/Bob_0003", False, 6),
     ]
     for variant in (text, text.replace("1\t2\nAnn", "2\nAnn", 1), text.replace("\t", " "), "\ufeff" + text):
         assert read_pairs(save(tmp_path / "pairs.txt", variant.encode())) == expected
@@ -50,7 +50,7 @@ def test_lfw_pairs(tmp_path: Path) -> None:
 
 def test_csv_pairs(tmp_path: Path) -> None:
     path = save(tmp_path / "pairs.csv", b"a,b,same\nx/1.jpg, x/2.jpg, 1\r\nx/1.jpg,y/1.jpg,False\n")
-    assert read_pairs(path) == [Pair("x/1.jpg", "x/2.jpg", True, 2), Pair("x/1.jpg", "y/1.jpg", False, 3)]
+    assert read_pairs(path) == [PairLine("x/1.jpg", "x/2.jpg", True, 2), PairLine("x/1.jpg", "y/1.jpg", False, 3)]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_images_keep_their_bytes_and_order(root: Path, tmp_path: Path) -> None:
     large = encode_jpeg(face(5, side=150), 95)
     save(root / "large.jpg", large)
     names = ["Ann_Lee/Ann_Lee_0001", "Ann_Lee/Ann_Lee_0002", "Ann_Lee/Ann_Lee_0001", "Bob/Bob_0003"]
-    pairs = [Pair(*names[:2], True, 1), Pair(*names[2:], False, 2), Pair("large.jpg", names[0], False, 3)]
+    pairs = [PairLine(*names[:2], True, 1), PairLine(*names[2:], False, 2), PairLine("large.jpg", names[0], False, 3)]
     report = pack_pairs(pairs, root, tmp_path / "out" / "mine.bin", quality=80)
     assert (report.pairs, report.same, report.images, report.resized, report.left_out) == (3, 1, 4, 1, 0)
     written = read_bin(tmp_path / "out" / "mine.bin")
@@ -96,8 +96,8 @@ def test_images_keep_their_bytes_and_order(root: Path, tmp_path: Path) -> None:
 def test_missing_and_bad_images(root: Path, tmp_path: Path) -> None:
     save(root / "bad.jpg", b"text")
     save(root / "wide.jpg", encode_jpeg(face(1)[:50], 90))
-    good = Pair("Bob/Bob_0001", "Bob/Bob_0002", True, 1)
-    pairs = [good, Pair("Bob/Bob_0001", "gone", False, 2), Pair("bad", "wide.jpg", False, 3)]
+    good = PairLine("Bob/Bob_0001", "Bob/Bob_0002", True, 1)
+    pairs = [good, PairLine("Bob/Bob_0001", "gone", False, 2), PairLine("bad", "wide.jpg", False, 3)]
     with pytest.raises(DataError, match="3 of 5 images are missing or bad, in 2 of 3 pairs(.|\n)*gone: no such image"):
         pack_pairs(pairs, root, tmp_path / "out.bin")
     assert not (tmp_path / "out.bin").exists()
@@ -112,12 +112,12 @@ def test_missing_and_bad_images(root: Path, tmp_path: Path) -> None:
 def test_repeated_pairs_are_counted(root: Path, tmp_path: Path) -> None:
     names = ["Bob/Bob_0001", "Bob/Bob_0002", "Ann_Lee/Ann_Lee_0001"]
     rows = [(0, 1), (0, 2), (1, 0), (1, 2), (0, 2)]
-    report = pack_pairs([Pair(names[a], names[b], b < 2, 1) for a, b in rows], root, tmp_path / "out.bin")
+    report = pack_pairs([PairLine(names[a], names[b], b < 2, 1) for a, b in rows], root, tmp_path / "out.bin")
     assert (report.pairs, report.repeated, report.images) == (5, 2, 3)
 
 
 def test_wrong_arguments(root: Path, tmp_path: Path) -> None:
-    pairs = [Pair("Bob/Bob_0001", "Bob/Bob_0002", True, 1)]
+    pairs = [PairLine("Bob/Bob_0001", "Bob/Bob_0002", True, 1)]
     with pytest.raises(ConfigError, match="out: a pair set's name ends in .bin"):
         pack_pairs(pairs, root, tmp_path / "out")
     with pytest.raises(ConfigError, match="quality is 101"):
@@ -132,6 +132,6 @@ def test_real_pairs_as_they_are_packed_elsewhere(lfw: Path, tmp_path: Path) -> N
     golden = read_bin(lfw / "train" / "lfw_dev.bin")
     for number, image in enumerate(golden.images[:200]):
         save(tmp_path / "faces" / f"{number}.jpg", image)
-    pairs = [Pair(f"{2 * row}.jpg", f"{2 * row + 1}.jpg", bool(golden.same[row]), row) for row in range(100)]
+    pairs = [PairLine(f"{2 * row}.jpg", f"{2 * row + 1}.jpg", bool(golden.same[row]), row) for row in range(100)]
     report = pack_pairs(pairs, tmp_path / "faces", tmp_path / "out.bin")
     assert report.resized == 0 and read_bin(tmp_path / "out.bin").images == golden.images[:200]

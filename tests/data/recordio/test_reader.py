@@ -173,6 +173,13 @@ def test_writer_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    killed, other = tmp_path / "a.rec.77.0123abcd.part", tmp_path / "b.rec.77.0123abcd.part"
+    killed.touch(), other.touch()
+    write(tmp_path / "a.rec", [(0, b"payload")])
+    assert {path.name for path in tmp_path.iterdir()} == {"a.rec", "a.idx", other.name}
+
+
 def test_writer_refuses_keys(tmp_path: Path) -> None:
     with RecordWriter(tmp_path / "a.rec") as writer:
         writer.write(3, b"x")
