@@ -1,8 +1,6 @@
-"""QGFace for InsightFace's arcface_torch: one encoder for sharp and blurred faces. Importing it changes nothing."""
+"""QGFace for InsightFace's arcface_torch: one encoder for sharp and blurred faces. Importing it changes only itself."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from .config import QGFaceConfig, load_config
 from .data.degradation.custom_steps import degradation_step
@@ -11,6 +9,7 @@ from .loss.heads import margin_head
 from .loss.margin import QGFaceMargin
 from .loss.partial_fc import QGPartialFC
 from .loss.quality import quality_source
+from .utils import former_paths
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,5 +24,4 @@ __all__ = [
     "queue_kind",
 ]
 
-# Import paths of earlier versions go on working, see that folder.
-__path__.append(str(Path(__file__).with_name("utils") / "former_paths"))
+former_paths.install()

@@ -17,6 +17,7 @@ from qgface_plugin.arcface_torch.checkout import checkout_of, trainer_of
 from qgface_plugin.utils.errors import ConfigError
 
 MARKED = LINE.decode()
+FORMER_LINE = b"import qgface_plugin.hosts.autoload  # added by qgface_plugin attach"
 MINI_HOST = TESTS / "mini_host"
 
 SOURCES = {
@@ -110,8 +111,30 @@ def test_mode_is_kept_and_links_stay_links(tmp_path: Path) -> None:
         assert file.stat().st_mode & 0o777 == 0o750
 
 
-def test_a_line_written_by_hand_is_respected(tmp_path: Path) -> None:
-    source = "import os\nimport qgface_plugin.arcface_torch.autoload\n" + TRAINER
+@pytest.mark.parametrize("case", SOURCES)
+def test_the_line_of_version_0_1_is_known(tmp_path: Path, case: str) -> None:
+    source, number = SOURCES[case]
+    file = write(tmp_path, source)
+    before = digest(file)
+    attach(tmp_path)
+    new = file.read_bytes()
+    file.write_bytes(new.replace(LINE, FORMER_LINE))
+    assert is_attached(file) and file.read_bytes() != new
+    assert attach(tmp_path) == f"attached: {file} line {number}, in the place of an earlier version's"
+    assert file.read_bytes() == new and attach(tmp_path) == f"already attached: {file}"
+    file.write_bytes(new.replace(LINE, FORMER_LINE))
+    assert detach(tmp_path) == f"detached: {file}" and digest(file) == before
+
+
+def test_both_lines_leave_together(tmp_path: Path) -> None:
+    file = write(tmp_path, FORMER_LINE.decode() + "\n" + MARKED + "\n" + TRAINER)
+    assert is_attached(file) and detach(tmp_path) == f"detached: {file}"
+    assert file.read_text() == TRAINER
+
+
+@pytest.mark.parametrize("module", ["arcface_torch", "hosts"])
+def test_a_line_written_by_hand_is_respected(tmp_path: Path, module: str) -> None:
+    source = f"import os\nimport qgface_plugin.{module}.autoload\n" + TRAINER
     file = write(tmp_path, source)
     assert attach(tmp_path) == f"already attached by hand: {file} line 2 imports the plugin"
     assert is_attached(file)

@@ -11,7 +11,9 @@ from checkouts import MINI, ROOT, copy_of, metrics, run, write_recipe
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import write_faces
 
+from qgface_plugin.arcface_torch.attach import detach
 from qgface_plugin.arcface_torch.checkout import find_checkout, is_own_config, missing_parts
+from qgface_plugin.arcface_torch.doctor import examine
 from qgface_plugin.arcface_torch.run import autoload
 from qgface_plugin.utils.errors import ConfigError
 
@@ -134,6 +136,23 @@ def test_its_own_configs_train_without_qgface(folder):
 
     done = run(ROOT / "train_v2.py", "configs/nothing", cwd=folder, ARCFACE_TORCH=str(MINI))
     assert done.returncode == 2 and "has no config configs/nothing" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_checkout_that_version_0_1_has_attached(folder, tmp_path):
+    """It trains, and its line's notice names the new one; then it is detached, byte for byte."""
+    checkout = copy_of(MINI, tmp_path / "checkout")
+    script = checkout / "train_v2.py"
+    before = script.read_bytes()
+    script.write_bytes(b"import qgface_plugin.hosts.autoload  # added by qgface_plugin attach\n" + before)
+    done = run(script, write_recipe(folder, "former", "config.num_epoch = 1\n"), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "partial_fc_v2.PartialFC_V2 is QGFace's" in done.stdout and "Contrastive" in done.stdout
+    assert done.stderr.count("has moved") == 1
+    assert f"{script}:1: FutureWarning: qgface_plugin.hosts.autoload has moved" in done.stderr
+    assert "write `import qgface_plugin.arcface_torch.autoload`" in done.stderr
+    assert examine(str(checkout)).checkout["attached"] == "yes"
+    detach(checkout)
+    assert script.read_bytes() == before
 
 
 def test_in_the_checkout_with_one_line_on_top(folder, tmp_path):
