@@ -1,4 +1,4 @@
-"""Settings of the method: symbol, unit, range. The equations are in `functional.py`, the paper's section beside them.
+"""Settings of the method: symbol, unit, range. The equations are in `loss/functional.py`.
 
 `QGFaceConfig` follows the paper; `QGFaceConfig.from_mapping({"authors": True})` selects the authors' published
 behaviour at every point where the two differ. Keys set beside `authors` win over the preset.
@@ -18,11 +18,17 @@ from .schema import as_mapping, check_fields, from_mapping, setting
 
 @dataclass(frozen=True)
 class QGFaceConfig:
-    """The method's settings; `config.qgface` of a recipe. Raises ConfigError on a value outside its range."""
+    """The method's settings; `config.qgface` of a recipe.
+
+    QGPartialFC reads those with section="criterion", QGFaceMargin the others.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
 
     # quality: eq. 1
     quality: str = setting(
-        "norm", "what tells a view's quality: norm, degradation, certainty, sharpness, or an own one"
+        "norm", "what tells a view's quality: norm, degradation, certainty, sharpness, or a custom one"
     )
     c: float = setting(0.333, "slope of the quality indicator: zhat = clip((z - mu) c / sigma, -1, 1)", low=0.0)
     stats_momentum: float = setting(0.01, "weight of the current batch in the running mu, sigma", low=0.0, high=1.0)
@@ -30,7 +36,10 @@ class QGFaceConfig:
         "first_batch", "mu, sigma before any step: the first batch's, or 0 and 0", choices=("first_batch", "zero")
     )
     stats_scope: str = setting(
-        "global", "numbers that mu, sigma see: of all ranks or of this rank", choices=("global", "rank")
+        "global",
+        "numbers that mu, sigma see: of all ranks or of this rank",
+        choices=("global", "rank"),
+        section="criterion",
     )
     sigma_rule: str = setting("floor", "division by sigma: max(sigma, 1e-3) or sigma + 1e-3", choices=("floor", "add"))
 
@@ -50,11 +59,12 @@ class QGFaceConfig:
         "exact",
         "exact: pairs with u_p > b add nothing; zero_logits: they add log(1 + Q) and u_p = b is out; none: all pairs",
         choices=("exact", "zero_logits", "none"),
+        section="criterion",
     )
 
     # classification: eqs. 6-10
     margin: str = setting(
-        "adaface", "margin head: adaface, arcface, cosface, curricularface, magface, softmax, or an own one"
+        "adaface", "margin head: adaface, arcface, cosface, curricularface, magface, softmax, or a custom one"
     )
     margin_quality: str = setting(
         "same",
@@ -79,25 +89,40 @@ class QGFaceConfig:
     )
 
     # contrast: eqs. 13-14, section III-C
-    queue: str = setting("proxy", "where negatives come from: none, batch, momentum, proxy, or an own kind")
-    queue_size: int | None = setting(None, "Q in entries; None: the number of classes n", low=1)
+    queue: str = setting(
+        "proxy", "where negatives come from: none, batch, momentum, proxy, or a custom kind", section="criterion"
+    )
+    queue_size: int | None = setting(None, "Q in entries; None: the number of classes n", low=1, section="criterion")
     queue_policy: str = setting(
-        "active", "sample_rate < 1: entries of sampled classes compete, or all", choices=("active", "all")
+        "active",
+        "sample_rate < 1: entries of sampled classes compete, or all",
+        choices=("active", "all"),
+        section="criterion",
     )
-    key_momentum: float = setting(0.999, "EMA of the key encoder (queue = momentum)", low=0.0, high=1.0)
-    contrastive_weight: float = setting(1.0, "factor of the contrastive term in eq. 5", low=0.0)
-    positive_in_denominator: bool = setting(True, "eq. 14 with the positive in its denominator (InfoNCE)")
+    key_momentum: float = setting(
+        0.999, "EMA of the key encoder (queue = momentum)", low=0.0, high=1.0, section="criterion"
+    )
+    contrastive_weight: float = setting(1.0, "factor of the contrastive term in eq. 5", low=0.0, section="criterion")
+    positive_in_denominator: bool = setting(
+        True, "eq. 14 with the positive in its denominator (InfoNCE)", section="criterion"
+    )
     same_identity: str = setting(
-        "remove", "entries of the query's identity: left out, or cosine 0", choices=("remove", "zero")
+        "remove",
+        "entries of the query's identity: left out, or cosine 0",
+        choices=("remove", "zero"),
+        section="criterion",
     )
-    renormalise: bool = setting(True, "refreshed features are unit vectors again; else cosines are clamped to +-1")
+    renormalise: bool = setting(
+        True, "refreshed features are unit vectors again; else cosines are clamped to +-1", section="criterion"
+    )
     coupling: str = setting(
         "degraded_to_original",
         "queries of the contrast: the degraded views, or both views (the authors' D2N)",
         choices=("degraded_to_original", "both"),
+        section="criterion",
     )
-    detach_key: bool = setting(True, "no gradient to the positive from the contrastive term")
-    queue_rescale: bool = setting(False, "contrastive term times log 129 / log(1 + Q)")
+    detach_key: bool = setting(True, "no gradient to the positive from the contrastive term", section="criterion")
+    queue_rescale: bool = setting(False, "contrastive term times log 129 / log(1 + Q)", section="criterion")
 
     def __post_init__(self) -> None:
         where = "config.qgface"
@@ -136,6 +161,8 @@ class QGFaceConfig:
         """The settings that differ from the defaults, for the log."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
+
+READ_BY_MARGIN = frozenset({"authors"} | {f.name for f in fields(QGFaceConfig) if not f.metadata["section"]})
 
 AUTHORS: dict[str, Any] = {
     "sigma_rule": "add",

@@ -24,12 +24,13 @@ def setting(
     above: float | None = None,
     high: float | None = None,
     choices: tuple = (),
+    section: str = "",
 ) -> Any:
     """A dataclass field with its meaning, its range [low, high] or (above, high], or its allowed values.
 
-    Its default is `default`, or what `factory` returns.
+    Its default is `default`, or what `factory` returns. section: who reads it, where several objects share a dataclass.
     """
-    metadata = {"help": help, "low": low, "above": above, "high": high, "choices": choices}
+    metadata = {"help": help, "low": low, "above": above, "high": high, "choices": choices, "section": section}
     return (
         field(default=default, metadata=metadata)
         if factory is None

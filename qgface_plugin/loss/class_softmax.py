@@ -1,19 +1,20 @@
-"""The classification's log-sum-exp over this rank's class centres, a chunk of classes at a time.
+"""The classification's log-sum-exp over this rank's class centres (eqs. 6-10), a chunk of classes at a time.
 
 No normalised copy of the centres, no matrix of ones, a margin on the own class only. For the backward pass one number
-a row and class is kept at most, and beyond `kept` of them none: those chunks are computed again.
+per row and class is kept at most, and beyond `kept` of them none: those chunks are computed again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .functional import SHORTEST
+from .margin import Rule
+from .partial_softmax import PartialSoftmax
 
 CHUNK = 2**18  # logits at a time on a CPU: they stay in its cache
 CHUNK_CUDA = 2**24  # on a GPU: each chunk keeps all of it busy
@@ -32,10 +33,11 @@ class _ClassLogSumExp(torch.autograd.Function):
     negative."""
 
     @staticmethod
-    def forward(ctx, unit, weight, index, own, scale, margin, bound, half, kept):
+    def forward(ctx, unit, weight, own, rule, index, half, kept):
+        scale, bound = rule.scale.unsqueeze(1), rule.bound
         ctx.index, ctx.scale, ctx.bound, ctx.half = index, scale, bound, half
         trained = any(ctx.needs_input_grad[:2]) and not torch.is_inference_mode_enabled()
-        target, ctx.slope = _target(unit, weight, index, own, scale, margin, bound, trained)
+        target, ctx.slope = _target(unit, weight, own, rule, index, trained)
         ctx.size = classes_at_a_time(len(unit), unit.is_cuda)
         ctx.inverse, ctx.shifts, ctx.weights, parts = [], [], [], []
         room = kept if trained else 0
@@ -90,28 +92,28 @@ class _ClassLogSumExp(torch.autograd.Function):
             elif ctx.half:
                 grad_weight[start:stop] = part
             del centres, gradient, part  # before the next chunk is made
-        return grad_unit, grad_weight, *[None] * 7
+        return grad_unit, grad_weight, *[None] * 5
 
 
 def _marked(weights: Tensor, flat: Tensor | None) -> Tensor:
     return weights if flat is None else torch.where(flat, -weights, weights)
 
 
-def _target(unit, weight, index, own, scale, margin, bound, trained: bool) -> tuple[Tensor, Tensor]:
+def _target(unit, weight, own, rule: Rule, index, trained: bool) -> tuple[Tensor, Tensor]:
     """Each row's target logit and, if `trained`, its derivative by the cosine, (R,) both; 0 where the class is not
     here."""
     here = own >= 0
     if len(weight if index is None else index) == 0:
         return unit.new_zeros(len(unit)), unit.new_zeros(len(unit))
-    place = own.clamp_min(0)
-    centre = torch.nn.functional.normalize(weight[place if index is None else index[place]])
+    column = own.clamp_min(0)
+    centre = torch.nn.functional.normalize(weight[column if index is None else index[column]])
     cosine = (unit * centre).sum(1)
     with torch.set_grad_enabled(trained):
         cosine = cosine.requires_grad_(trained)
-        after = margin(cosine if bound is None else cosine.clamp(-bound, bound))
-        slope = torch.autograd.grad(after.sum(), cosine)[0] if trained else torch.zeros_like(cosine)
-    factor = torch.where(here, scale.squeeze(1), 0.0)
-    return after.detach() * factor, slope * factor
+        target = rule.target(cosine if rule.bound is None else cosine.clamp(-rule.bound, rule.bound))
+        slope = torch.autograd.grad(target.sum(), cosine)[0] if trained else torch.zeros_like(cosine)
+    factor = torch.where(here, rule.scale, 0.0)
+    return target.detach() * factor, slope * factor
 
 
 def _centres(weight: Tensor, index: Tensor | None, start: int, size: int) -> Tensor:
@@ -143,34 +145,39 @@ def _project(gradient: Tensor, centres: Tensor, inverse: Tensor) -> None:
     gradient.addcmul_(centres, along, value=-1.0)
 
 
-def _put(matrix: Tensor, place: Tensor, values: Tensor) -> None:
-    """Write values (R,) at `place` (R,) of each row, where it is in the matrix (R, c); without asking the device."""
-    inside = (place >= 0) & (place < matrix.shape[1])
-    place = place.clamp(0, matrix.shape[1] - 1).unsqueeze(1)
-    matrix.scatter_(1, place, torch.where(inside.unsqueeze(1), values.unsqueeze(1), matrix.gather(1, place)))
+def _put(matrix: Tensor, column: Tensor, values: Tensor) -> None:
+    """Write values (R,) at `column` (R,) of each row, where it is in the matrix (R, c); without asking the device."""
+    inside = (column >= 0) & (column < matrix.shape[1])
+    column = column.clamp(0, matrix.shape[1] - 1).unsqueeze(1)
+    matrix.scatter_(1, column, torch.where(inside.unsqueeze(1), values.unsqueeze(1), matrix.gather(1, column)))
 
 
 def class_logsumexp(
     unit: Tensor,
     weight: Tensor,
     own: Tensor,
-    scale: Tensor,
-    margin: Callable[[Tensor], Tensor],
+    rule: Rule,
     *,
     index: Tensor | None = None,
-    bound: float | None = None,
     half: bool = False,
     kept: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """log sum exp over the classes of a row's logits, and its target logit, 0 where its class is not here: (R,), (R,).
+) -> PartialSoftmax:
+    """This rank's part of the classification's softmax, the logits being those of `margin.apply_rule`.
 
-    unit (R, d) unit vectors; weight (n, d) raw centres; index (k,) ascending: the centres that compete, None for all;
-    own (R,): place of the row's class among these, -1 elsewhere; scale (R,): logits are scale x cosine; margin: cosines
-    of the own classes (R,) -> what stands in their place; bound: cosines are clamped to +-bound before that; half:
-    products in float16; kept: logits that may be kept for the backward pass, KEPT by default. Without classes: -inf, 0.
-    Gradients reach `unit` and `weight`, once: they have no second derivative. Equal to `functional.with_target` and
-    `functional.logsumexp_and_target` on the whole matrix.
+    Args:
+        unit: (R, d) unit vectors.
+        weight: (n, d) raw centres of this rank's classes.
+        own: (R,) index of each row's class among the centres that compete, -1 where it is not among them.
+        rule: the margin of these rows; one that leaves the other classes' cosines alone.
+        index: (k,) ascending, the centres that compete; None for all.
+        half: products in float16.
+        kept: logits that may be kept for the backward pass, KEPT by default.
+
+    Returns:
+        Log-sum-exp and target logit (R,) each; -inf and 0 without classes. Gradients reach `unit` and `weight`, once:
+        they have no second derivative.
     """
+    assert rule.others is None, "a head that changes others needs the matrix"
     kept = KEPT if kept is None else kept
     with torch.autocast(unit.device.type, enabled=False):
-        return _ClassLogSumExp.apply(unit, weight, index, own, scale.unsqueeze(1), margin, bound, half, kept)
+        return PartialSoftmax(*_ClassLogSumExp.apply(unit, weight, own, rule, index, half, kept))

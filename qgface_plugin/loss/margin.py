@@ -1,6 +1,8 @@
-"""Margin heads with arcface_torch's contract `margin_loss(logits, labels)`, behind the quality gate (eq. 3).
+"""Margins with arcface_torch's contract `margin_loss(logits, labels)`, behind the quality gate (eqs. 1, 3, 6-10).
 
-The heads themselves are in `heads.py`, the sources of quality in `quality.py`.
+A margin is written once, as a `Rule`. Three callers follow it: `class_softmax.class_logsumexp`, which never holds the
+logits of all classes; `apply_rule` on a whole matrix of cosines, for heads that need one; and `QGFaceMargin.forward`,
+which is the gate and `apply_rule`. The heads are in `heads.py`, the sources of quality in `quality.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,22 +26,72 @@ from .heads import ClassifiedRows
 from .running_stats import RunningQuality, RunningThreshold
 
 CLAMP = 1.0 - 1e-3  # the authors' clamp of every cosine
-READ_HERE = frozenset(  # options that are QGFaceMargin's own, not QGPartialFC's
-    ("authors", "c", "b", "s", "m", "margin", "classification_gate", "cosine_rule", "straight_through")
-    + ("stats_momentum", "stats_start", "sigma_rule", "quality", "margin_quality", "b_quantile")
-    + ("curricular_momentum", "magface_norms", "magface_m", "magface_weight")
-)
+
+
+class Rule(NamedTuple):
+    """What a margin makes of the cosines of R rows: logits = scale x (target on the own class, others elsewhere).
+
+    Attributes:
+        scale: (R,) factor of the cosines of each row, without gradient.
+        target: cosines (R,) to the own class centres -> what stands in their place, (R,).
+        bound: all cosines are clamped to +-bound before anything else; None: they are not.
+        others: cosines (R, n) -> those of the other classes, (R, n); None: as they are.
+    """
+
+    scale: Tensor
+    target: Callable[[Tensor], Tensor]
+    bound: float | None = None
+    others: Callable[[Tensor], Tensor] | None = None
+
+
+def own_cosines(cosine: Tensor, column: Tensor) -> Tensor:
+    """The entries (R,) of cosines (R, n) at `column` (R,), whatever where it is -1; n may be 0."""
+    if not cosine.shape[1]:
+        return cosine.new_zeros(len(cosine))
+    return cosine.gather(1, column.clamp_min(0).unsqueeze(1)).squeeze(1)
+
+
+def apply_rule(rule: Rule, cosine: Tensor, column: Tensor) -> Tensor:
+    """Logits of a whole matrix of cosines.
+
+    Args:
+        rule: the margin of these rows.
+        cosine: (R, n) to this rank's class centres; n may be 0.
+        column: (R,) index of each row's class among them, -1 where it is not here.
+
+    Returns:
+        (R, n); gradients reach `cosine`.
+    """
+    if rule.bound is not None:
+        cosine = cosine.clamp(-rule.bound, rule.bound)
+    target = rule.target(own_cosines(cosine, column))
+    others = cosine if rule.others is None else rule.others(cosine)
+    return F.with_target(others, column, target, rule.scale.to(cosine.dtype))
 
 
 class QGFaceMargin(nn.Module):
-    """Quality-gated margin loss: AdaFace by default, another head by `margin=`.
+    """A margin behind the quality gate: AdaFace by default, another head by `margin=`.
 
-    Two uses. Inside QGPartialFC, which calls `scaled_logits`. Or alone, as `margin_loss` of an untouched partial FC:
+    Two uses. Inside QGPartialFC, which asks for its `rule`. Or alone, as `margin_loss` of an untouched partial FC:
     then `attach_to(partial_fc)` sees to it that `observe(norms)` is called with the norms of the gathered embeddings
     before each `forward(logits, labels)`.
 
-    Arguments: s scale, m margin, c slope of eq. 1, b threshold on [0, 1]; further ones are fields of QGFaceConfig.
-    Raises ConfigError on a value out of range.
+    Args:
+        s: scale of the cosines, above 0.
+        m: margin; cosine for adaface and cosface, radians for arcface and curricularface.
+        c: slope of eq. 1.
+        b: threshold on u, in [0, 1].
+        options: further fields of QGFaceConfig.
+
+    Raises:
+        ConfigError: a setting that is unknown or out of range.
+
+    Example:
+        >>> margin = QGFaceMargin(b=0.45)
+        >>> margin.observe(torch.tensor([16.0, 24.0]))  # norms of a blurred and of a sharp face
+        >>> margin(torch.tensor([[0.5, 0.1], [0.5, 0.1]]), torch.tensor([0, 0]))  # AdaFace for the sharp one only
+        tensor([[0.0000,   -inf],
+                [5.4429, 6.4000]])
     """
 
     def __init__(self, s: float = 64.0, m: float = 0.4, c: float = 0.333, b: float = 0.2, **options: Any) -> None:
@@ -48,8 +100,8 @@ class QGFaceMargin(nn.Module):
         config = self.config
         self.source = QUALITY_SOURCES[config.quality]
         self.quality = self._statistics(config.quality)
-        own_norms = config.margin_quality == "norm" and config.quality != "norm"
-        self.norm_quality = self._statistics("norm") if own_norms else None
+        norms_too = config.margin_quality == "norm" and config.quality != "norm"
+        self.norm_quality = self._statistics("norm") if norms_too else None
         self.threshold = None
         if config.b_quantile is not None:
             self.threshold = RunningThreshold(config.b_quantile, config.stats_momentum)
@@ -82,69 +134,51 @@ class QGFaceMargin(nn.Module):
             return torch.ones_like(zhat, dtype=torch.bool)
         return F.classification_gate(F.unit_scale(zhat), self.b)
 
-    def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
-        """Cosine of the own class after the head's margin, from `cosine` (R,) before it. (R,)
+    def rule(self, rows: ClassifiedRows) -> Rule:
+        """The margin of these rows as a value (eqs. 6-10); in training mode the head observes them first.
 
-        With `straight_through` its derivative with respect to the cosine is 1 (arcface_torch's ArcFace).
+        Args:
+            rows: the same on every rank, in the same order, with all that the head wants.
         """
+        config, head = self.config, self.head
+        if self.training:
+            head.observe(rows)
+        scale = torch.full_like(rows.zhat, config.s)
+        if config.classification_gate == "sigmoid":
+            zhat = rows.zhat if rows.gate_zhat is None else rows.gate_zhat
+            scale = scale * F.soft_gate(F.unit_scale(zhat), self.b, config.s)  # eq. 3 in the authors' code
+        return Rule(
+            scale,
+            target=partial(self._target, rows=rows),
+            bound=CLAMP if config.cosine_rule == "clamp" else None,
+            others=partial(head.others, rows=rows) if head.changes_others else None,
+        )
+
+    def _target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
+        """The head's target (R,); `straight_through`: its derivative by the cosine is 1 (arcface_torch's ArcFace)."""
         target = self.head.target(cosine, rows)
         return cosine + (target - cosine).detach() if self.config.straight_through else target
 
-    def scaled_logits(
-        self,
-        cosine: Tensor,
-        column: Tensor,
-        zhat: Tensor,
-        *,
-        norms: Tensor | None = None,
-        margin_zhat: Tensor | None = None,
-    ) -> Tensor:
-        """Logits (N, n) from cosines (N, n): margin on the entry at `column` (N,) (-1: class not here), times s.
-
-        zhat (N,) of the gates; margin_zhat (N,) of the margin where that is another; norms (N,) of the raw embeddings,
-        for heads that want them. The rows are the same on every rank, in the same order; n may be 0.
-        """
-        if self.config.cosine_rule == "clamp":
-            cosine = cosine.clamp(-CLAMP, CLAMP)
-        own = cosine.new_zeros(len(cosine))
-        if cosine.shape[1]:
-            own = cosine.gather(1, column.clamp_min(0).unsqueeze(1)).squeeze(1)
-        everywhere = None
-        if self.head.wants_own_cosine:
-            everywhere = distributed.total(own.detach().where(column >= 0, 0.0))
-        rows = ClassifiedRows(zhat if margin_zhat is None else margin_zhat, norms, everywhere)
-        if self.training:
-            self.head.observe(rows)
-        others = self.head.others(cosine, rows) if self.head.changes_others else cosine
-        logits = F.with_target(others, column, self.target(own, rows), self.config.s)
-        if self.config.classification_gate == "sigmoid":
-            logits = logits * F.soft_gate(F.unit_scale(zhat), self.b, self.config.s).unsqueeze(1)
-        return logits
-
-    def added_loss(self, zhat: Tensor, norms: Tensor | None) -> Tensor | None:
-        """What the head adds to each row's cross entropy (N,), or None; arguments as `scaled_logits` has them."""
-        return self.head.added_loss(ClassifiedRows(zhat, norms))
-
-    def parts(
-        self, zhat: Tensor, margin_zhat: Tensor | None = None
-    ) -> tuple[Tensor, Callable[[Tensor], Tensor], float | None]:
-        """`scaled_logits` in parts, for those who never hold the whole matrix: factor of each row's cosines (N,), what
-        stands in the place of its own class's cosine (N,), and the bound that all cosines are clamped to before. Not
-        for heads that need the matrix."""
-        scale = torch.full_like(zhat, self.config.s)
-        if self.config.classification_gate == "sigmoid":
-            scale = scale * F.soft_gate(F.unit_scale(zhat), self.b, self.config.s)
-        rows = ClassifiedRows(zhat if margin_zhat is None else margin_zhat)
-        if self.training:
-            self.head.observe(rows)
-        return scale, partial(self.target, rows=rows), CLAMP if self.config.cosine_rule == "clamp" else None
+    def with_own_cosine(self, rows: ClassifiedRows, cosine: Tensor, column: Tensor) -> ClassifiedRows:
+        """The rows with `own_cosine` where the head wants it, from cosines (R, n) and column (R,) as `apply_rule` takes
+        them. One all-reduce of (R,) then."""
+        if not self.head.wants_own_cosine:
+            return rows
+        own = own_cosines(cosine.detach(), column)
+        own = own.clamp(-CLAMP, CLAMP) if self.config.cosine_rule == "clamp" else own
+        return rows._replace(own_cosine=distributed.total(own.where(column >= 0, 0.0)))
 
     def attach_to(self, partial_fc: nn.Module) -> RemovableHandle:
         """Observe what an untouched partial FC is called with: embeddings (rows, d) first, as many rows on every rank.
 
         A forward pre-hook gathers their norms in the order in which PartialFC_V2 gathers the embeddings: all rows of
-        rank 0, then of rank 1, ... The handle's `remove` undoes it. Raises ConfigError for a source of quality that is
-        not the norm: call `observe` with its numbers.
+        rank 0, then of rank 1, ...
+
+        Returns:
+            A handle whose `remove` undoes it.
+
+        Raises:
+            ConfigError: the source of quality is not the norm: call `observe` with its scores.
         """
         if self.config.quality != "norm":
             raise ConfigError(
@@ -159,17 +193,28 @@ class QGFaceMargin(nn.Module):
         return partial_fc.register_forward_pre_hook(before)
 
     def observe(self, norms: Tensor) -> None:
-        """Take the norms (N,) of the embeddings behind the next `forward`, or another source's numbers of its rows;
-        updates statistics and threshold in training mode."""
-        self._zhat = self.quality(norms)
+        """Take the norms (N,) of the embeddings behind the next `forward`, or another source's scores of its rows.
+
+        Updates statistics and threshold in training mode.
+        """
+        self._zhat = self.quality(norms)  # eq. 1
         self.follow(F.unit_scale(self._zhat))
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """arcface_torch's contract: cosines (N, n_local), labels (N, 1) or (N,), -1 where the class is elsewhere.
+        """arcface_torch's contract: the logits of a partial FC after gate and margin.
 
-        Rows gated out get logits that give them loss 0 and gradient exactly 0: their own class 0, all others -inf.
-        Raises ValueError when `observe` was not called with as many norms, ConfigError for heads and options that need
-        QGPartialFC: magface, whose regulariser is added to the loss, and margin_quality = "norm" beside other sources.
+        Args:
+            logits: (N, n_local) cosines.
+            labels: (N, 1) or (N,), index of the class among the columns, -1 where it is elsewhere.
+
+        Returns:
+            (N, n_local). Rows gated out get logits that give them loss 0 and gradient exactly 0: their own class 0, all
+            others -inf. Gradients reach `logits`.
+
+        Raises:
+            ValueError: `observe` was not called with as many norms.
+            ConfigError: a head or an option that needs QGPartialFC: magface, whose regulariser is added to the loss,
+                and margin_quality = "norm" beside other sources.
         """
         if self.head.wants_norms or self.norm_quality is not None:
             what = f"margin={self.config.margin!r}" if self.head.wants_norms else "margin_quality='norm'"
@@ -181,8 +226,10 @@ class QGFaceMargin(nn.Module):
                 "of the gathered raw embeddings before each forward, or margin.attach_to(partial_fc) once"
             )
         zhat, self._zhat, column = self._zhat, None, labels.reshape(-1)
-        taking_part = self.gate(zhat).nonzero().squeeze(1)
-        scaled = self.scaled_logits(logits[taking_part], column[taking_part], zhat[taking_part])
+        taking_part = self.gate(zhat).nonzero().squeeze(1)  # eq. 3
+        cosine, own = logits[taking_part], column[taking_part]
+        rows = self.with_own_cosine(ClassifiedRows(zhat[taking_part]), cosine, own)
+        open_rows = apply_rule(self.rule(rows), cosine, own)  # eqs. 6-10
         closed = torch.full_like(logits, -math.inf).scatter(1, column.clamp_min(0).unsqueeze(1), 0.0)
         closed = closed.where((column >= 0).unsqueeze(1), -math.inf)
-        return closed.to(scaled.dtype).index_put((taking_part,), scaled)
+        return closed.to(open_rows.dtype).index_put((taking_part,), open_rows)

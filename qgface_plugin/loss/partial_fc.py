@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ..config.method import QGFaceConfig
+from ..config.method import READ_BY_MARGIN, QGFaceConfig
 from ..utils import distributed
 from ..utils.errors import ConfigError
 from ..utils.registry import QUEUE_KINDS
@@ -23,7 +23,8 @@ from .class_sampling import sampled_classes
 from .class_softmax import class_logsumexp
 from .contrast import Contrast, contrast, pair_gate
 from .feature_queue import FeatureQueue
-from .margin import READ_HERE, QGFaceMargin
+from .heads import ClassifiedRows
+from .margin import QGFaceMargin, apply_rule
 from .quality import BatchRows
 from .running_stats import RunningQuality
 
@@ -65,7 +66,7 @@ class QGPartialFC(nn.Module):
             raise ConfigError(f"QGPartialFC needs a QGFaceMargin as margin_loss, got {type(margin_loss).__name__}")
         if not 0.0 < sample_rate <= 1.0:
             raise ConfigError(f"sample_rate is {sample_rate!r}: it must be in (0, 1]")
-        misplaced = sorted(READ_HERE & options.keys())
+        misplaced = sorted(READ_BY_MARGIN & options.keys())
         if misplaced:
             raise ConfigError(
                 f"QGPartialFC got {', '.join(misplaced)}: QGFaceMargin reads it, so give it to QGFaceMargin"
@@ -179,18 +180,19 @@ class QGPartialFC(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """This rank's log-sum-exp and target logit (R,) of the `rows` (R,) that take part, of (2B, ...) each; position:
         the rows' places in `index`. What the margin adds to a row's loss is taken off its target logit."""
-        margin, own, margin_zhat = self.margin_softmax, position[rows], None
+        margin, own, given = self.margin_softmax, position[rows], ClassifiedRows(zhat[rows])
         if margin.norm_quality is not None:
-            margin_zhat = self._quality(margin.norm_quality, raw.detach().norm(dim=1))[rows]
+            margin_zhat = self._quality(margin.norm_quality, raw.detach().norm(dim=1))
+            given = ClassifiedRows(margin_zhat[rows], gate_zhat=given.zhat)
         unit, half = embeddings[rows], self.fp16 and embeddings.is_cuda
         if not margin.head.needs_matrix:
-            scale, target_of, bound = margin.parts(zhat[rows], margin_zhat)
-            return class_logsumexp(unit, self.weight, own, scale, target_of, index=index, bound=bound, half=half)
-        norms = raw[rows].norm(dim=1) if margin.head.wants_norms else None
+            return class_logsumexp(unit, self.weight, own, margin.rule(given), index=index, half=half)
+        if margin.head.wants_norms:
+            given = given._replace(norms=raw[rows].norm(dim=1))
         cosine = F.cosines(unit, self.weight if index is None else self.weight[index], half=half)
-        logits = margin.scaled_logits(cosine, own, zhat[rows], norms=norms, margin_zhat=margin_zhat)
-        lse, target = F.logsumexp_and_target(logits, own)
-        added = margin.added_loss(zhat[rows], norms)
+        given = margin.with_own_cosine(given, cosine, own)
+        lse, target = F.logsumexp_and_target(apply_rule(margin.rule(given), cosine, own), own)
+        added = margin.head.added_loss(given)
         return lse, target if added is None else target - added.where(own >= 0, 0.0)
 
     def _sample(self, labels: Tensor, column: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:

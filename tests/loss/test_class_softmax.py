@@ -15,6 +15,8 @@ from qgface_plugin import QGFaceMargin
 from qgface_plugin.loss import class_softmax
 from qgface_plugin.loss import functional as F
 from qgface_plugin.loss.class_softmax import class_logsumexp
+from qgface_plugin.loss.heads import ClassifiedRows
+from qgface_plugin.loss.margin import Rule, apply_rule
 
 ROWS, CLASSES, DIM = 6, 23, 4
 OWN = torch.tensor([0, 22, -1, 7, 7, 11])  # the first and the last class, one elsewhere, one twice
@@ -36,10 +38,14 @@ def setting(dtype=torch.float64, rows: int = ROWS, classes: int = CLASSES, dim: 
     return unit.requires_grad_(), weight.requires_grad_(), zhat
 
 
+def rule_of(head, zhat):
+    return head.rule(ClassifiedRows(zhat))
+
+
 def plain(unit, weight, own, zhat, head, index=None):
     """The whole matrix of logits, by autograd."""
     cosine = unit @ normalize(weight if index is None else weight[index]).T
-    return F.logsumexp_and_target(head.scaled_logits(cosine, own, zhat), own)
+    return F.logsumexp_and_target(apply_rule(rule_of(head, zhat), cosine, own), own)
 
 
 def gradients(outputs, inputs):
@@ -58,13 +64,13 @@ def test_chunks_add_up(options, index, kept, small_chunks):
     unit, weight, zhat = setting()
     head = QGFaceMargin(s=30.0, **options)
     own = OWN if index is None else torch.where(OWN >= 0, torch.searchsorted(index, OWN.clamp_min(0)), -1)
-    scale, margin, bound = head.parts(zhat)
-    found = class_logsumexp(unit, weight, own, scale, margin, index=index, bound=bound, kept=kept)
+    rule = rule_of(head, zhat)
+    found = class_logsumexp(unit, weight, own, rule, index=index, kept=kept)
     expected = plain(unit, weight, own, zhat, head, index)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
-    if bound:
-        assert (unit @ normalize(weight).T).abs().max() > bound
+    if rule.bound:
+        assert (unit @ normalize(weight).T).abs().max() > rule.bound
     for one, other in zip(gradients(found, (unit, weight)), gradients(expected, (unit, weight)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
@@ -73,15 +79,15 @@ def test_gradcheck(small_chunks):
     unit, weight, zhat = setting()
     with torch.no_grad():
         weight.copy_(normalize(weight + 0.1))
-    scale, margin, _ = QGFaceMargin(s=4.0).parts(zhat)
-    assert gradcheck(lambda *x: class_logsumexp(*x, OWN, scale, margin, kept=70), (unit, weight))
+    rule = rule_of(QGFaceMargin(s=4.0), zhat)
+    assert gradcheck(lambda *x: tuple(class_logsumexp(*x, OWN, rule, kept=70)), (unit, weight))
 
 
 def test_a_second_backward_pass_gives_the_same(small_chunks):
     """The first one writes over what was kept; the second computes it again, in the same way."""
     unit, weight, zhat = setting(torch.float32)
-    scale, margin, _ = QGFaceMargin().parts(zhat)
-    lse, target = class_logsumexp(unit, weight, OWN, scale, margin)
+    rule = rule_of(QGFaceMargin(), zhat)
+    lse, target = class_logsumexp(unit, weight, OWN, rule)
     first, second = (torch.autograd.grad((lse - target).sum(), (unit, weight), retain_graph=True) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
@@ -89,8 +95,8 @@ def test_a_second_backward_pass_gives_the_same(small_chunks):
 def test_logits_that_float32_cannot_exponentiate(small_chunks):
     """Rows far below and far above zero in every class, and maxima that differ between chunks by hundreds."""
     unit, weight, zhat = setting(torch.float32)
-    scale = torch.full((ROWS,), 1000.0)
-    lse, target = class_logsumexp(unit, weight, OWN, scale, lambda cosine: cosine - 0.4)
+    rule = Rule(torch.full((ROWS,), 1000.0), lambda cosine: cosine - 0.4)
+    lse, target = class_logsumexp(unit, weight, OWN, rule)
     slopes = torch.autograd.grad((lse - target).sum(), (unit, weight))
     wide = [x.detach().double().requires_grad_() for x in (unit, weight)]
     head = QGFaceMargin(s=1000.0, margin="cosface", b=0.0)
@@ -102,12 +108,12 @@ def test_logits_that_float32_cannot_exponentiate(small_chunks):
 
 def test_without_rows_and_without_classes(small_chunks):
     unit, weight, _ = setting()
-    scale, margin, _ = QGFaceMargin().parts(torch.zeros(ROWS))
-    lse, target = class_logsumexp(unit, weight, -torch.ones_like(OWN), scale, margin, index=OWN[:0])
+    rule = rule_of(QGFaceMargin(), torch.zeros(ROWS))
+    lse, target = class_logsumexp(unit, weight, -torch.ones_like(OWN), rule, index=OWN[:0])
     assert (lse == -math.inf).all() and (target == 0).all()
     slopes = torch.autograd.grad(lse.nan_to_num(neginf=0.0).sum() + target.sum(), (unit, weight))
     assert all(bool((slope == 0).all()) for slope in slopes)
-    lse, target = class_logsumexp(unit[:0], weight, OWN[:0], scale[:0], lambda cosine: cosine)
+    lse, target = class_logsumexp(unit[:0], weight, OWN[:0], Rule(rule.scale[:0], lambda cosine: cosine))
     assert lse.shape == target.shape == (0,)
     slopes = torch.autograd.grad(lse.sum() + target.sum(), (unit, weight))
     assert all(bool((slope == 0).all()) for slope in slopes)
@@ -117,8 +123,8 @@ def test_a_centre_of_length_zero():
     unit, weight, zhat = setting()
     with torch.no_grad():
         weight[3] = 0.0
-    scale, margin, _ = QGFaceMargin().parts(zhat)
-    found = gradients(class_logsumexp(unit, weight, OWN, scale, margin), (unit, weight))
+    rule = rule_of(QGFaceMargin(), zhat)
+    found = gradients(class_logsumexp(unit, weight, OWN, rule), (unit, weight))
     assert all(bool(slope.isfinite().all()) for slope in found)
     expected = gradients(plain(unit, weight, OWN, zhat, QGFaceMargin()), (unit, weight))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
@@ -131,8 +137,7 @@ def test_the_length_of_a_centre_does_not_matter_to_float32(small_chunks):
     with torch.no_grad():
         weight.copy_(normalize(weight) * lengths)
     head = QGFaceMargin(s=30.0, margin="cosface")  # arccos in float32 is coarse where a row looks at its class
-    scale, margin, _ = head.parts(zhat)
-    found = class_logsumexp(unit, weight, OWN, scale, margin)
+    found = class_logsumexp(unit, weight, OWN, rule_of(head, zhat))
     wide = [x.detach().double().requires_grad_() for x in (unit, weight)]
     expected = plain(*wide, OWN, zhat.double(), head)
     for one, other in zip(found, expected, strict=True):
@@ -157,8 +162,7 @@ def test_products_in_float16(index, kept, small_chunks):
     with torch.no_grad():
         weight.copy_(normalize(weight))
     own = torch.tensor([0, 2, -1, 7, 7, 11])
-    scale, margin, _ = QGFaceMargin(s=10.0).parts(zhat)
-    inputs = (unit, weight, own, scale, margin)
+    inputs = (unit, weight, own, rule_of(QGFaceMargin(s=10.0), zhat))
     found, expected = (class_logsumexp(*inputs, index=index, half=half, kept=kept) for half in (True, False))
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
     assert not torch.equal(found[0], expected[0])
@@ -169,10 +173,10 @@ def test_products_in_float16(index, kept, small_chunks):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradient(mode, small_chunks):
     unit, weight, zhat = setting()
-    scale, margin, _ = QGFaceMargin().parts(zhat)
-    expected = class_logsumexp(unit, weight, OWN, scale, margin)
+    rule = rule_of(QGFaceMargin(), zhat)
+    expected = class_logsumexp(unit, weight, OWN, rule)
     with mode():
-        found = class_logsumexp(unit, weight, OWN, scale, margin)
+        found = class_logsumexp(unit, weight, OWN, rule)
     assert not found[0].requires_grad and all(map(torch.equal, found, expected))
 
 
@@ -190,8 +194,8 @@ class Largest(TorchDispatchMode):
 
 def test_nothing_of_rows_by_classes_is_made(small_chunks):
     unit, weight, zhat = setting(rows=40, classes=100, dim=2)
-    own, scale = torch.arange(40), torch.full((40,), 64.0)
+    own, rule = torch.arange(40), Rule(torch.full((40,), 64.0), lambda cosine: cosine)
     with Largest() as seen:
-        lse, target = class_logsumexp(unit, weight, own, scale, lambda cosine: cosine, kept=0)
+        lse, target = class_logsumexp(unit, weight, own, rule, kept=0)
         (lse - target).sum().backward()
     assert seen.numbers == 40 * 20  # (rows, chunks) maxima of the chunks; a matrix of logits has 4,000

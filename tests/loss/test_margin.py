@@ -10,6 +10,8 @@ from torch import Tensor
 
 from qgface_plugin import QGFaceMargin, QGPartialFC
 from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.loss.heads import ClassifiedRows
+from qgface_plugin.loss.margin import apply_rule
 from qgface_plugin.utils.errors import ConfigError
 
 ROWS, DIM, CLASSES = 8, 4, 6
@@ -36,7 +38,7 @@ def partial_fc(embeddings: Tensor, labels: Tensor, centres: Tensor, margin_loss)
 @pytest.mark.parametrize("margin", HEADS)
 @pytest.mark.parametrize("gate", ["exact", "sigmoid", "none"])
 @pytest.mark.parametrize("cosine_rule", ["exact", "clamp"])
-def test_scaled_logits_give_the_loops_cross_entropy(margin, gate, cosine_rule):
+def test_logits_give_the_loops_cross_entropy(margin, gate, cosine_rule):
     options = {"margin": margin, "classification_gate": gate, "cosine_rule": cosine_rule, "b": 0.45, "s": 16.0}
     head, o = QGFaceMargin(**options), oracles.PAPER | options
     rng = np.random.default_rng(1)
@@ -44,7 +46,7 @@ def test_scaled_logits_give_the_loops_cross_entropy(margin, gate, cosine_rule):
     cosine[0, 3], cosine[1, 2], cosine[2, 1] = 0.99999, -0.99999, 0.9995
     labels = torch.tensor([3, 2, 0, 1, 4, 5, 0, 1])
     zhat = torch.linspace(-1, 1, ROWS, dtype=torch.float64)
-    logits = head.scaled_logits(cosine, labels, zhat)
+    logits = apply_rule(head.rule(ClassifiedRows(zhat)), cosine, labels)
     open_rows = head.gate(zhat)
     loss = torch.nn.functional.cross_entropy(logits, labels, reduction="none").where(open_rows, 0.0)
     expected = [oracles.cross_entropy(cosine[i].tolist(), int(labels[i]), float(zhat[i]), o) for i in range(ROWS)]
@@ -53,13 +55,13 @@ def test_scaled_logits_give_the_loops_cross_entropy(margin, gate, cosine_rule):
 
 
 @pytest.mark.parametrize("margin", HEADS)
-def test_straight_through_changes_the_derivative_and_nothing_else(margin):
+def test_straight_through_changes_the_derivative_only(margin):
     zhat = torch.tensor([-0.8, 0.0, 0.9], dtype=torch.float64)
     logits, gradients = [], []
     for straight_through in (False, True):
         cosine = torch.tensor([[0.1, 0.5], [-0.3, 0.2], [0.7, 0.0]], dtype=torch.float64, requires_grad=True)
         head = QGFaceMargin(margin=margin, straight_through=straight_through)
-        scaled = head.scaled_logits(cosine, torch.tensor([1, 0, -1]), zhat)
+        scaled = apply_rule(head.rule(ClassifiedRows(zhat)), cosine, torch.tensor([1, 0, -1]))
         scaled.sum().backward()
         logits.append(scaled.detach())
         gradients.append(cosine.grad)
@@ -71,7 +73,7 @@ def test_straight_through_changes_the_derivative_and_nothing_else(margin):
 
 
 @pytest.mark.parametrize("margin", HEADS)
-def test_alone_in_a_partial_fc_it_equals_the_classification_of_qgpartialfc(margin):
+def test_alone_it_is_the_classification_of_qgpartialfc(margin):
     embeddings, labels, centres = setting()
     results = []
     for alone in (True, False):
@@ -95,7 +97,7 @@ def test_alone_in_a_partial_fc_it_equals_the_classification_of_qgpartialfc(margi
     assert (rows[gated] == 0).all() and (rows[~gated] > 0).all()
 
 
-def test_gated_rows_of_a_class_shard_contribute_nothing_there():
+def test_gated_rows_add_nothing_to_a_class_shard():
     """A rank that does not own the class of a gated row sees only -inf: it adds 0 to the sum of exponentials."""
     head = QGFaceMargin(b=0.45).eval()
     head.quality.mean.fill_(20.0), head.quality.std.fill_(1.0)
@@ -126,10 +128,10 @@ def test_sharded_exponential_sums_add_up():
 
 def test_observe_is_needed_before_every_forward():
     head, cosine, labels = QGFaceMargin(), torch.rand(4, 3), torch.zeros(4, 1, dtype=torch.long)
-    with pytest.raises(ValueError, match=r"got 4 rows but norms of none: call margin\.observe"):
+    with pytest.raises(ValueError, match="4 rows but norms of none"):
         head(cosine, labels)
     head.observe(torch.rand(3))
-    with pytest.raises(ValueError, match="got 4 rows but norms of 3"):
+    with pytest.raises(ValueError, match="4 rows but norms of 3"):
         head(cosine, labels)
     head.observe(torch.rand(4))
     head(cosine, labels)
@@ -156,9 +158,9 @@ def test_positional_arguments_and_options():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"b": 1.5}, r"QGFaceMargin.*b is 1\.5.*\[0\.0, 1\.0\]|config\.qgface\.b is 1\.5.*\[0\.0, 1\.0\]"),
-        ({"margin": "adafce"}, "margin is 'adafce': it must be one of 'adaface', 'arcface', 'cosface'"),
-        ({"marign": "adaface"}, r"QGFaceMargin\.marign is unknown: did you mean margin"),
+        ({"b": 1.5}, r"\.b is 1\.5"),
+        ({"margin": "adafce"}, "margin is 'adafce'.*'adaface'"),
+        ({"marign": "adaface"}, r"QGFaceMargin\.marign.*margin"),
         ({"s": "64"}, "s is '64'"),
     ],
 )

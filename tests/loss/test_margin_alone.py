@@ -67,7 +67,7 @@ def expected() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("which", ["mini", pytest.param("real", marks=pytest.mark.arcface_torch)], ids=["mini", "real"])
-def test_gated_rows_have_no_gradient_in_the_checkouts_own_class(tmp_path, which):
+def test_gated_rows_have_no_gradient_in_the_checkout(tmp_path, which):
     checkout = MINI if which == "mini" else real_checkout()
     mp.spawn(train, (str(checkout), str(tmp_path)), nprocs=RANKS)
     results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(RANKS)]
@@ -92,5 +92,5 @@ def test_the_hook_can_be_removed():
     assert margin(torch.rand(3, 2), torch.zeros(3, 1, dtype=torch.long)).shape == (3, 2)
     handle.remove()
     head(torch.randn(3, DIM))
-    with pytest.raises(ValueError, match=r"margin\.attach_to\(partial_fc\) once"):
+    with pytest.raises(ValueError, match="norms of none"):
         margin(torch.rand(3, 2), torch.zeros(3, 1, dtype=torch.long))

@@ -11,7 +11,8 @@ from torch import Tensor
 from ...config.method import QGFaceConfig
 from ...evaluation.report.canvas import new_figure, save
 from ...loss import functional as F
-from ...loss.margin import QGFaceMargin
+from ...loss.heads import ClassifiedRows
+from ...loss.margin import QGFaceMargin, apply_rule
 
 OTHERS = 8630  # classes beside the own one, as many as VGGFace2 has
 
@@ -33,7 +34,7 @@ def measured(theta: Tensor, zhat: Tensor, config: QGFaceConfig) -> Tensor:
     z = zhat.flatten().double()
     others = torch.zeros(len(cosine), 1, dtype=torch.float64)
     column = torch.zeros(len(cosine), dtype=torch.long)
-    logits = margin.scaled_logits(torch.cat([cosine.unsqueeze(1), others], dim=1), column, z)
+    logits = apply_rule(margin.rule(ClassifiedRows(z)), torch.cat([cosine.unsqueeze(1), others], dim=1), column)
     weight = torch.tensor([0.0, math.log(OTHERS)], dtype=torch.float64)  # one column stands for all other classes
     lse, target = F.logsumexp_and_target(logits + weight, column)
     ((lse - target) * margin.gate(z)).sum().backward()
