@@ -23,7 +23,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class PairLoader(DataLoader):
-    """Yields one rank's batches (`PairBatch`) of an epoch, as the data workers make them, from where the sampler starts.
+    """Yields one rank's batches of an epoch (`PairBatch`), as the data workers make them, from the sampler's start on.
 
     Args:
         dataset: the pairs.
