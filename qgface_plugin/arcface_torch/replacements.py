@@ -25,13 +25,14 @@ from ..models.backbones.common import freeze_bias
 from ..models.weights import load_backbone
 from ..training import build
 from ..training.lr_schedule import build_schedule
+from ..training.step_log import StepLog
 from ..utils import distributed
 from ..utils.device import keep_freed_pages, pick_precision
 from ..utils.errors import CheckpointError, ConfigError
 from ..utils.logs import EarlyLog
 from ..utils.registry import QUEUE_KINDS
 from .criterion import GuestPartialFC, KeySource, MomentumPartialFC
-from .log import GuestLog
+from .log import checkout_log
 
 LOGGER = logging.getLogger(__name__)
 OURS = ("init_from", "host", "qgface", "degradation", "data", "train", "name", "set_keys")  # no key of the host
@@ -54,7 +55,7 @@ class Guest:
         self._keys: KeySource | None = None
         self._backbone: nn.Module | None = None
         self._fp16 = False
-        self._log: GuestLog | None = None
+        self._log: StepLog | None = None
 
     def settings(self) -> dict[str, Any]:
         """The host's keys with the recipe's values, with the counts that the data says.
@@ -177,7 +178,7 @@ class Guest:
     def start_log(self, writer: SummaryWriter | None, frequent: int, start_step: int) -> None:
         """Record beside the host; rank 0 only."""
         if distributed.rank() == 0:
-            self._log = GuestLog(self.run, writer, frequent, start_step)
+            self._log = checkout_log(self.run, writer, frequent, start_step)
 
     def record(self, global_step: int, epoch: int, lr: float) -> None:
         """One step is done."""

@@ -1,16 +1,25 @@
-"""Means of a step's terms over the steps between two lines of the log."""
+"""Meters between two lines of the log: means of the terms, speed, and whether quality still tells the views apart."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 
 
 class RunningMeans:
-    """Means of named terms, summed where they live; only `take` waits for the device."""
+    """Means of named terms, summed where they live; only `take` waits for the device.
+
+    >>> means = RunningMeans()
+    >>> means.add({"loss": torch.tensor(1.0)})
+    >>> means.add({"loss": torch.tensor(2.0), "drift": 0.5})
+    >>> means.take()
+    (2, {'loss': 1.5, 'drift': 0.5})
+    """
 
     def __init__(self) -> None:
         self._steps, self._sums, self._counts = 0, {}, {}
@@ -26,12 +35,12 @@ class RunningMeans:
             self._sums[name] = total + value
             self._counts[name] = self._counts.get(name, 0) + 1
 
-    def state(self) -> dict[str, Any]:
-        """What is summed so far, as plain values; `load` continues from it to the last bit."""
+    def state_dict(self) -> dict[str, Any]:
+        """What is summed so far, as plain values."""
         return {"steps": self._steps, "sums": dict(self._sums), "counts": dict(self._counts)}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`, to the last bit."""
         self._steps, self._sums, self._counts = state["steps"], dict(state["sums"]), dict(state["counts"])
 
     def take(self) -> tuple[int, dict[str, float]]:
@@ -41,14 +50,83 @@ class RunningMeans:
         return steps, means
 
 
-# --- Does the source of quality still tell it? Every pair of views is a free test of it (docs/method.md) --------------
+class Rates(NamedTuple):
+    """What `Throughput.take` has measured; NaN and None where no step counted yet.
+
+    Attributes:
+        samples_per_second: images per second, over all ranks.
+        seconds_per_step: between two steps.
+        data_stall: share of the time that was spent waiting for data, in [0, 1]; None where nobody said.
+    """
+
+    samples_per_second: float
+    seconds_per_step: float
+    data_stall: float | None
+
+
+class Throughput:
+    """Speed of the steps since `start` or the last `take`, by the clock.
+
+    >>> throughput = Throughput()
+    >>> throughput.start()
+    >>> throughput.take()
+    Rates(samples_per_second=nan, seconds_per_step=nan, data_stall=None)
+    >>> throughput.add(samples=64)
+    >>> throughput.take().samples_per_second > 0
+    True
+    """
+
+    def __init__(self) -> None:
+        self._clock: float | None = None
+        self._steps, self._samples, self._waited = 0, 0, None
+
+    @property
+    def started(self) -> bool:
+        """Whether steps count."""
+        return self._clock is not None
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._clock = time.perf_counter()
+
+    def add(self, samples: int, waited: float | None = None) -> None:
+        """One step of `samples` images over all ranks, for whose data the loop has waited so many seconds."""
+        self._steps, self._samples = self._steps + 1, self._samples + samples
+        self._waited = None if waited is None else (self._waited or 0.0) + waited
+
+    def take(self) -> Rates:
+        """The rates since it was started or last taken; then count anew."""
+        now = time.perf_counter()
+        passed, steps, samples, waited = now - self._clock, self._steps, self._samples, self._waited
+        self._clock, self._steps, self._samples, self._waited = now, 0, 0, None
+        if not steps:
+            return Rates(math.nan, math.nan, None)
+        return Rates(samples / passed, passed / steps, None if waited is None else waited / passed)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that passes in here does not count."""
+        start = time.perf_counter()
+        yield
+        if self._clock is not None:
+            self._clock += time.perf_counter() - start
 
 
 class OrderWatch:
-    """Follows the running mean of `quality_order` and says once an epoch when it is upside down.
+    """Follows the running mean of `quality_order` and says once per epoch when it is upside down.
 
-    `quality_order` is the share of pairs, in [0, 1], whose original view has the better quality by its source, named
-    by `quality`; with "norm" it is the larger feature norm. Chance is 0.5.
+    `quality_order` is the share of pairs, in [0, 1], whose original view has the better quality by its source; with
+    "norm" it is the larger feature norm. Chance is 0.5. Every pair of views is a free test of it (docs/method.md).
+
+    Args:
+        quality: name of the source.
+        momentum: weight of one step in the running mean.
+        grace_steps: steps before the first warning.
+
+    >>> watch = OrderWatch("sharpness", grace_steps=10)
+    >>> watch.update(0.9, steps=10, epoch=0)
+    >>> watch.update(0.1, steps=100, epoch=0)[:41]
+    "the quality 'sharpness' is upside down: b"
     """
 
     def __init__(self, quality: str = "norm", momentum: float = 0.01, grace_steps: int = 100) -> None:
@@ -56,11 +134,11 @@ class OrderWatch:
         self.mean: float | None = None
         self._steps, self._warned_epoch = 0, None
 
-    def state(self) -> list[float | int | None]:
+    def state_dict(self) -> list[float | int | None]:
         """What it has seen so far, as plain values."""
         return [self.mean, self._steps, self._warned_epoch]
 
-    def load(self, state: Sequence[float | int | None]) -> None:
+    def load_state_dict(self, state: Sequence[float | int | None]) -> None:
         """Continue from `state`."""
         self.mean, self._steps, self._warned_epoch = state
 

@@ -49,7 +49,7 @@ def collect(trainer: Trainer) -> dict[str, Any]:
             "rng": rng_state(),
             "scaler": step.scaler.state_dict(),
             "key_encoder": step.key_encoder.state_dict() if step.key_encoder is not None else None,
-            "record": trainer.recorder.pending(),
+            "record": trainer.recorder.state_dict(),
             "recipe": trainer.run.as_dict(),
         },
     }

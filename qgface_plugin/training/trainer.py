@@ -26,7 +26,6 @@ from . import build, run_state
 from .checkpoints import run_id
 from .checkpoints.store import CheckpointStore
 from .lr_schedule import build_schedule
-from .pair_grid import pair_grid
 from .preemption import StopWatch, watch_for_stop
 from .recorder import RunRecorder
 from .step import TrainStep
@@ -50,7 +49,15 @@ def train(run: Run) -> dict[str, Any]:
         source, run = open_source(run)
         total = build.make_sampler(run).steps_per_epoch * run.num_epoch
         total = min(total, run.train.max_steps or total)
-        with RunRecorder(run.output, distributed.rank(), run.as_dict(), total, frequent=run.frequent) as recorder:
+        with RunRecorder(
+            run.output,
+            distributed.rank(),
+            run.as_dict(),
+            total,
+            frequent=run.frequent,
+            quality=run.qgface.quality,
+            pair_grid_every=run.train.pair_grid_every,
+        ) as recorder:
             return Trainer(run, source, device, recorder, stop).fit()
 
 
@@ -141,7 +148,8 @@ class Trainer:
             self.scheduler.step()
         self.bad_in_a_row = 0 if good else self.bad_in_a_row + 1
         if good:
-            self._record(batch, learning_rate)
+            waited = self.prefetcher.take_waited()
+            self.recorder.step(self.global_step, self.epoch, learning_rate, self.step.criterion, batch, waited)
         else:
             self._complain()
         if self.step_in_epoch == self.steps_per_epoch:
@@ -164,27 +172,6 @@ class Trainer:
         if last:
             LOGGER.info("stopped after max_steps = %d", self.global_step)
         return last
-
-    def _record(self, batch: PairBatch, learning_rate: float) -> None:
-        criterion, recorder = self.step.criterion, self.recorder
-        terms = dict(criterion.terms)
-        if criterion.queue is not None and recorder.due(self.global_step):
-            terms["queue_drift"] = criterion.queue.drift(criterion.weight)
-        samples = len(batch.labels) * distributed.world_size()
-        recorder.step(
-            self.global_step,
-            self.epoch,
-            learning_rate,
-            terms,
-            samples,
-            criterion.u_views,
-            self.prefetcher.take_waited(),
-        )
-        every = self.run.train.pair_grid_every
-        if every and batch.low is not None and self.global_step % every == 1 % every and distributed.rank() == 0:
-            u_high, u_low = criterion.u_views.cpu().chunk(2)
-            grid = pair_grid(batch.high, batch.low, u_high.numpy(), u_low.numpy(), float(criterion.terms["b"]))
-            recorder.images("pairs", grid, self.global_step)
 
     def _complain(self) -> None:
         LOGGER.warning(

@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from qgface_plugin.arcface_torch.log import GuestLog
+from qgface_plugin.arcface_torch.log import checkout_log
 from qgface_plugin.config.run import Run
 from qgface_plugin.data.pair_dataset import PairBatch
 
@@ -29,7 +29,7 @@ def batch() -> PairBatch:
 
 
 def record(folder, batch, steps, start=0, quality_order=1.0) -> list[dict]:
-    log = GuestLog(Run(output=str(folder)), None, 2, start)
+    log = checkout_log(Run(output=str(folder)), None, 2, start)
     for step in steps:
         log.step(step, 0, 0.1, criterion(step, quality_order), batch)
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -60,7 +60,7 @@ def test_stall_is_the_share_of_time_spent_waiting_for_data(tmp_path, batch, monk
     clock = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     writer = SummaryWriter(tmp_path / "tensorboard")
-    log = GuestLog(Run(output=str(tmp_path)), writer, 2, 0)
+    log = checkout_log(Run(output=str(tmp_path)), writer, 2, 0)
     with caplog.at_level(logging.INFO, "qgface_plugin"):
         for step in range(1, 7):
             clock[0] += 0.5

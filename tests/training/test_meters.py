@@ -78,6 +78,6 @@ def test_a_saved_state_goes_on_to_the_last_bit():
         whole.add({"loss": value, "share": 0.1})
         (first if i < 3 else second).add({"loss": value, "share": 0.1})
         if i == 2:
-            second.load(first.state())
+            second.load_state_dict(first.state_dict())
     first.add({"loss": 100.0})  # the state is a copy
     assert second.take() == whole.take()

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import re
+from types import SimpleNamespace
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from qgface_plugin.data.pair_batch import PairBatch
 from qgface_plugin.training.recorder import RunRecorder
 
 RECIPE = {"network": "mbf", "lr": 0.1, "qgface": {"b": 0.2}}
+BATCH = PairBatch(torch.zeros(8, 3, 4, 4, dtype=torch.uint8), None, torch.zeros(8, dtype=torch.long))
 
 
 def recorder(folder, rank: int = 0, **options) -> RunRecorder:
@@ -31,12 +32,17 @@ def terms(step: int) -> dict:
     }
 
 
+def criterion(terms: dict, u: torch.Tensor | None = None) -> SimpleNamespace:
+    """What a criterion shows after a step with these terms."""
+    return SimpleNamespace(terms=terms, queue=None, u_views=torch.linspace(0, 1, 16) if u is None else u)
+
+
 def train(folder, steps: range, resume: int | None = None, rank: int = 0, **options) -> None:
     with recorder(folder, rank, **options) as run:
         if resume is not None:
             run.resume(resume)
         for step in steps:
-            run.step(step, step // 5, 0.1 / step, terms(step), samples=8, histogram=torch.linspace(0, 1, 16))
+            run.step(step, step // 5, 0.1 / step, criterion(terms(step)), BATCH)
 
 
 def metrics(folder) -> list[dict]:
@@ -133,25 +139,13 @@ def test_verification(tmp_path):
     assert metrics(tmp_path)[-1]["highest"] == 0.91  # the highest of the whole run, not of this process
 
 
-def test_an_image_comes_back_as_it_was(tmp_path):
-    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    with recorder(tmp_path) as run:
-        run.images("pairs", image, 7)
-    (event,) = events(tmp_path).Images("pairs")
-    decoded = cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
-    assert (event.step, event.width, event.height) == (7, 30, 20)
-    assert np.array_equal(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), image)
-
-
 def test_other_ranks_write_nothing(tmp_path, capsys):
     folder = tmp_path / "run"
     with recorder(folder, rank=1, progress=True) as run:
         run.resume(2)
-        assert [run.due(step) for step in (3, 4, 10)] == [False, True, True]  # as on rank 0: collectives may hang on it
         for step in range(3, 11):
-            run.step(step, 0, 0.1, terms(step), 8)
+            run.step(step, 0, 0.1, criterion(terms(step)), BATCH)
         run.verification("lfw", {"accuracy": 0.9, "std": 0.0, "xnorm": 1.0}, 10)
-        run.images("pairs", np.zeros((2, 2, 3), np.uint8), 10)
         with run.paused():
             pass
     assert not folder.exists()
@@ -163,7 +157,7 @@ def test_handlers_go_with_the_run_and_an_error_is_recorded(tmp_path):
     before = (logger.level, list(logger.handlers))
     with pytest.raises(ZeroDivisionError):
         with recorder(tmp_path) as run:
-            run.step(1, 0, 0.1, terms(1), 8)
+            run.step(1, 0, 0.1, criterion(terms(1)), BATCH)
             1 / 0  # noqa: B018
     assert (logger.level, logger.handlers) == before
     assert messages(tmp_path)[-1] == "training stopped: ZeroDivisionError: division by zero"
@@ -181,7 +175,8 @@ def test_a_run_that_cannot_begin_leaves_no_handlers(tmp_path):
 def test_upside_down_norms_are_a_warning_in_the_log(tmp_path):
     with recorder(tmp_path, total_steps=400, frequent=20) as run:
         for step in range(1, 401):
-            run.step(step, step // 201, 0.1, {"loss": 1.0, "quality_order": torch.tensor(0.25)}, 8)
+            terms = {"loss": 1.0, "quality_order": torch.tensor(0.25)}
+            run.step(step, step // 201, 0.1, criterion(terms), BATCH)
     warnings = [i for i, message in enumerate(messages(tmp_path)) if "the norm is upside down: in only 25%" in message]
     speeds = [i for i, message in enumerate(messages(tmp_path)) if message.startswith("Speed")]
     # after the lines of step 100 (the grace) and 220 (the next epoch's first)
@@ -198,9 +193,10 @@ def test_progress_bar_and_log_lines_share_a_terminal(tmp_path, capsys):
 def test_what_is_not_finite_does_not_stop_the_recording(tmp_path):
     nan = float("nan")
     with recorder(tmp_path, frequent=1) as run:
-        run.step(1, 0, 0.1, {"loss": torch.tensor(nan), "quality_order": nan}, 8, histogram=torch.tensor([nan, 0.5]))
-        run.step(2, 0, 0.1, {"loss": torch.tensor(1.0)}, 8, histogram=torch.tensor([nan]))
-        run.step(3, 0, 0.1, {}, 8, histogram=torch.zeros(0))
+        bad = {"loss": torch.tensor(nan), "quality_order": nan}
+        run.step(1, 0, 0.1, criterion(bad, torch.tensor([nan, 0.5])), BATCH)
+        run.step(2, 0, 0.1, criterion({"loss": torch.tensor(1.0)}, torch.tensor([nan])), BATCH)
+        run.step(3, 0, 0.1, criterion({}, torch.zeros(0)), BATCH)
     lines = metrics(tmp_path)
     assert lines[0]["loss"] is None and lines[0]["samples_per_second"] is None and lines[1]["loss"] == 1.0
     assert [h.histogram_value.num for h in events(tmp_path).Histograms("u")] == [1]
@@ -212,7 +208,7 @@ def test_paused_time_is_not_training_time(tmp_path, monkeypatch):
     with recorder(tmp_path) as run:
         for step in range(1, 5):
             clock[0] += 0.5
-            run.step(step, 0, 0.1, terms(step), samples=8)
+            run.step(step, 0, 0.1, criterion(terms(step)), BATCH)
             with run.paused():
                 clock[0] += 100.0
     # 8 images in 0.5 s; the first step's time is unknown
@@ -223,16 +219,16 @@ def test_a_resumed_recorder_writes_the_line_that_an_undisturbed_one_writes(tmp_p
     for name, stop in (("whole", None), ("pieces", 4)):
         with RunRecorder(tmp_path / name, 0, {}, 6, frequent=3, progress=False) as run:
             for step in range(1, (stop or 6) + 1):
-                run.step(step, 0, 0.1, terms(step), samples=8)
-            pending = run.pending()
+                run.step(step, 0, 0.1, criterion(terms(step)), BATCH)
+            pending = run.state_dict()
     with RunRecorder(tmp_path / "pieces", 0, {}, 6, frequent=3, progress=False) as run:
         run.resume(4, pending)
         for step in (5, 6):
-            run.step(step, 0, 0.1, terms(step), samples=8)
+            run.step(step, 0, 0.1, criterion(terms(step)), BATCH)
     found = [[{**line, "samples_per_second": 0} for line in metrics(tmp_path / name)] for name in ("whole", "pieces")]
     assert found[0] == found[1] and [line["step"] for line in found[0]] == [3, 6]
     with RunRecorder(tmp_path / "other", 1, {}, 6) as run:
-        assert run.pending() is None
+        assert run.state_dict() is None
 
 
 def test_stall_is_the_share_of_time_spent_waiting_for_data(tmp_path, monkeypatch):
@@ -241,7 +237,7 @@ def test_stall_is_the_share_of_time_spent_waiting_for_data(tmp_path, monkeypatch
     with recorder(tmp_path) as run:
         for step in range(1, 7):
             clock[0] += 0.5
-            run.step(step, 0, 0.1, terms(step), samples=8, waited=0.125 * (step % 3))
+            run.step(step, 0, 0.1, criterion(terms(step)), BATCH, waited=0.125 * (step % 3))
             with run.paused():
                 clock[0] += 100.0
     # the first step's time is unknown: step 2 alone, then steps 3 and 4, 5 and 6, with 0.125 s a unit in 0.5 s a step

@@ -1,0 +1,184 @@
+"""Step log of both trainers: a line, metrics.jsonl, TensorBoard's scalars, histogram of u and grid of pairs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from ..data.images import encode_png
+from ..data.pair_batch import PairBatch
+from ..loss.partial_fc import QGPartialFC
+from ..utils import distributed
+from .meters import OrderWatch, RunningMeans, Throughput
+from .metrics_jsonl import MetricsLog
+from .pair_grid import pair_grid
+
+LOGGER = logging.getLogger(__name__)
+SHOWN = {  # a term's label, and its decimals in the built-in loop's line and in the one beside a checkout's own
+    "classification": ("Classification", None, 4),
+    "contrastive": ("Contrastive", None, 4),
+    "lq_share_view": ("LQ Views", 3, 4),
+    "lq_share_pair": ("LQ Pairs", 3, 4),
+    "norm_order": ("Norm Order", 3, 4),
+    "quality_order": ("Quality Order", 3, 4),
+    "data_stall": ("Data Stall", 3, 4),
+}
+
+
+def write_recipe(folder: Path, run_as_dict: Mapping[str, Any]) -> None:
+    """Write recipe.json, the resolved configuration, into `folder`, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.json").write_text(json.dumps(run_as_dict, indent=2) + "\n", encoding="utf-8")
+
+
+class StepLog:
+    """Means of the steps' terms, written every `frequent` global steps and at the last one; for rank 0.
+
+    Terms stay on their device until a line is due, so the steps in between cost no synchronisation.
+
+    Args:
+        folder: that metrics.jsonl is in; what it holds of steps after `start_step` is dropped.
+        writer: TensorBoard's, closed by whoever made it; None for none.
+        frequent: global steps from line to line.
+        start_step: global steps that are done already.
+        total_steps: global steps of the whole run. None beside a checkout's own log: loss, learning rate and speed are
+            in its lines and scalars already, and not repeated in ours.
+        quality: the source of quality (`config.qgface.quality`), for the warning that it is upside down.
+        pair_grid_every: global steps from one grid of pairs to the next, 0 for none.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        writer: SummaryWriter | None,
+        frequent: int,
+        *,
+        start_step: int = 0,
+        total_steps: int | None = None,
+        quality: str = "norm",
+        pair_grid_every: int = 0,
+    ) -> None:
+        self.writer, self.frequent, self.total_steps = writer, frequent, total_steps
+        self.pair_grid_every = pair_grid_every
+        self.metrics = MetricsLog(Path(folder) / "metrics.jsonl", start_step)
+        self.throughput = Throughput()
+        self._means, self._watch = RunningMeans(), OrderWatch(quality)
+
+    def close(self) -> None:
+        """Close metrics.jsonl."""
+        self.metrics.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next line's means already hold, as plain values."""
+        return {"means": self._means.state_dict(), "watch": self._watch.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`, to the last bit."""
+        self._means.load_state_dict(state["means"])
+        self._watch.load_state_dict(state["watch"])
+
+    def step(
+        self,
+        global_step: int,
+        epoch: int,
+        lr: float,
+        criterion: QGPartialFC,
+        batch: PairBatch,
+        waited: float | None = None,
+    ) -> dict[str, float] | None:
+        """Take one step's terms; what is written is their mean since the line before.
+
+        Args:
+            global_step: from 1.
+            epoch: from 0.
+            lr: the rate that the step was taken with.
+            criterion: after the step; its `terms` are detached here.
+            batch: this rank's pairs, on any device.
+            waited: seconds that the loop has waited for this batch; their share of the time is `data_stall`.
+
+        Returns:
+            The means when a line was due, else None.
+        """
+        due = global_step % self.frequent == 0 or global_step == self.total_steps
+        if self.throughput.started:
+            self.throughput.add(len(batch) * distributed.world_size(), waited)
+        elif due or self.total_steps is not None:
+            self.throughput.start()  # the first step loads and compiles: its time does not count
+        self._means.add(criterion.terms)
+        every = self.pair_grid_every
+        if every and batch.low is not None and self.writer is not None and global_step % every == 1 % every:
+            self._show_pairs(global_step, criterion, batch)
+        return self._write(global_step, epoch, lr, criterion) if due else None
+
+    def _write(self, global_step: int, epoch: int, lr: float, criterion: QGPartialFC) -> dict[str, float]:
+        steps, means = self._means.take()
+        if criterion.queue is not None:
+            means["queue_drift"] = float(criterion.queue.drift(criterion.weight))
+        rates = self.throughput.take()
+        if rates.data_stall is not None:
+            means["data_stall"] = rates.data_stall
+        alone, speed = self.total_steps is not None, {"samples_per_second": rates.samples_per_second}
+        if not alone and math.isnan(rates.samples_per_second):
+            speed = {}
+
+        LOGGER.info(self._line(global_step, epoch, lr, means, rates.samples_per_second, rates.seconds_per_step))
+        if "quality_order" in means and (warning := self._watch.update(means["quality_order"], steps, epoch)):
+            LOGGER.warning(warning)
+        self.metrics.write({"kind": "train", "step": global_step, "epoch": epoch, "lr": lr, **speed, **means})
+        if self.writer is not None:
+            scalars = {**means, **speed, "learning_rate": lr}
+            for name, value in scalars.items():
+                if alone or name not in ("loss", "learning_rate"):
+                    self.writer.add_scalar(name, value, global_step)
+            self._histogram(criterion.u_views, global_step)
+            self.writer.flush()  # a checkout never closes its writer
+        return means
+
+    def _line(
+        self, global_step: int, epoch: int, lr: float, means: Mapping[str, float], speed: float, seconds_per_step: float
+    ) -> str:
+        beside = self.total_steps is None
+        terms = []
+        for name, (label, *decimals) in SHOWN.items():
+            if name in means and decimals[beside] is not None:
+                terms.append(f"{label}: {means[name]:.{decimals[beside]}f}")
+        if beside:
+            return f"QGFace {'   '.join(terms)}   Global Step: {global_step}"
+        hours = seconds_per_step * (self.total_steps - global_step) / 3600
+        return "   ".join(
+            [
+                f"Speed {speed:.2f} samples/sec",
+                f"Loss {means.get('loss', math.nan):.4f}",
+                f"LearningRate {lr:.6f}",
+                f"Epoch: {epoch}",
+                f"Global Step: {global_step}",
+                f"Required: {hours:.1f} hours",
+                *terms,
+            ]
+        )
+
+    def _histogram(self, u: Tensor, global_step: int) -> None:
+        values = u.detach().float().flatten().cpu()
+        if len(values := values[values.isfinite()]):
+            self.writer.add_histogram("u", values, global_step)
+
+    def _show_pairs(self, global_step: int, criterion: QGPartialFC, batch: PairBatch) -> None:
+        u_high, u_low = criterion.u_views.cpu().chunk(2)
+        grid = pair_grid(batch.high, batch.low, u_high.numpy(), u_low.numpy(), float(criterion.terms["b"]))
+        self.show("pairs", grid, global_step)
+
+    def show(self, tag: str, image: np.ndarray, global_step: int) -> None:
+        """Show an image, uint8 (height, width, 3) RGB, in TensorBoard."""
+        height, width, _ = image.shape
+        # SummaryWriter.add_image would need PIL for what is one PNG
+        shown = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encode_png(image))
+        self.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=shown)]), global_step)
