@@ -163,11 +163,12 @@ def stations() -> dict[str, Box]:
             ("loss/quality.py, running_stats.py",), state=True,
         ),
         "gate_view": Box(
-            left, 728, half, "Gate of a view (eq. 3)", ("sharp, u > b: it is classified",), ("loss/functional.py",)
+            left, 728, half, "Gate of a view (eq. 3)", ("sharp, u > b: it is classified",),
+            ("loss/gates.py, functional.py",),
         ),
         "gate_pair": Box(
             second, 728, half, "Gate of a pair (eqs. 2, 4)", ("worse view u ≤ b: it is contrasted",),
-            ("loss/functional.py",),
+            ("loss/gates.py, functional.py",),
         ),
         "margin": Box(
             left, 826, half, "Margin head (eqs. 6-10)",

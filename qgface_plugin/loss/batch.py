@@ -1,71 +1,167 @@
-"""What a batch of embeddings, labels and keys must look like before a loss is computed from it."""
+"""The global batch: gathered from all ranks, checked, and each row's class found on the rank that owns it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..utils import distributed
+
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """What a rank's batch has to look like, and which classes this rank owns.
+
+    Attributes:
+        dim: d, numbers in an embedding.
+        views: of each image, 2 or 1; rows are the first views of all images, then their second ones.
+        num_classes: n over all ranks.
+        class_start: first class of this rank.
+        num_local: classes of this rank.
+        needs_keys: embeddings of a momentum encoder come with the batch.
+        needs_quality: the source whose scores come with the batch; None: it measures by itself.
+    """
+
+    dim: int
+    views: int
+    num_classes: int
+    class_start: int = 0
+    num_local: int = 0
+    needs_keys: bool = False
+    needs_quality: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalBatch:
+    """Rows of all ranks: [originals of rank 0, 1, ...; degraded views of rank 0, 1, ...], N = 2B x ranks of them.
+
+    Attributes:
+        raw: (N, d) embeddings h, at least float32, with gradient.
+        unit: (N, d) h / ||h||, with gradient.
+        keys: (N, d) unit: of the momentum encoder, without gradient, or `unit` itself.
+        norms: (N,) z = ||h||, without gradient.
+        labels: (N,) in [0, num_classes).
+        column: (N,) index of each row's class among this rank's centres, -1 where another rank owns it.
+        quality: (N,) scores that came with the batch, or None.
+        finite: every number that came is.
+    """
+
+    raw: Tensor
+    unit: Tensor
+    keys: Tensor
+    norms: Tensor
+    labels: Tensor
+    column: Tensor
+    quality: Tensor | None
+    finite: bool
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return len(self.raw)
+
+    @classmethod
+    def gather(
+        cls, embeddings: Tensor, labels: Tensor, keys: Tensor | None, quality: Tensor | None, spec: BatchSpec
+    ) -> GlobalBatch:
+        """Gather and check this rank's batch; as many rows on every rank.
+
+        An all-gather of each tensor that is given, a reduce-scatter of the embeddings' gradient, one read of the
+        device.
+
+        Args:
+            embeddings: (views * B, d) raw.
+            labels: (views * B,) or (views * B, 1).
+            keys: (views * B, d) or None.
+            quality: (views * B,) or None.
+            spec: what is expected.
+
+        Raises:
+            ValueError: shapes that do not fit, labels out of range, or views that do not belong together.
+        """
+        check_batch(embeddings, labels, keys, quality, spec)
+        wide = torch.promote_types(embeddings.dtype, torch.float32)
+        raw = distributed.gather_views(embeddings.to(wide), spec.views)
+        labels = distributed.gather_views(labels.reshape(-1).long(), spec.views)
+        keys = None if keys is None else distributed.gather_views(keys.detach().to(wide), spec.views)
+        quality = None if quality is None else distributed.gather_views(quality.detach(), spec.views)
+        norms = raw.detach().norm(dim=1)
+        fits, finite = torch.stack([labels_fit(labels, spec), all_finite(norms, keys, quality)]).tolist()
+        if not fits:
+            complain_about(labels, spec)
+        unit, column = normalize(raw), labels - spec.class_start
+        return cls(
+            raw=raw,
+            unit=unit,
+            keys=unit if keys is None else normalize(keys),
+            norms=norms,
+            labels=labels,
+            column=torch.where((column >= 0) & (column < spec.num_local), column, -1),
+            quality=quality,
+            finite=finite,
+        )
 
 
 def check_batch(
-    embeddings: Tensor,
-    labels: Tensor,
-    keys: Tensor | None,
-    quality: Tensor | None = None,
-    *,
-    dim: int,
-    views: int,
-    needs_keys: bool,
-    needs_quality: str | None = None,
+    embeddings: Tensor, labels: Tensor, keys: Tensor | None, quality: Tensor | None, spec: BatchSpec
 ) -> None:
-    """Raise ValueError, naming what was expected and found, on a batch that is no batch of `views` views.
+    """Check the shapes of one rank's batch; looks at no number, so it does not wait for the device.
 
-    embeddings (rows, dim), rows = views * B; labels (rows,); keys (rows, dim) exactly when `needs_keys`; quality
-    (rows,) exactly when `needs_quality` names its source. Looks at no number, so it does not wait for the device.
+    Args:
+        embeddings: (rows, dim), rows = views * B.
+        labels: (rows,) or (rows, 1).
+        keys: (rows, dim) exactly when the spec needs keys.
+        quality: (rows,) exactly when the spec needs quality.
+        spec: what is expected.
+
+    Raises:
+        ValueError: names what was expected and what was given.
     """
-    if embeddings.ndim != 2 or embeddings.shape[1] != dim:
-        raise ValueError(f"embeddings have shape {tuple(embeddings.shape)}: expected (rows, {dim})")
+    if embeddings.ndim != 2 or embeddings.shape[1] != spec.dim:
+        raise ValueError(f"embeddings have shape {tuple(embeddings.shape)}: expected (rows, {spec.dim})")
     rows = len(embeddings)
     if labels.numel() != rows:
         raise ValueError(f"{rows} embeddings but {labels.numel()} labels")
-    if rows == 0 or rows % views:
+    if rows == 0 or rows % spec.views:
         raise ValueError(
             f"a batch of {rows} rows is not made of pairs: expected B originals, then their B degraded views"
         )
-    if needs_keys and (keys is None or keys.shape != embeddings.shape):
+    if spec.needs_keys and (keys is None or keys.shape != embeddings.shape):
         given = "none" if keys is None else f"keys of shape {tuple(keys.shape)}"
         raise ValueError(f"queue='momentum' needs keys of shape {tuple(embeddings.shape)}, got {given}")
-    if keys is not None and not needs_keys:
+    if keys is not None and not spec.needs_keys:
         raise ValueError("keys were given, but only queue='momentum' takes them")
-    if needs_quality and (quality is None or quality.shape != (rows,)):
+    if spec.needs_quality and (quality is None or quality.shape != (rows,)):
         given = "none" if quality is None else f"some of shape {tuple(quality.shape)}"
-        raise ValueError(f"quality={needs_quality!r} needs quality, one number for each of {rows} rows, got {given}")
-    if quality is not None and not needs_quality:
+        raise ValueError(
+            f"quality={spec.needs_quality!r} needs quality, one number for each of {rows} rows, got {given}"
+        )
+    if quality is not None and not spec.needs_quality:
         raise ValueError("quality was given, but the configured source of quality needs none")
 
 
-def labels_fit(labels: Tensor, *, num_classes: int, views: int) -> Tensor:
-    """() bool, not yet read from the device: labels (rows,) in [0, num_classes), the same in all `views` views."""
-    rows = len(labels) // views
-    inside = (labels >= 0) & (labels < num_classes)
+def labels_fit(labels: Tensor, spec: BatchSpec) -> Tensor:
+    """() bool, not yet read from the device: labels (rows,) in [0, num_classes), the same in all views."""
+    rows = len(labels) // spec.views
+    inside = (labels >= 0) & (labels < spec.num_classes)
     return inside.all() & (labels[:rows] == labels[-rows:]).all()
 
 
-def complain_about(labels: Tensor, num_classes: int) -> None:
-    """Raise the ValueError that says why `labels_fit` is False."""
+def complain_about(labels: Tensor, spec: BatchSpec) -> None:
+    """Say why `labels_fit` is False.
+
+    Raises:
+        ValueError: always.
+    """
     lowest, highest = int(labels.min()), int(labels.max())
-    if lowest < 0 or highest >= num_classes:
-        raise ValueError(f"labels run from {lowest} to {highest}: expected [0, {num_classes})")
+    if lowest < 0 or highest >= spec.num_classes:
+        raise ValueError(f"labels run from {lowest} to {highest}: expected [0, {spec.num_classes})")
     raise ValueError("labels of rows 0..B-1 and B..2B-1 differ: both views of an image must stand B rows apart")
 
 
 def all_finite(*tensors: Tensor | None) -> Tensor:
     """() bool, not yet read from the device: every number of every tensor is finite; None has none."""
     return torch.stack([tensor.isfinite().all() for tensor in tensors if tensor is not None]).all()
-
-
-def places(*masks: Tensor) -> list[Tensor]:
-    """Ascending places where each mask (N,) is True; waits for the device once, and not at all without masks."""
-    if not masks:
-        return []
-    counts = torch.stack([mask.sum() for mask in masks]).tolist()
-    return [(~mask).byte().argsort(stable=True)[:count] for mask, count in zip(masks, counts, strict=True)]

@@ -1,10 +1,15 @@
-"""The contrastive term on one rank's share of the queue (eqs. 13-14): which pairs, against what, which mean."""
+"""The contrastive term (eqs. 13-14): `contrast` on one rank's share of the queue, `mean_contrast` over all of it.
+
+    L = -log( e^(s cos(q, k)) / (e^(s cos(q, k)) + sum over f of e^(s cos(q, f))) )
+
+q: the degraded view of a pair, k: its original view, f: queue entries of other identities, as they would be now
+(section III-C, `FeatureQueue.refreshed`). Only pairs that eq. 4 lets through are computed.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,46 +17,7 @@ from torch import Tensor
 from ..config.method import QGFaceConfig
 from . import functional as F
 from .feature_queue import FeatureQueue
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """One rank's part of the contrastive term; `loss` finishes it once the parts of all ranks are summed.
-
-    negatives (R,): log-sum-exp over the own queue entries; positive (R,): s cos(q, k) on the rank that owns the
-    identity, 0 elsewhere; total: queries that the mean is over; entries: () living entries over all ranks.
-    """
-
-    negatives: Tensor
-    positive: Tensor
-    total: int
-    entries: Tensor
-    config: QGFaceConfig
-
-    def loss(self, negatives: Tensor, positive: Tensor) -> Tensor:
-        """Mean over all queries, from the quantities over all ranks; queries gated out add 0 (or log(1 + Q))."""
-        config = self.config
-        row = F.info_nce(positive, negatives, positive_in_denominator=config.positive_in_denominator)
-        loss = row.sum()
-        ways = 1.0 + self.entries.to(loss.dtype)
-        if config.contrastive_gate == "zero_logits":
-            loss = loss + (self.total - len(row)) * ways.log()
-        loss = loss / self.total
-        # an empty queue leaves nothing to contrast and nothing to rescale
-        return loss * math.log(129.0) / ways.log().clamp_min(math.log(2.0)) if config.queue_rescale else loss
-
-
-def pair_gate(u_pair: Tensor, config: QGFaceConfig, b: float | Tensor | None = None) -> Tensor:
-    """Pairs that take part in the contrast (P,) bool: eq. 4; strictly u_p < b in the authors' code; or all.
-
-    b: the threshold now, a tensor () where it is a quantile; None: config.b.
-    """
-    b = config.b if b is None else b
-    if config.contrastive_gate == "none":
-        return torch.ones_like(u_pair, dtype=torch.bool)
-    if config.contrastive_gate == "zero_logits":
-        return u_pair < b if isinstance(b, Tensor) or b > 0 else torch.ones_like(u_pair, dtype=torch.bool)
-    return F.contrastive_gate(u_pair, b)
+from .partial_softmax import PartialSoftmax
 
 
 def contrast(
@@ -63,41 +29,65 @@ def contrast(
     centres: Tensor,
     candidates: Tensor | None,
     config: QGFaceConfig,
-) -> Contrast:
-    """This rank's part of the contrastive term.
+) -> PartialSoftmax:
+    """This rank's part of eqs. 13-14: for each query, the log-sum-exp over its negatives here, and its positive.
 
-    embeddings, keys (2P, d): unit vectors, original views first; keys are the same embeddings, or those of the
-    momentum encoder. column (2P,): index of the identity among this rank's centres, -1 where another rank owns it.
-    pairs (p,): indices of the pairs that take part. centres (n_local, d) raw class centres now. candidates (n_local,)
-    bool: classes whose entries compete, None for all. Gradients reach the queries; they reach the positives only with
-    `detach_key=False`; they never reach the queue or the centres.
+    Args:
+        embeddings: (2P, d) unit vectors, original views first.
+        keys: (2P, d) the same, or those of the momentum encoder.
+        column: (2P,) index of the identity among this rank's centres, -1 where another rank owns it.
+        pairs: (p,) indices of the pairs that take part.
+        queue: this rank's entries.
+        centres: (n_local, d) raw class centres now.
+        candidates: (n_local,) bool, classes whose entries compete; None for all.
+        config: the settings.
+
+    Returns:
+        lse (R,): over the negatives f, s cos(q, f), R = p queries, or 2p with coupling="both"; target (R,): s cos(q, k)
+        on the rank that owns the identity, 0 elsewhere. Gradients reach the queries; they reach the positives only with
+        `detach_key=False`; they never reach the queue or the centres.
     """
-    count = len(embeddings) // 2
-    original, degraded = pairs, pairs + count
+    original, degraded = pairs, pairs + len(embeddings) // 2
     query_rows, key_rows = degraded, original
     if config.coupling == "both":
         query_rows, key_rows = torch.cat([degraded, original]), torch.cat([original, degraded])
     query, own = embeddings[query_rows], column[query_rows]
     key = keys[key_rows].detach() if config.detach_key else keys[key_rows]
 
-    positive = (query * key).sum(1)
+    positive = (query * key).sum(1)  # cos(q, k)
     if not config.renormalise:
         positive = positive.clamp(-1.0, 1.0)
     blocks = queue.blocks(centres, candidates, renormalise=config.renormalise)
     negatives = queue_logsumexp(query, own, blocks, config) if len(query_rows) else positive
-    return Contrast(
-        negatives=negatives,
-        positive=torch.where(own >= 0, positive * config.s, 0.0),
-        total=count * (2 if config.coupling == "both" else 1),
-        entries=queue.living(),
-        config=config,
-    )
+    return PartialSoftmax(lse=negatives, target=torch.where(own >= 0, positive * config.s, 0.0))
 
 
-# ---
-# The denominator of eq. 14 over the queue, a block of entries at a time: no copy of the queue, no matrix of logits.
-# Queue entries receive no gradient, so the slope of the log-sum-exp with respect to a query is a weighted mean of
-# entries, and it is summed up in the same pass (the online softmax of Milakov and Gimelshein, 2018).
+def mean_contrast(softmax: PartialSoftmax, config: QGFaceConfig, *, pairs: int, entries: Tensor) -> Tensor:
+    """Eqs. 13-14 over all ranks: the mean over all queries, of which those gated out add 0 (or log(1 + Q)).
+
+    Args:
+        softmax: finished, of the R queries that take part.
+        config: the settings.
+        pairs: P of the global batch, whether or not they take part.
+        entries: () Q, living entries over all ranks.
+
+    Returns:
+        (), exactly 0 where no pair takes part.
+    """
+    each = F.info_nce(softmax.target, softmax.lse, positive_in_denominator=config.positive_in_denominator)
+    queries = pairs * (2 if config.coupling == "both" else 1)
+    loss, ways = each.sum(), 1.0 + entries.to(each.dtype)
+    if config.contrastive_gate == "zero_logits":
+        loss = loss + (queries - len(each)) * ways.log()
+    loss = loss / max(1, queries)  # single views have no pairs
+    # an empty queue leaves nothing to contrast and nothing to rescale
+    return loss * math.log(129.0) / ways.log().clamp_min(math.log(2.0)) if config.queue_rescale else loss
+
+
+# --- The denominator of eq. 14 over the queue, a block of entries at a time -------------------------------------------
+# No copy of the queue, no matrix of logits. Queue entries receive no gradient, so the slope of the log-sum-exp with
+# respect to a query is a weighted mean of entries, and it is summed up in the same pass (the online softmax of Milakov
+# and Gimelshein, 2018).
 
 
 class _QueueLogSumExp(torch.autograd.Function):
@@ -140,10 +130,16 @@ class _QueueLogSumExp(torch.autograd.Function):
 def queue_logsumexp(
     query: Tensor, own: Tensor, blocks: Iterable[tuple[Tensor, Tensor]], config: QGFaceConfig
 ) -> Tensor:
-    """log sum exp of s cos(q, f) over queue entries f of other identities, (R,); -inf where there is none.
+    """log sum exp of s cos(q, f) over queue entries f of other identities; -inf where there is none.
 
-    query (R, d) unit vectors; own (R,) their identities; blocks: entries that compete, as features (c, d) and labels
-    (c,), see `FeatureQueue.blocks`; config.same_identity="zero" keeps entries of the own identity with cosine 0,
-    config.renormalise=False clamps cosines to [-1, 1]. The gradient reaches the queries only.
+    Args:
+        query: (R, d) unit vectors.
+        own: (R,) their identities.
+        blocks: entries that compete, as features (c, d) and labels (c,), see `FeatureQueue.blocks`.
+        config: same_identity="zero" keeps entries of the own identity with cosine 0, renormalise=False clamps cosines
+            to [-1, 1].
+
+    Returns:
+        (R,); the gradient reaches the queries only.
     """
     return _QueueLogSumExp.apply(query, own, blocks, config)

@@ -1,6 +1,7 @@
 """QGPartialFC: classification of the sharp views plus contrast of the blurred pairs, class centres sharded over ranks.
 
 A drop-in for arcface_torch's PartialFC_V2: same leading arguments, same call, same state-dict key `weight`.
+`QGPartialFC.forward` is the paper from eq. 1 to eq. 5; docs/method.md says where each equation stands.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from ..config.method import READ_BY_MARGIN, QGFaceConfig
 from ..utils import distributed
@@ -18,34 +18,55 @@ from ..utils.errors import ConfigError
 from ..utils.registry import QUEUE_KINDS
 from . import functional as F
 from . import terms
-from .batch import all_finite, check_batch, complain_about, labels_fit, places
-from .class_sampling import sampled_classes
+from .batch import BatchSpec, GlobalBatch
+from .class_sampling import CompetingClasses, sampled_classes
 from .class_softmax import class_logsumexp
-from .contrast import Contrast, contrast, pair_gate
+from .contrast import contrast, mean_contrast
 from .feature_queue import FeatureQueue
+from .gates import Gates, pair_gate, true_indices
 from .heads import ClassifiedRows
 from .margin import QGFaceMargin, apply_rule
-from .quality import BatchRows
+from .partial_softmax import PartialSoftmax, finish
+from .quality import BatchRows, Quality
 from .running_stats import RunningQuality
 
 
 class QGPartialFC(nn.Module):
     """Eq. 5, L = L_classification + L_contrastive, over class centres that are sharded as partial FC shards them.
 
-    margin_loss: QGFaceMargin (it brings scale, margin, threshold and statistics); embedding_size d; num_classes n;
-    sample_rate in (0, 1]: share of the centres that compete in a step; fp16: cosines in float16 on CUDA;
-    queue: "proxy" (default), "momentum", "batch", "none"; options: further fields of QGFaceConfig that QGFaceMargin
-    does not read itself;
-    paired=False: rows are single views (only with queue="none"); sample_seed: of the draws with sample_rate < 1, the
-    same on every rank.
-
     Collectives of a training step on more than one rank, B pairs on each, R <= 4 B ranks rows that the gates let
     through: all-gathers of embeddings (2B, d) and labels (2B,); all-reduces of (R,) maxima and (2, R) sums; backward:
     a reduce-scatter of the gathered gradient, (2B, d) for each rank. queue="momentum" adds an all-gather of keys
-    (2B, d), stats_scope="rank" one of qualities (2B,), a quality that the host measures one of its numbers (2B,),
-    quality="certainty" an all-reduce of (2, 2B ranks) maxima, margin="curricularface" one of (R,) cosines. Nothing
-    grows with the classes or the queue.
-    Raises ConfigError on settings that contradict each other.
+    (2B, d), stats_scope="rank" one of qualities (2B,), a quality that the training loop measures one of its scores
+    (2B,), quality="certainty" an all-reduce of (2, 2B ranks) maxima, margin="curricularface" one of (R,) cosines.
+    Nothing grows with the classes or the queue.
+
+    Args:
+        margin_loss: brings scale, margin, threshold and statistics.
+        embedding_size: d.
+        num_classes: n over all ranks.
+        sample_rate: share of the centres that compete in a step, in (0, 1].
+        fp16: cosines in float16 on CUDA.
+        queue: "proxy", "momentum", "batch", "none", or a custom kind; None: as `margin_loss` was configured ("proxy").
+        paired: False: rows are single views (only with queue="none").
+        sample_seed: of the draws with sample_rate < 1, the same on every rank.
+        options: further fields of QGFaceConfig that QGFaceMargin does not read itself.
+
+    Attributes:
+        terms: named scalars of the last step, 0-d tensors; see `terms.summary`.
+        u_views: (2B,) u of this rank's rows in the last step.
+
+    Raises:
+        ConfigError: settings that contradict each other.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> criterion = QGPartialFC(QGFaceMargin(b=0.45), embedding_size=4, num_classes=3, queue_size=8)
+        >>> embeddings = torch.randn(4, 4, requires_grad=True)  # two originals, then their degraded views
+        >>> loss = criterion(embeddings, torch.tensor([0, 2, 0, 2]))
+        >>> loss.backward()
+        >>> bool(loss == criterion.terms["classification"] + criterion.terms["contrastive"])  # eq. 5
+        True
     """
 
     def __init__(
@@ -85,12 +106,11 @@ class QGPartialFC(nn.Module):
         self.weight = nn.Parameter(torch.normal(0, 0.01, (self.num_local, embedding_size)))
         if sample_rate < 1.0:
             self.register_buffer("draws", torch.zeros((), dtype=torch.long))
-        self.queue = self._make_queue()
+        self.queue: FeatureQueue | None = QUEUE_KINDS[self.config.queue].make(
+            self.config.queue_size or num_classes, embedding_size
+        )
         self.terms: dict[str, Tensor] = {}
         self.u_views: Tensor | None = None
-
-    def _make_queue(self) -> FeatureQueue | None:
-        return QUEUE_KINDS[self.config.queue].make(self.config.queue_size or self.num_classes, self.embedding_size)
 
     def forward(
         self,
@@ -99,135 +119,133 @@ class QGPartialFC(nn.Module):
         local_keys: Tensor | None = None,
         local_quality: Tensor | None = None,
     ) -> Tensor:
-        """The scalar loss of the GLOBAL batch, the same on every rank.
+        """The scalar loss of the GLOBAL batch, the same on every rank; sets `terms` and `u_views`.
 
-        local_embeddings (2B, d): raw, rows 0..B-1 the original views, rows B..2B-1 the degraded views of the same
-        images; local_labels (2B,) in [0, num_classes); local_keys (2B, d): the momentum encoder's embeddings of the
-        same rows, with queue="momentum" only; local_quality (2B,): one number for each of these rows, larger for better
-        images, exactly with a source of quality that the host measures. Sets `terms` (0-d tensors by name) and
-        `u_views` (2B,), this rank's qualities. Embeddings, keys or numbers that are not finite give a NaN loss and
-        leave queue and statistics untouched.
-        Raises ValueError on an odd batch, labels out of range, or views that do not belong together.
+        Args:
+            local_embeddings: (2B, d) raw, rows 0..B-1 the original views, rows B..2B-1 the degraded views of the same
+                images. The gradient reaches them, exactly 0 in a row that takes part in neither term.
+            local_labels: (2B,) in [0, num_classes).
+            local_keys: (2B, d) the momentum encoder's embeddings of the same rows, with queue="momentum" only.
+            local_quality: (2B,) one score for each of these rows, larger for better images, exactly with a source of
+                quality that the training loop measures.
+
+        Returns:
+            (); NaN for embeddings, keys or scores that are not finite, which leave queue and statistics untouched.
+
+        Raises:
+            ValueError: an odd batch, labels out of range, or views that do not belong together.
         """
-        check_batch(
-            local_embeddings,
-            local_labels,
-            local_keys,
-            local_quality,
-            dim=self.embedding_size,
-            views=self.views,
-            needs_keys=QUEUE_KINDS[self.config.queue].keyed,
-            needs_quality=self.config.quality if self.margin_softmax.source.of_images else None,
-        )
-        wide = torch.promote_types(local_embeddings.dtype, torch.float32)
-        raw = distributed.gather_views(local_embeddings.to(wide), self.views)
-        labels = distributed.gather_views(local_labels.reshape(-1).long(), self.views)
-        keys = None if local_keys is None else distributed.gather_views(local_keys.detach().to(wide), self.views)
-        numbers = None if local_quality is None else distributed.gather_views(local_quality.detach(), self.views)
-        norms = raw.detach().norm(dim=1)
-        finite = all_finite(norms, keys, numbers)
-        fit = labels_fit(labels, num_classes=self.num_classes, views=self.views)
-        fits, is_finite = torch.stack([fit, finite]).tolist()
-        if not fits:
-            complain_about(labels, self.num_classes)
-        if not is_finite:
-            return raw.sum() * float("nan")
-
-        embeddings = normalize(raw)
-        column = self._own_column(labels)
-        index, position, candidates = self._sample(labels, column)
-
-        margin = self.margin_softmax
-        if numbers is None:
-            weight = self.weight.detach()
-            numbers = margin.source.of_rows(BatchRows(raw.detach(), embeddings.detach(), weight, index, position))
-        zhat = self._quality(margin.quality, numbers)
-        u = F.unit_scale(zhat)
-        margin.follow(u if self.views == 1 else F.pair_indicator(*u.chunk(2)))
-
-        rows, *pairs = places(margin.gate(zhat), *self._pair_gates(u))
-        lse, target = self._classify(raw, embeddings, index, position, zhat, rows)
-        keys = embeddings if keys is None else normalize(keys)
-        part = self._contrast(embeddings, keys, column, pairs, candidates)
-        classification, contrastive = self._finish(lse, target, part, len(labels))
-
-        loss = classification + self.config.contrastive_weight * contrastive
-        self.u_views = distributed.own_rows(u, self.views)
-        self.terms = terms.summary(
-            self, loss, classification, contrastive, norms, numbers, u, embeddings.detach(), keys.detach(), column
-        )
+        batch = GlobalBatch.gather(local_embeddings, local_labels, local_keys, local_quality, self._spec())
+        if not batch.finite:
+            return batch.raw.sum() * float("nan")
+        classes = self.sample(batch)  # centres that compete, and each row's own among them
+        quality = self.quality(batch, classes)  # eq. 1
+        gates = self.gates(quality.zhat)  # eqs. 2-4: rows that are classified, pairs that are contrasted
+        hq = self.classify(batch, classes, quality, gates.rows)  # eqs. 6-10, over this rank's class centres
+        lq = self.contrast(batch, classes, gates.pairs)  # eqs. 13-14, over this rank's queue entries
+        hq, lq = finish(hq, lq)  # over all ranks: two all-reduces
+        classification = (hq.lse - hq.target).sum() / batch.rows  # cross entropy; rows gated out add 0
+        contrastive = mean_contrast(lq, self.config, pairs=len(gates.u_pair), entries=self.entries())  # eqs. 13-14
+        loss = classification + self.config.contrastive_weight * contrastive  # eq. 5
+        losses = terms.Losses(loss, classification, contrastive)
+        self.u_views = distributed.own_rows(gates.u, self.views)
+        self.terms = terms.summary(losses, batch, quality, gates, self.queue, self.weight)
         return loss
 
-    def _quality(self, statistics: RunningQuality, numbers: Tensor) -> Tensor:
-        if self.config.stats_scope == "global":
-            return statistics(numbers)
-        return distributed.gather_views(statistics(distributed.own_rows(numbers, self.views)), self.views)
-
-    def _pair_gates(self, u: Tensor) -> list[Tensor]:
-        """The gate (B,) of the pairs that are contrasted; none without a queue."""
-        if self.queue is None:
-            return []
-        u_original, u_degraded = u.chunk(2)
-        return [pair_gate(F.pair_indicator(u_degraded, u_original), self.config, self.margin_softmax.b)]
-
-    def _own_column(self, labels: Tensor) -> Tensor:
-        """Index of each row's class among this rank's centres, -1 where another rank owns it. (N,)"""
-        column = labels - self.class_start
-        return torch.where((column >= 0) & (column < self.num_local), column, -1)
-
-    def _classify(
-        self, raw: Tensor, embeddings: Tensor, index: Tensor | None, position: Tensor, zhat: Tensor, rows: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """This rank's log-sum-exp and target logit (R,) of the `rows` (R,) that take part, of (2B, ...) each; position:
-        the rows' places in `index`. What the margin adds to a row's loss is taken off its target logit."""
-        margin, own, given = self.margin_softmax, position[rows], ClassifiedRows(zhat[rows])
-        if margin.norm_quality is not None:
-            margin_zhat = self._quality(margin.norm_quality, raw.detach().norm(dim=1))
-            given = ClassifiedRows(margin_zhat[rows], gate_zhat=given.zhat)
-        unit, half = embeddings[rows], self.fp16 and embeddings.is_cuda
-        if not margin.head.needs_matrix:
-            return class_logsumexp(unit, self.weight, own, margin.rule(given), index=index, half=half)
-        if margin.head.wants_norms:
-            given = given._replace(norms=raw[rows].norm(dim=1))
-        cosine = F.cosines(unit, self.weight if index is None else self.weight[index], half=half)
-        given = margin.with_own_cosine(given, cosine, own)
-        lse, target = F.logsumexp_and_target(apply_rule(margin.rule(given), cosine, own), own)
-        added = margin.head.added_loss(given)
-        return lse, target if added is None else target - added.where(own >= 0, 0.0)
-
-    def _sample(self, labels: Tensor, column: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
-        """Centres that compete in this step (None: all), each row's position among them (-1: elsewhere), their mask."""
+    def sample(self, batch: GlobalBatch) -> CompetingClasses:
+        """This rank's centres that compete in this step: all, or those of the batch and a draw (`sample_rate` < 1)."""
         if self.sample_rate >= 1.0:
-            return None, column, None
+            return CompetingClasses(batch.column)
         with torch.no_grad():
-            candidates = sampled_classes(
-                labels, self.draws, seed=self.sample_seed, rate=self.sample_rate, num_classes=self.num_classes,
+            mask = sampled_classes(
+                batch.labels, self.draws, seed=self.sample_seed, rate=self.sample_rate, num_classes=self.num_classes,
                 start=self.class_start, length=self.num_local,
             )  # fmt: skip
-            index = candidates.nonzero().squeeze(1)
+            index = mask.nonzero().squeeze(1)
+            column = batch.column
             position = torch.where(column >= 0, torch.searchsorted(index, column.clamp_min(0)), -1)
             if self.training:
                 self.draws += 1
-        return index, position, candidates
+        return CompetingClasses(position, index, mask)
 
-    def _contrast(
-        self, embeddings: Tensor, keys: Tensor, column: Tensor, pairs: list[Tensor], candidates: Tensor | None
-    ) -> Contrast | None:
+    def quality(self, batch: GlobalBatch, classes: CompetingClasses) -> Quality:
+        """Eq. 1: zhat of every view from its score, by statistics that move in training mode. No gradient."""
+        margin, scores, margin_zhat = self.margin_softmax, batch.quality, None
+        if scores is None:
+            centres = self.weight.detach()
+            rows = BatchRows(batch.raw.detach(), batch.unit.detach(), centres, classes.index, classes.position)
+            scores = margin.source.of_rows(rows)
+        zhat = self._indicator(margin.quality, scores)
+        if margin.norm_quality is not None:
+            margin_zhat = self._indicator(margin.norm_quality, batch.norms)
+        statistics = margin.quality
+        return Quality(scores, statistics.mean, statistics.std, zhat, margin_zhat, self.config.quality == "norm")
+
+    def gates(self, zhat: Tensor) -> Gates:
+        """Eqs. 2-4, and the threshold where it follows a quantile. One read of the device."""
+        margin, u = self.margin_softmax, F.unit_scale(zhat)
+        if self.views == 2:
+            u_original, u_degraded = u.chunk(2)
+            u_pair = F.pair_indicator(u_degraded, u_original)  # eq. 2
+        else:
+            u_pair = u[:0]
+        margin.follow(u_pair if self.views == 2 else u)
+        contrasted = pair_gate(u_pair if self.queue is not None else u[:0], self.config, margin.b)  # eq. 4
+        rows, pairs = true_indices(margin.gate(zhat), contrasted)  # eq. 3
+        return Gates(margin.b, u, u_pair, rows, pairs)
+
+    def classify(self, batch: GlobalBatch, classes: CompetingClasses, quality: Quality, rows: Tensor) -> PartialSoftmax:
+        """Eqs. 6-10: this rank's part of the classification's softmax, of the `rows` (R,) that take part.
+
+        What the margin adds to the loss of a row is taken off its target logit, on the rank that owns its class.
+        """
+        margin, unit, own = self.margin_softmax, batch.unit[rows], classes.position[rows]
+        half = self.fp16 and unit.is_cuda
+        given = ClassifiedRows(quality.zhat[rows])
+        if quality.margin_zhat is not None:
+            given = ClassifiedRows(quality.margin_zhat[rows], gate_zhat=given.zhat)
+        if not margin.head.needs_matrix:
+            return class_logsumexp(unit, self.weight, own, margin.rule(given), index=classes.index, half=half)
+        if margin.head.wants_norms:
+            given = given._replace(norms=batch.raw[rows].norm(dim=1))
+        cosine = F.cosines(unit, classes.of(self.weight), half=half)
+        given = margin.with_own_cosine(given, cosine, own)
+        lse, target = F.logsumexp_and_target(apply_rule(margin.rule(given), cosine, own), own)
+        added = margin.head.added_loss(given)
+        return PartialSoftmax(lse, target if added is None else target - added.where(own >= 0, 0.0))
+
+    def contrast(self, batch: GlobalBatch, classes: CompetingClasses, pairs: Tensor) -> PartialSoftmax:
+        """Eqs. 13-14: this rank's part of the contrast's softmax, of the `pairs` (p,) that take part; empty without a
+        queue. In training mode both views of every image are enqueued first (section III-C)."""
         if self.queue is None:
-            return None
+            return PartialSoftmax.empty(like=batch.unit.detach())
         if self.training:
             refreshed = QUEUE_KINDS[self.config.queue].refreshed
-            proxies = self.weight.detach()[column.clamp_min(0)] if refreshed else None
-            self.queue.enqueue(keys.detach(), column, proxies)
-        compete = candidates if self.config.queue_policy == "active" else None
-        with torch.autocast(embeddings.device.type, enabled=False):
-            return contrast(embeddings, keys, column, *pairs, self.queue, self.weight, compete, self.config)
+            proxies = self.weight.detach()[batch.column.clamp_min(0)] if refreshed else None
+            self.queue.enqueue(batch.keys.detach(), batch.column, proxies)
+        candidates = classes.mask if self.config.queue_policy == "active" else None
+        with torch.autocast(batch.unit.device.type, enabled=False):
+            return contrast(
+                batch.unit, batch.keys, batch.column, pairs, self.queue, self.weight, candidates, self.config
+            )
 
-    def _finish(self, lse: Tensor, target: Tensor, part: Contrast | None, rows: int) -> tuple[Tensor, Tensor]:
-        """Both terms, their softmaxes finished over the ranks together with two scalars a row."""
-        if part is None:
-            lse, target = distributed.finish_softmax(lse, target)
-            return (lse - target).sum() / rows, lse.new_zeros(())
-        count = len(lse)
-        lse, share = distributed.finish_softmax(torch.cat([lse, part.negatives]), torch.cat([target, part.positive]))
-        return (lse[:count] - share[:count]).sum() / rows, part.loss(lse[count:], share[count:])
+    def entries(self) -> Tensor:
+        """() living queue entries over all ranks; 0 without a queue."""
+        return self.weight.new_zeros(()) if self.queue is None else self.queue.living()
+
+    def _spec(self) -> BatchSpec:
+        return BatchSpec(
+            self.embedding_size,
+            self.views,
+            self.num_classes,
+            self.class_start,
+            self.num_local,
+            needs_keys=QUEUE_KINDS[self.config.queue].keyed,
+            needs_quality=self.config.quality if self.margin_softmax.source.of_images else None,
+        )
+
+    def _indicator(self, statistics: RunningQuality, scores: Tensor) -> Tensor:
+        """zhat (N,), from the scores of all ranks or of each rank by itself (`stats_scope`)."""
+        if self.config.stats_scope == "global":
+            return statistics(scores)
+        return distributed.gather_views(statistics(distributed.own_rows(scores, self.views)), self.views)

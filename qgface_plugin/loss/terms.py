@@ -1,91 +1,108 @@
-"""The named scalars of a step that loggers read: `criterion.terms`."""
+"""Named scalars of a step that loggers read: `criterion.terms`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .batch import GlobalBatch
 from .feature_queue import FeatureQueue
-from .functional import pair_indicator
-
-if TYPE_CHECKING:
-    from .partial_fc import QGPartialFC
+from .gates import Gates
+from .quality import Quality
 
 PAIRS, ENTRIES = 32, 512  # pairs and queue entries at most that the cosines to negatives are measured on
 
 
+class Losses(NamedTuple):
+    """Eq. 5 and its two terms, () each."""
+
+    loss: Tensor
+    classification: Tensor
+    contrastive: Tensor
+
+
 @torch.no_grad()
 def summary(
-    criterion: QGPartialFC,
-    loss: Tensor,
-    classification: Tensor,
-    contrastive: Tensor,
-    norms: Tensor,
-    numbers: Tensor,
-    u: Tensor,
-    embeddings: Tensor,
-    keys: Tensor,
-    column: Tensor,
+    losses: Losses,
+    batch: GlobalBatch,
+    quality: Quality,
+    gates: Gates,
+    queue: FeatureQueue | None,
+    centres: Tensor,
 ) -> dict[str, Tensor]:
-    """0-d tensors by name, over the global batch, without gradient and without waiting for the device.
+    """The scalars of one step over the global batch, without waiting for the device.
 
-    norms, numbers, u (N,): of the embeddings, of the source of quality, and the latter on the threshold's scale;
-    embeddings, keys (N, d) unit vectors; column (N,) as `contrast` takes it.
+    Always: loss, classification, contrastive; b: the threshold; lq_share_view: share of views with u <= b; norm_mean,
+    norm_std: running mu and sigma where quality is the norm. Another source has quality_mean and quality_std for these,
+    and norm_mean and norm_std are the batch's.
 
-    loss, classification, contrastive; b: the threshold; lq_share_view: share of views with u <= b; norm_mean, norm_std:
-    running mu and sigma where quality is the norm. Another source has quality_mean and quality_std for these, and
-    norm_mean and norm_std are the batch's. With pairs also lq_share_pair; norm_order and quality_order: share of pairs
-    whose original view has the larger norm, the larger quality (equal ones count as half); positive_cosine: mean cosine
-    of a pair's views. With a queue also queue_fill, living entries / Q, and `negative_cosines`.
+    With pairs: lq_share_pair: share of pairs with u_p <= b; norm_order, quality_order: share of pairs whose original
+    view has the larger norm, the larger quality (equal ones count as half); norm_original, norm_degraded: mean norms of
+    the views; positive_cosine: mean cosine of a pair's views.
+
+    With a queue: queue_fill: living entries / Q; `negative_cosines`.
+
+    Args:
+        losses: of this step.
+        batch: the global batch.
+        quality: of its rows.
+        gates: of its rows and pairs.
+        queue: this rank's part, or None.
+        centres: (n_local, d) this rank's class centres.
+
+    Returns:
+        0-d tensors by name, without gradient.
     """
-    b, quality = criterion.margin_softmax.b, criterion.margin_softmax.quality
-    running = {"mean": quality.mean.clone(), "std": quality.std.clone()}
-    by_norm = criterion.config.quality == "norm"
-    out = {
-        "loss": loss.detach(),
-        "classification": classification.detach(),
-        "contrastive": contrastive.detach(),
-        "lq_share_view": (u <= b).float().mean(),
-        "b": b.clone() if isinstance(b, Tensor) else u.new_full((), b),
-        "norm_mean": running["mean"] if by_norm else norms.mean(),
-        "norm_std": running["std"] if by_norm else norms.std(),
-    }
-    if not by_norm:
-        out |= {"quality_mean": running["mean"], "quality_std": running["std"]}
-    if criterion.views == 2:
-        (u_original, u_degraded), (z_original, z_degraded) = u.chunk(2), norms.chunk(2)
-        out["lq_share_pair"] = (pair_indicator(u_degraded, u_original) <= b).float().mean()
+    b, u, norms = gates.b, gates.u, batch.norms
+    mean, std = quality.mean.clone(), quality.std.clone()
+    out = {name: value.detach() for name, value in losses._asdict().items()}
+    out["lq_share_view"] = (u <= b).float().mean()
+    out["b"] = b.clone() if isinstance(b, Tensor) else u.new_full((), b)
+    out["norm_mean"] = mean if quality.of_norms else norms.mean()
+    out["norm_std"] = std if quality.of_norms else norms.std()
+    if not quality.of_norms:
+        out |= {"quality_mean": mean, "quality_std": std}
+    if len(gates.u_pair):
+        (z_original, z_degraded), (better, worse) = norms.chunk(2), quality.scores.chunk(2)
+        query, key = batch.unit.detach().chunk(2)[1], batch.keys.detach().chunk(2)[0]
+        out["lq_share_pair"] = (gates.u_pair <= b).float().mean()
         out["norm_order"] = (z_original > z_degraded).float().mean()
-        better, worse = numbers.chunk(2)
         out["quality_order"] = ((better > worse).float() + 0.5 * (better == worse).float()).mean()
         out["norm_original"], out["norm_degraded"] = z_original.mean(), z_degraded.mean()
-        query, key = embeddings.chunk(2)[1], keys.chunk(2)[0]
         out["positive_cosine"] = (query * key).sum(1).mean()
-    if criterion.queue is not None:
-        out["queue_fill"] = criterion.queue.living() / criterion.queue.limit
-        if len(criterion.queue.serial):
-            own = column.chunk(2)[1]
-            out |= negative_cosines(query[:PAIRS], own[:PAIRS], criterion.queue, criterion.weight)
+    if queue is not None:
+        out["queue_fill"] = queue.living() / queue.limit
+        if len(queue.serial):
+            own = batch.column.chunk(2)[1]
+            out |= negative_cosines(query[:PAIRS], own[:PAIRS], queue, centres)
     return out
 
 
 @torch.no_grad()
 def negative_cosines(query: Tensor, own: Tensor, queue: FeatureQueue, centres: Tensor) -> dict[str, Tensor]:
-    """How near the negatives are to the queries, the paper's Fig. 3b: 0-d tensors.
+    """How near the negatives are to the queries, the paper's Fig. 3b.
 
-    negative_cosine: mean over queries and living entries of other identities; hardest_cosine: mean over the queries of
-    their highest; 0 where there is no negative. Of this rank's part of the queue at most ENTRIES slots are looked at,
-    evenly spaced: the numbers are estimates, and the highest cosine is that of the sample.
-    query (P, d) unit vectors; own (P,) their classes as the queue numbers them.
+    Of this rank's part of the queue at most ENTRIES slots are looked at, evenly spaced: the numbers are estimates, and
+    the highest cosine is that of the sample.
+
+    Args:
+        query: (P, d) unit vectors.
+        own: (P,) their classes as the queue numbers them.
+        queue: this rank's part.
+        centres: (n_local, d) this rank's class centres.
+
+    Returns:
+        0-d tensors. negative_cosine: mean over queries and living entries of other identities; hardest_cosine: mean
+        over the queries of their highest; 0 where there is no negative.
     """
     slots = torch.arange(0, len(queue.serial), -(-len(queue.serial) // ENTRIES), device=query.device)
     cosine = query @ queue.refreshed(centres, slots).to(query.dtype).T  # (P, slots)
     negative = queue.alive()[slots] & (own.unsqueeze(1) != queue.labels[slots])
-    found = negative.any(1)
+    has_negative = negative.any(1)
     highest = cosine.masked_fill(~negative, -1.0).amax(1)
     return {
         "negative_cosine": (cosine * negative).sum() / negative.sum().clamp_min(1),
-        "hardest_cosine": (highest * found).sum() / found.sum().clamp_min(1),
+        "hardest_cosine": (highest * has_negative).sum() / has_negative.sum().clamp_min(1),
     }

@@ -1,4 +1,4 @@
-"""The contrastive term on one rank: gates, couplings, masks, where gradients stop."""
+"""The contrastive term on one rank: couplings, masks, where gradients stop."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from qgface_plugin.config.method import QGFaceConfig
-from qgface_plugin.loss.contrast import contrast, pair_gate, queue_logsumexp
+from qgface_plugin.loss.contrast import contrast, mean_contrast, queue_logsumexp
 from qgface_plugin.loss.feature_queue import FeatureQueue
+from qgface_plugin.loss.gates import pair_gate
+from qgface_plugin.loss.partial_softmax import PartialSoftmax
 
 PAIRS, DIM, CLASSES = 4, 4, 5
 U_PAIRS = torch.tensor([0.1, 0.25, 0.6, 0.25], dtype=torch.float64)
@@ -43,7 +45,10 @@ class Setting:
         pairs = pair_gate(U_PAIRS, self.config).nonzero().squeeze(1)
         column = self.column if column is None else column
         part = contrast(unit, unit, column, pairs, self.queue, self.centres, candidates, self.config)
-        return part.loss(part.negatives, part.positive)
+        return self.mean(part)
+
+    def mean(self, part: PartialSoftmax) -> Tensor:
+        return mean_contrast(part, self.config, pairs=PAIRS, entries=self.queue.living())
 
     def expected(self, candidates: list[int] | None = None) -> float:
         unit = [oracles.unit(v) for v in self.raw.detach().numpy()]
@@ -90,21 +95,6 @@ def test_classes_that_are_no_candidates_do_not_compete():
     assert float(setting.loss(candidates).detach()) == pytest.approx(setting.expected([0, 2, 4]), rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    "gate, b, taking_part",
-    [
-        ("exact", 0.25, [True, True, False, True]),
-        ("zero_logits", 0.25, [True, False, False, False]),
-        ("none", 0.25, [True] * 4),
-        ("exact", 0.0, [False] * 4),
-        ("zero_logits", 0.0, [True] * 4),
-        ("exact", 1.0, [True] * 4),
-    ],
-)
-def test_pair_gate(gate, b, taking_part):
-    assert pair_gate(U_PAIRS, QGFaceConfig(b=b, contrastive_gate=gate)).tolist() == taking_part
-
-
 @pytest.mark.parametrize("detach_key", [True, False])
 @pytest.mark.parametrize("coupling", ["degraded_to_original", "both"])
 def test_where_gradients_stop(detach_key, coupling):
@@ -142,10 +132,10 @@ def test_identities_of_other_ranks():
     unit = normalize(setting.raw)
     column = torch.full((2 * PAIRS,), -1)
     part = contrast(unit, unit, column, torch.arange(PAIRS), setting.queue, setting.centres, None, setting.config)
-    assert part.positive.tolist() == [0.0] * PAIRS
+    assert part.target.tolist() == [0.0] * PAIRS
     now = setting.queue.refreshed(setting.centres)[setting.queue.alive()]
     expected = (unit[PAIRS:] @ now.T * 8.0).logsumexp(1)
-    torch.testing.assert_close(part.negatives, expected)
+    torch.testing.assert_close(part.lse, expected)
 
 
 def test_dead_slots_do_not_compete():
@@ -161,7 +151,7 @@ def test_no_pair_takes_part(coupling):
     setting = Setting(coupling=coupling)
     unit, none = normalize(setting.raw), torch.zeros(0, dtype=torch.long)
     part = contrast(unit, unit, setting.column, none, setting.queue, setting.centres, None, setting.config)
-    loss = part.loss(part.negatives, part.positive)
+    loss = setting.mean(part)
     loss.backward()
     assert loss.detach() == 0 and (setting.raw.grad == 0).all()
 

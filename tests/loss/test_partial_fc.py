@@ -162,7 +162,7 @@ def test_sampled_classes(policy):
     np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
-def test_sampling_keeps_the_classes_of_the_batch_and_the_wanted_number():
+def test_sampling_keeps_the_batchs_classes_and_the_number():
     out = criterion(classes=40, sample_rate=0.5, queue="none", b=0.0)
     sampled = set()
     for seed in range(3):

@@ -81,7 +81,7 @@ def test_embeddings_that_lie_on_their_centre(sign, dtype, authors):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("where", ["embeddings", "keys"])
-def test_what_is_not_finite_gives_nan_and_leaves_the_state(bad, where):
+def test_not_finite_gives_nan_and_leaves_the_state(bad, where):
     out, rng = warmed_up(queue="momentum")
     before = {name: value.clone() for name, value in out.state_dict().items()}
     features, labels = batch(rng)
@@ -124,7 +124,7 @@ def test_arguments_are_not_changed():
     assert torch.equal(features, copies[0]) and torch.equal(labels, copies[1])
 
 
-def test_half_precision_embeddings_and_autocast_change_nothing_else():
+def test_half_precision_and_autocast_change_nothing_else():
     out = criterion(contrastive_gate="none").float()
     features, labels = batch(np.random.default_rng(0))
     features = features.bfloat16()
@@ -143,17 +143,17 @@ def test_upstreams_names():
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda: QGPartialFC(torch.nn.Identity(), 4, 5), "needs a QGFaceMargin as margin_loss, got Identity"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, 0.0), r"sample_rate is 0\.0: it must be in \(0, 1\]"),
+        (lambda: QGPartialFC(torch.nn.Identity(), 4, 5), "QGFaceMargin.*Identity"),
+        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, 0.0), r"sample_rate is 0\.0"),
         (lambda: QGPartialFC(QGFaceMargin(), 4, 5, 1.5), r"sample_rate is 1\.5"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 0), "num_classes is 0: each of 1 ranks needs a class"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, paired=False), "queue='proxy' contrasts pairs, but paired=False"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, b=0.5, m=0.1), "QGPartialFC got b, m: .* give it to QGFaceMargin"),
+        (lambda: QGPartialFC(QGFaceMargin(), 4, 0), "num_classes is 0"),
+        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, paired=False), "queue='proxy'.*paired=False"),
+        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, b=0.5, m=0.1), "QGPartialFC got b, m: .*QGFaceMargin"),
         (lambda: QGPartialFC(QGFaceMargin(), 4, 5, authors=True), "QGPartialFC got authors"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, queue="fifo"), "queue is 'fifo': it must be one of"),
+        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, queue="fifo"), "queue is 'fifo'"),
         (
             lambda: QGPartialFC(QGFaceMargin(), 4, 5, renormalize=True),
-            "renormalize is unknown: did you mean renormalise",
+            "renormalize.*renormalise",
         ),
     ],
 )
@@ -165,11 +165,11 @@ def test_contradicting_settings(build, message):
 @pytest.mark.parametrize(
     "queue, features, labels, keys, message",
     [
-        ("proxy", torch.rand(3, DIM), [0, 1, 2], None, "3 rows is not made of pairs"),
-        ("proxy", torch.rand(2, DIM), [7, 7], None, r"labels run from 7 to 7: expected \[0, 7\)"),
-        ("proxy", torch.rand(4, DIM), [0, 1, 1, 0], None, r"labels of rows 0\.\.B-1 and B\.\.2B-1 differ"),
+        ("proxy", torch.rand(3, DIM), [0, 1, 2], None, "3 rows"),
+        ("proxy", torch.rand(2, DIM), [7, 7], None, r"7 to 7: expected \[0, 7\)"),
+        ("proxy", torch.rand(4, DIM), [0, 1, 1, 0], None, r"rows 0\.\.B-1 and B\.\.2B-1"),
         ("momentum", torch.rand(2, DIM), [1, 1], None, "queue='momentum' needs keys"),
-        ("batch", torch.rand(2, DIM), [1, 1], torch.rand(2, DIM), "only queue='momentum' takes them"),
+        ("batch", torch.rand(2, DIM), [1, 1], torch.rand(2, DIM), "keys were given.*queue='momentum'"),
     ],
 )
 def test_bad_batches(queue, features, labels, keys, message):

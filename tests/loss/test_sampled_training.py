@@ -22,7 +22,7 @@ LR, MOMENTUM, DECAY, CLASSES, STEPS = 0.1, 0.9, 0.01, 40, 6
 
 @pytest.mark.parametrize("policy", ["active", "all"])
 @pytest.mark.parametrize("rate", [0.1, 0.5])
-def test_centres_that_were_not_drawn_follow_momentum_and_decay(rate, policy):
+def test_centres_not_drawn_follow_momentum_and_decay(rate, policy):
     """The gradient of all centres is dense and exactly 0 outside the draw, so SGD treats every row alike."""
     out, rng = criterion(classes=CLASSES, sample_rate=rate, queue_policy=policy), np.random.default_rng(2)
     optimizer = torch.optim.SGD(out.parameters(), LR, MOMENTUM, weight_decay=DECAY)
