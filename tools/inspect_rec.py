@@ -40,7 +40,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _print(inspection: Inspection) -> None:
-    spread = inspection.images_an_identity
+    spread = inspection.images_per_identity
     rows: dict[str, object] = {}
     for path, file in inspection.files.items():
         rows[path] = f"{file['layout']}; {file['bytes'] / 1e6:.1f} MB"

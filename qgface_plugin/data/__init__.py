@@ -1,0 +1,1 @@
+"""Data: an encoded image becomes a batch of two views."""

@@ -1,4 +1,4 @@
-"""InsightFace's `.bin` pair sets: a pickle of (encoded images, flags); images 2i and 2i + 1 are a pair."""
+"""Pair sets in InsightFace's `.bin` files: a pickle of (encoded images, flags); images 2i and 2i + 1 are a pair."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..utils.safe_pickle import PlainArray, load_plain
 from .images import decode
 
 PROTOCOL = 4
-PART = 64  # images a task of a thread: a task for each one costs more than a tenth of its decoding
+PART = 64  # images per task of a thread: a task for each one costs more than a tenth of its decoding
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,13 @@ class PairSet:
         images: 2N encoded images; 2i and 2i + 1 are a pair.
         same: bool (N,), whether a pair shows one identity.
         name: such as "lfw".
+
+    Example:
+        >>> from qgface_plugin.data.procedural.face import draw_face
+        >>> from qgface_plugin.data.images import encode_png
+        >>> pair = PairSet([encode_png(draw_face(1, 0)), encode_png(draw_face(1, 1))], np.array([True]), "drawn")
+        >>> pair.decode(workers=1).shape
+        (2, 112, 112, 3)
     """
 
     images: list[bytes]
@@ -36,10 +43,14 @@ class PairSet:
     name: str
 
     def decode(self, workers: int | None = None, progress: str | None = None) -> np.ndarray:
-        """All images as uint8 (2N, 112, 112, 3) RGB, decoded by `workers` threads into one array.
+        """All images, decoded by threads into one array.
 
-        workers: None is one for each core that this process may use. progress: label of a progress bar, None shows
-        none.
+        Args:
+            workers: how many threads; None is one for each core that this process may use.
+            progress: label of a progress bar; None shows none.
+
+        Returns:
+            uint8 (2N, 112, 112, 3) RGB.
 
         Raises:
             DataError: an image that cannot be decoded or is not square; names the set and the image's number.
@@ -86,7 +97,15 @@ def read_bin(path: str | Path) -> PairSet:
 def write_bin(path: str | Path, images: Sequence[bytes], same: Sequence[bool]) -> None:
     """Write a pair set that arcface_torch's loader reads: (list of bytes, list of bool).
 
-    The file appears under its name only when it is complete. DataError when there are not two images a pair.
+    The file appears under its name only when it is complete.
+
+    Args:
+        path: the `.bin`; its folder is made where there is none.
+        images: 2N encoded images.
+        same: of each pair, whether it shows one identity.
+
+    Raises:
+        DataError: not two images per pair.
     """
     path = Path(path)
     if len(images) != 2 * len(same):

@@ -1,4 +1,4 @@
-"""Encoded face images to pixels and back. Stateless, so any number of threads may call these functions."""
+"""Codecs of face images: encoded bytes to pixels and back. Stateless, so any number of threads may call them."""
 
 from __future__ import annotations
 

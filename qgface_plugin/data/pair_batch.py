@@ -1,4 +1,4 @@
-"""B pairs of views as tensors, on their way from a data worker to the network.
+"""Batches: B pairs of views as tensors, on their way from a data worker to the network.
 
 Views are named: `high` is the original, `low` the degraded one.
 """
@@ -28,6 +28,12 @@ class PairBatch:
             then `high` holds the images as they were decoded and `low` is None. Otherwise None.
         strength: float32 (B,), how strongly `low` was degraded, see `params.strength`; None in single-view training.
         slot: in a worker, (key of the pool, slot) that the pixels lie in.
+
+    Example:
+        >>> pixels = torch.zeros((4, 112, 112, 3), dtype=torch.uint8)
+        >>> batch = PairBatch.of(pixels, paired=True, labels=np.array([5, 7]), skipped=0)
+        >>> len(batch), batch.high.shape, batch.low.shape
+        (2, torch.Size([2, 3, 112, 112]), torch.Size([2, 3, 112, 112]))
     """
 
     high: torch.Tensor

@@ -1,6 +1,7 @@
-"""Two views of every image, and how they become a batch.
+"""Pairs: two views of every image, and how they become a batch.
 
-Views are named: `high` is the original, `low` the degraded one. B pairs a batch, 112 x 112 pixels.
+Views are named: `high` is the original, `low` the degraded one. B pairs per batch, 112 x 112 pixels; a sample is named
+by (epoch, index).
 """
 
 from __future__ import annotations
@@ -64,6 +65,17 @@ class PairDataset(Dataset):
 
     Raises:
         ConfigError: a seed, on_corrupt or degrade_on that is not allowed; custom steps with degrade_on="device".
+
+    Example:
+        >>> import tempfile
+        >>> from qgface_plugin.config.degradation import OURS
+        >>> from qgface_plugin.data.procedural.dataset import write_dataset
+        >>> from qgface_plugin.data.sources.records import FaceRecords
+        >>> folder = write_dataset(tempfile.mkdtemp(), identities=2, images_per_identity=2, pairs=2, seed=0)
+        >>> dataset = PairDataset(FaceRecords(folder), OURS, seed=0)
+        >>> pair = dataset[0, 3]
+        >>> pair.high.shape, pair.low.shape, pair.label
+        ((112, 112, 3), (112, 112, 3), 1)
     """
 
     def __init__(
@@ -88,7 +100,12 @@ class PairDataset(Dataset):
         self._pool: PixelPool | None = None
 
     def for_workers(self, workers: int, batch_size: int) -> PairDataset:
-        """The same data set for one DataLoader, whose workers write into memory that is used again and again."""
+        """The same data set for one DataLoader, whose workers write into memory that is used again and again.
+
+        Args:
+            workers: of that loader; 0 needs no such memory.
+            batch_size: pairs per batch.
+        """
         shared = copy(self)
         slots = min(LIMIT, workers * PREFETCH + HELD)
         shared._pool = PixelPool(slots, (self._views_of(batch_size), SIDE, SIDE, 3)) if workers else None
@@ -110,27 +127,27 @@ class PairDataset(Dataset):
         views = [None if view is None else view[0].permute(1, 2, 0).numpy() for view in (batch.high, batch.low)]
         return ViewPair(views[0], views[1], int(batch.labels[0]), batch.skipped)
 
-    def __getitems__(self, places: Sequence[tuple[int, int]]) -> PairBatch:
+    def __getitems__(self, samples: Sequence[tuple[int, int]]) -> PairBatch:
         """The pairs of many (epoch, index), in their order; DataError as for one."""
         make = self._pairs if self.degrade_on == "cpu" or self.policy is None else self._originals
-        views, pool = self._views_of(len(places)), self._pool
+        views, pool = self._views_of(len(samples)), self._pool
         may = pool is not None and get_worker_info() is not None and views <= pool.memory.shape[1]
         slot = pool.take() if may else None
         if slot is None:
-            return make(places, _new(views))
-        return replace(make(places, pool.memory[slot, :views]), slot=(pool.key, slot))
+            return make(samples, _new(views))
+        return replace(make(samples, pool.memory[slot, :views]), slot=(pool.key, slot))
 
-    def _pairs(self, places: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
+    def _pairs(self, samples: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
         """Both views into `pixels` (2B, 112, 112, 3), originals first; single views: (B, ...)."""
         # All are decoded, then all degraded: in turns, the two push each other's code out of the core's cache.
-        rows, size = pixels.numpy(), len(places)
-        labels, skipped = self._decode_all(places, rows)
-        params = self._params(places)
+        rows, size = pixels.numpy(), len(samples)
+        labels, skipped = self._decode_all(samples, rows)
+        params = self._params(samples)
         strengths = None if self.policy is None else strength(params)
         for row, view in enumerate(params.images()):
             image = rows[row]
             if self.policy is not None:
-                custom = self._custom_steps(*places[row]) if self.policy.steps else None
+                custom = self._custom_steps(*samples[row]) if self.policy.steps else None
                 rows[size + row] = apply(image, view, self.policy, custom)
                 strengths[row] += custom.strength if custom else 0.0
             if view.flip_high:
@@ -140,19 +157,19 @@ class PairDataset(Dataset):
     def _custom_steps(self, epoch: int, index: int) -> CustomSteps:
         return CustomSteps(self.policy.steps, np.random.default_rng((self.seed, epoch, index)))
 
-    def _originals(self, places: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
+    def _originals(self, samples: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
         """The images as they are decoded into `pixels` (B, 112, 112, 3), with what is to be done to them."""
-        labels, skipped = self._decode_all(places, pixels.numpy())
-        params = self._params(places)
+        labels, skipped = self._decode_all(samples, pixels.numpy())
+        params = self._params(samples)
         return PairBatch.of(pixels, False, labels, skipped, params.pack(), strength=strength(params))
 
-    def _decode_all(self, places: Sequence[tuple[int, int]], rows: np.ndarray) -> tuple[np.ndarray, int]:
+    def _decode_all(self, samples: Sequence[tuple[int, int]], rows: np.ndarray) -> tuple[np.ndarray, int]:
         """Decode into the first B rows; labels int64 (B,), and how many images were passed over."""
-        found = [self._decode(rows[row], index) for row, (_, index) in enumerate(places)]
+        found = [self._decode(rows[row], index) for row, (_, index) in enumerate(samples)]
         return np.array([label for label, _ in found], np.int64), sum(passed for _, passed in found)
 
-    def _params(self, places: Sequence[tuple[int, int]]) -> ViewParams:
-        epochs, indices = np.array(places, np.int64).T
+    def _params(self, samples: Sequence[tuple[int, int]]) -> ViewParams:
+        epochs, indices = np.array(samples, np.int64).T
         return draw(SINGLE if self.policy is None else self.policy, uniforms(self.seed, epochs, indices))
 
     def _decode(self, out: np.ndarray, index: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Which images every rank sees at every step: a pure function of (seed, epoch)."""
+"""Sampler: which images every rank sees at every step, a pure function of (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..utils.errors import ConfigError
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index) for one rank, `batch_size` of them a step.
+    """Yields (epoch, index) for one rank, `batch_size` of them per step.
 
     Step t of an epoch takes the entries [t G, (t + 1) G) of a permutation of all images, G = batch_size * world_size
     the global batch; rank r takes the r-th run of `batch_size` of them. So the global batches do not depend on the
@@ -19,7 +19,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Args:
         length: images in the data set.
-        batch_size: images a rank and step.
+        batch_size: images per rank and step.
         rank, world_size: this rank, and how many there are.
         seed: >= 0; the permutation follows from it and the epoch.
         epoch: >= 0.
@@ -27,6 +27,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Raises:
         ConfigError: a value out of range, or fewer images than one global batch.
+
+    Example:
+        >>> ranks = [EpochSampler(6, batch_size=1, rank=rank, world_size=2, seed=0) for rank in (0, 1)]
+        >>> [len(rank) for rank in ranks], sorted(index for rank in ranks for _, index in rank)
+        ([3, 3], [0, 1, 2, 3, 4, 5])
     """
 
     def __init__(
@@ -39,7 +44,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             raise ConfigError(f"rank is {rank}: it must be in [0, {world_size})")
         if length < batch_size * world_size:
             raise ConfigError(
-                f"batch_size {batch_size} on {world_size} rank(s) needs {batch_size * world_size} images a step, but "
+                f"batch_size {batch_size} on {world_size} rank(s) needs {batch_size * world_size} images per step, but "
                 f"the data set has {length} images; lower batch_size or use fewer ranks"
             )
         self.length, self.batch_size, self.rank, self.world_size, self.seed = length, batch_size, rank, world_size, seed

@@ -1,4 +1,4 @@
-"""Memory that data workers write pixels into and get back when the main process no longer uses it.
+"""Shared memory that data workers write pixels into and get back when the main process no longer uses it.
 
 Torch sends every batch in new shared memory, and the system clears each of its pages when it is first touched. A batch
 of 128 pairs is 2,352 pages: in a virtual machine that can cost half as much as decoding and degrading it.
@@ -31,6 +31,20 @@ class PixelPool:
     Args:
         slots: how many, 1 to 256. Pages that are never written to are never there.
         shape: of one slot, uint8.
+
+    Attributes:
+        memory: uint8 (slots, *shape).
+        key: by which `find_pool` finds it.
+
+    Example:
+        >>> pool = PixelPool(1, (2, 2))
+        >>> slot = pool.take()
+        >>> pool.take() is None
+        True
+        >>> pixels = pool.lend(slot)
+        >>> del pixels
+        >>> pool.take() == slot
+        True
     """
 
     def __init__(self, slots: int, shape: tuple[int, ...]) -> None:

@@ -185,7 +185,7 @@ def test_records_of_im2rec_with_pair_sets(tmp_path: Path) -> None:
 def test_image_folders(tmp_path: Path) -> None:
     (tmp_path / "faces" / "anna").mkdir(parents=True)
     (tmp_path / "faces" / "anna" / "1.png").write_bytes(encode_png(np.ascontiguousarray(draw(0, 0, 112))))
-    assert data_found(tmp_path / "faces")["layout"] == "image folders, one an identity"
+    assert data_found(tmp_path / "faces")["layout"] == "image folders, one per identity"
 
 
 def test_data_that_training_refuses_is_a_problem(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Degradation: the degraded view, its drawn parameters, and the steps on a CPU and on a device."""
+"""Degradation: drawn parameters of the degraded view, and its steps on a CPU and on a device."""

@@ -1,4 +1,4 @@
-"""One image to its degraded view, with OpenCV on uint8 RGB. What is drawn and how often: `params.py`.
+"""Degradation of one image with OpenCV, on uint8 RGB. What is drawn and how often: `params.py`.
 
 Each step is a pure function of an image and drawn numbers. `gpu.py` is the same for a batch on a GPU.
 Shapes: (h, w, 3).
@@ -47,7 +47,7 @@ def degrade(image: np.ndarray, policy: DegradationPolicy, rng: np.random.Generat
 def degrade_and_measure(
     image: np.ndarray, policy: DegradationPolicy, rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
-    """The same view as `degrade`, and how strongly it is degraded, in octaves (see `params.strength`)."""
+    """The same view as `degrade`, and how strongly it is degraded, in octaves, at least 0 (see `params.strength`)."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"an image to degrade must be uint8 (h, w, 3); this is {image.dtype} {image.shape}")
     u = Uniforms(*rng.random((len(Uniforms._fields), 1)))

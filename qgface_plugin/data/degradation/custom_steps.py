@@ -1,6 +1,6 @@
-"""Steps of degradation that a recipe brings along, such as the motion blur or the noise of a certain camera.
+"""Custom steps of degradation that a recipe brings along, such as the motion blur or the noise of a certain camera.
 
-A step is a function in one file that the recipe imports, made known by `degradation_step` and named in
+A step is a function in a file that the recipe imports, made known by `degradation_step` and named in
 `config.qgface.degradation.steps`. Steps run on the CPU, in the data workers.
 """
 
@@ -21,15 +21,33 @@ StepFunction = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, flo
 
 
 class CustomStep(NamedTuple):
-    """function; at_small_size: behind the shrinking and before the JPEG, where a sensor's noise arises; else it comes
-    before everything else, as the blur of a lens does."""
+    """A registered step.
+
+    Attributes:
+        function: what it does to an image.
+        at_small_size: after the shrinking and before the JPEG, where a sensor's noise arises; else it comes before
+            everything else, as the blur of a lens does.
+    """
 
     function: StepFunction
     at_small_size: bool
 
 
 def degradation_step(name: str, *, at_small_size: bool = False) -> Callable[[StepFunction], StepFunction]:
-    """Decorator: make a step known by its name; a recipe that is loaded again replaces its custom ones."""
+    """Decorator that makes a step known; a recipe that is loaded again replaces its own.
+
+    Args:
+        name: by which `steps` names it.
+        at_small_size: see `CustomStep`.
+
+    Example:
+        >>> @degradation_step("darker")
+        ... def darker(image, rng):
+        ...     return image // 2, 0.5
+        >>> steps = CustomSteps(["darker"], np.random.default_rng(0))
+        >>> int(steps.run(np.full((112, 112, 3), 200, np.uint8), at_small_size=False).max()), steps.strength
+        (100, 0.5)
+    """
 
     def register(function: StepFunction) -> StepFunction:
         DEGRADATION_STEPS.add(name, CustomStep(function, at_small_size))
@@ -39,9 +57,17 @@ def degradation_step(name: str, *, at_small_size: bool = False) -> Callable[[Ste
 
 
 class CustomSteps:
-    """The steps `names` for one image. Randomness is the pair's own: a function of (seed, epoch, index).
+    """The custom steps for one image.
 
-    strength: what the steps that have run have said, added up. Raises ConfigError naming a step that is not known.
+    Args:
+        names: of the steps, in their order.
+        rng: the only source of randomness; the pair's, so a function of (seed, epoch, index).
+
+    Attributes:
+        strength: sum of what the steps that have run have said, in octaves.
+
+    Raises:
+        ConfigError: a step that is not known; names it.
     """
 
     def __init__(self, names: Sequence[str], rng: np.random.Generator) -> None:
@@ -50,8 +76,15 @@ class CustomSteps:
         self.rng, self.strength = rng, 0.0
 
     def run(self, image: np.ndarray, at_small_size: bool) -> np.ndarray:
-        """The image after the steps of this place; `image` itself is not changed. Raises ConfigError for a step that
-        returns something else than such an image and a number."""
+        """The image after the steps before the shrinking, or after those at the small size.
+
+        Args:
+            image: uint8 (h, w, 3) RGB; not changed.
+            at_small_size: which of the two.
+
+        Raises:
+            ConfigError: a step that returned something else than such an image and a number; names it.
+        """
         for name, step in self.steps:
             if step.at_small_size == at_small_size:
                 image = self._one(name, step.function, image)

@@ -30,7 +30,9 @@ GREY = (0.299, 0.587, 0.114)  # ITU-R 601
 def both_views(batch: PairBatch, policy: DegradationPolicy | None) -> PairBatch:
     """The batch with both its views where it came with drawn parameters; others are returned as they are.
 
-    policy: the one that the parameters were drawn from.
+    Args:
+        batch: on the device where the views are to be made.
+        policy: what the parameters were drawn from.
     """
     if batch.params is None:
         return batch
@@ -74,7 +76,13 @@ def degrade_batch(images: Tensor, params: ViewParams, policy: DegradationPolicy)
 
 
 class Tables:
-    """Matrices of one policy on one device: resizing by each filter, and the JPEG between down and up."""
+    """Matrices of one policy on one device: resizing by each filter, and the JPEG between down and up.
+
+    Attributes:
+        smallest, largest: sides in pixels that the policy may shrink to.
+        down, up: float32 (filters, sizes, padded, 112) and (filters, sizes, 112, padded), padded a multiple of 16.
+        jpeg: None where the policy has no JPEG.
+    """
 
     def __init__(self, policy: DegradationPolicy, device: torch.device) -> None:
         low, high = (max(1, int(SIDE * ratio + 0.5)) for ratio in policy.rescale_ratio)
@@ -90,8 +98,8 @@ class Tables:
     def rescale(self, x: Tensor, params: ViewParams) -> Tensor:
         """Down, JPEG, up: (B, 3, 112, 112) -> the same shape, whole numbers 0 to 255."""
         sides = params.small_height.long()  # the images are square
-        place = sides - self.smallest
-        down, up = self.down[params.down.long(), place][:, None], self.up[params.up.long(), place][:, None]
+        at = sides - self.smallest
+        down, up = self.down[params.down.long(), at][:, None], self.up[params.up.long(), at][:, None]
         x = _levels(down @ x @ down.mT)  # (B, 3, padded, padded)
         if self.jpeg is not None:
             x = _where(params.jpeg_quality, self.jpeg(x, sides), x)
@@ -105,18 +113,25 @@ def tables_of(policy: DegradationPolicy, device: torch.device) -> Tables:
 
 
 def shrink_matrices(side: int, sizes: range, rows: int, antialias: bool) -> np.ndarray:
-    """Every filter's way from `side` pixels to n, as `cpu.shrink` does it: float32 (filters, sizes, rows, side).
+    """Every filter's way from `side` pixels to n, as `cpu.shrink` does it.
 
-    sizes: the n, from 1 to `side`; rows: >= all n. Rows from n on repeat row n - 1, as a JPEG encoder pads an image.
+    Args:
+        side: pixels of the whole image.
+        sizes: the n, from 1 to `side`.
+        rows: of each matrix, >= all n. Rows from n on repeat row n - 1, as a JPEG encoder pads an image.
+        antialias: see `cpu.shrink`.
+
+    Returns:
+        float32 (filters, sizes, rows, side).
     """
     table = np.empty((len(FILTERS), len(sizes), rows, side), np.float32)
     for code, name in enumerate(FILTERS):
-        for place, size in enumerate(sizes):
+        for at, size in enumerate(sizes):
             matrix = np.eye(side, dtype=np.float32)
             while antialias and name not in ("nearest", "area") and len(matrix) >= 2 * size:
                 matrix = cv2.resize(matrix, (side, len(matrix) // 2), interpolation=cv2.INTER_AREA)
-            table[code, place, :size] = cv2.resize(matrix, (side, size), interpolation=FLAGS[name])
-            table[code, place, size:] = table[code, place, size - 1]
+            table[code, at, :size] = cv2.resize(matrix, (side, size), interpolation=FLAGS[name])
+            table[code, at, size:] = table[code, at, size - 1]
     return table
 
 
@@ -124,9 +139,9 @@ def enlarge_matrices(side: int, sizes: range, columns: int) -> np.ndarray:
     """Every filter's way from n pixels to `side`: float32 (filters, sizes, side, columns), 0 in columns from n on."""
     table = np.zeros((len(FILTERS), len(sizes), side, columns), np.float32)
     for code, name in enumerate(FILTERS):
-        for place, size in enumerate(sizes):
+        for at, size in enumerate(sizes):
             matrix = np.eye(size, dtype=np.float32)
-            table[code, place, :, :size] = cv2.resize(matrix, (size, side), interpolation=FLAGS[name])
+            table[code, at, :, :size] = cv2.resize(matrix, (size, side), interpolation=FLAGS[name])
     return table
 
 

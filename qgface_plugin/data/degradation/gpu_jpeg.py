@@ -1,4 +1,4 @@
-"""What a JPEG does to a batch of small images of different sizes, without making one: baseline, 4:2:0 chroma.
+"""JPEG artefacts of a batch of small images of different sizes, without making a JPEG: baseline, 4:2:0 chroma.
 
 Follows libjpeg in what changes pixels (ITU-T T.81; JFIF): rounded YCbCr, chroma averaged over 2 x 2 pixels, the DCT of
 blocks of 8 x 8 rounded to multiples of the tables of Annex K, smooth ("fancy") chroma on the way back. Entropy coding
@@ -21,7 +21,19 @@ TO_RGB = ((0.0, 1.402), (-0.344136286, -0.714136286), (1.772, 0.0))  # of Cb, Cr
 
 
 class JpegBatch:
-    """The artefacts at one quality, 1 to 100, for images within (size, size), on one device."""
+    """The artefacts at one quality on one device.
+
+    Args:
+        quality: 1 to 100.
+        size: M in pixels, a multiple of 16: images lie within (M, M).
+        device: of the images.
+
+    Example:
+        >>> jpeg = JpegBatch(75, 16, torch.device("cpu"))
+        >>> grey = torch.full((2, 3, 16, 16), 128.0)
+        >>> torch.equal(jpeg(grey, torch.tensor([16, 9])), grey)
+        True
+    """
 
     def __init__(self, quality: int, size: int, device: torch.device) -> None:
         assert size % 16 == 0, size
@@ -37,9 +49,15 @@ class JpegBatch:
         self.up_bias = 8.0 - column % 2
 
     def __call__(self, images: Tensor, sides: Tensor) -> Tensor:
-        """The images after compression; whole numbers 0 to 255 in float32, (B, 3, M, M), as they are given.
+        """The images after compression.
 
-        sides: int64 (B,), the n_i. Given images must repeat row n_i - 1 below and column n_i - 1 to the right.
+        Args:
+            images: whole numbers 0 to 255 in float32, (B, 3, M, M), that repeat row n_i - 1 below and column n_i - 1
+                to the right.
+            sides: int64 (B,), the n_i.
+
+        Returns:
+            as `images`; of use in the first n_i rows and columns.
         """
         half = self.size // 2
         ycc = torch.einsum("dc,bchw->bdhw", self.to_ycc, images).round()  # Cb, Cr without their 128

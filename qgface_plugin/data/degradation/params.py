@@ -136,7 +136,16 @@ def uniforms(seed: int, epochs: np.ndarray, indices: np.ndarray) -> Uniforms:
 
 
 def draw(policy: DegradationPolicy, u: Uniforms, shape: tuple[int, int] = (SIDE, SIDE)) -> ViewParams:
-    """The parameters of B images of `shape` (h, w) under a policy; float32 arrays."""
+    """The parameters of B images.
+
+    Args:
+        policy: what to do, how strongly and how often.
+        u: the numbers of the B images.
+        shape: (h, w) of the images in pixels.
+
+    Returns:
+        float32 arrays.
+    """
     height, width = shape
     cropped = u.crops < policy.crop_p
     boxes = zip(crop_boxes(policy, u, shape), (0, 0, height, width), strict=True)

@@ -1,4 +1,4 @@
-"""A folder of photographs to a folder of aligned faces, with the same sub-folders and names."""
+"""Alignment of a folder of photographs into a folder of faces with the same sub-folders and names."""
 
 from __future__ import annotations
 
@@ -111,7 +111,12 @@ def align_folder(
     goes on where it was: faces that are there are kept.
 
     Args:
+        folder: of the photographs, at any depth.
+        output: of the faces; must not lie in `folder`, nor `folder` in it.
+        find: gives the landmarks of an image.
+        options: how faces are written.
         expected: paths that should be there; those without a photograph are failures.
+        progress: show a progress bar.
 
     Raises:
         ConfigError: output and folder are one in the other; two photographs would get one name.

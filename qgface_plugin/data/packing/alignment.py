@@ -1,4 +1,4 @@
-"""Faces to the ArcFace template: the similarity transform of five landmarks, as InsightFace warps its training data."""
+"""Alignment to the ArcFace template: a similarity transform of five landmarks, as InsightFace warps its faces."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def similarity(landmarks: np.ndarray, size: int = 112, target: np.ndarray | None
 
     Raises:
         ConfigError: an impossible size; scikit-image is not installed.
-        DataError: not five points, not finite, or all in one place.
+        DataError: not five points, not finite, or all at one point.
     """
     transform_class = _similarity_transform()
     target = template(size) if target is None else target

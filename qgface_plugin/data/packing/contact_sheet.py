@@ -1,4 +1,4 @@
-"""A contact sheet: some identities of a record set, one a row, for a look at what is in it."""
+"""Contact sheet: some identities of a record set, one per row, for a look at what is in it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,24 @@ BACKGROUND, INK, MISSING = (250, 250, 250), (40, 40, 40), (235, 200, 200)
 
 
 def contact_sheet(source: FaceRecords, rows: int = 10, columns: int = 10, seed: int = 0, size: int = 112) -> np.ndarray:
-    """Draw up to `rows` identities, taken at random by `seed` and in the order of their labels, one a row.
+    """Draw some identities in the order of their labels, one per row.
 
-    A row begins with the label and the number of images, followed by up to `columns` images spread evenly over the
-    identity's images. An image that cannot be read is a red field.
+    A row begins with the label and the number of images, followed by images spread evenly over the identity's. An image
+    that cannot be read is a red field.
+
+    Args:
+        source: the record set.
+        rows: most identities; more are drawn from at random.
+        columns: most images per identity.
+        seed: of that draw.
+        size: side of an image in pixels.
 
     Returns:
         uint8 (height, width, 3) RGB.
 
     Raises:
-        ConfigError: rows or columns below 1. DataError: no readable record.
+        ConfigError: rows or columns below 1.
+        DataError: no readable record.
     """
     if rows < 1 or columns < 1:
         raise ConfigError(f"a contact sheet of {rows} x {columns} images: both must be at least 1")

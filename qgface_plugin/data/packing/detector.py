@@ -1,4 +1,4 @@
-"""InsightFace's own face detector, where one of its models is installed."""
+"""Detector of faces: InsightFace's, where one of its models is installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ...utils.errors import ConfigError
 from ...utils.files import models_folder
 
-# image, uint8 (h, w, 3) RGB -> boxes (n, 4 or more) as x1, y1, x2, y2 and five points a face (n, 5, 2), all in pixels
+# image, uint8 (h, w, 3) RGB -> boxes (n, 4 or more) as x1, y1, x2, y2 and five points per face (n, 5, 2), all in pixels
 Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 

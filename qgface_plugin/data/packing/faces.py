@@ -1,4 +1,4 @@
-"""What is to be packed: image folders and `.lst` files, read into one list of faces."""
+"""Faces to be packed: image folders and `.lst` files, read into one list."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FaceList:
 
 
 def list_faces(sources: Sequence[str | Path], root: str | Path | None = None, same_names: str = "error") -> FaceList:
-    """The faces of folders (`folder/<identity>/<image>`) and of `.lst` files, as `list_files` reads them.
+    """The faces of folders (`folder/<identity>/<image>`) and of `.lst` files, as `read_list` reads them.
 
     Args:
         sources: folders and lists. Names beginning with a dot are passed over, links are followed.
@@ -65,7 +65,7 @@ def list_faces(sources: Sequence[str | Path], root: str | Path | None = None, sa
     if same_names not in SAME_NAMES:
         raise ConfigError(f"same_names is {same_names!r}; it is one of {SAME_NAMES}")
     if not sources:
-        raise DataError("nothing to pack: name a folder with one sub-folder an identity, or a .lst file")
+        raise DataError("nothing to pack: name a folder with one sub-folder per identity, or a .lst file")
     found = FaceList([])
     passed_over = 0
     seen: set[Path] = set()
@@ -93,7 +93,7 @@ def _add_folder(found: FaceList, folder: Path, number: int, several: bool) -> in
     if not identities:
         loose = sum(entry.name.lower().endswith(SUFFIXES) for entry in entries)
         hint = f"{loose} images lie in it directly; " if loose else ""
-        raise DataError(f"{folder}: no sub-folder in it; {hint}images belong in one sub-folder an identity")
+        raise DataError(f"{folder}: no sub-folder in it; {hint}images belong in one sub-folder per identity")
     passed_over = 0
     for identity in identities:
         inside = _visible(folder / identity)
@@ -130,9 +130,9 @@ def _refuse_shared_names(faces: list[Face], sources: Sequence[str | Path]) -> No
     shared = {name: numbers for name, numbers in owners.items() if len(numbers) > 1}
     if shared:
         name, numbers = next(iter(shared.items()))
-        places = " and ".join(str(sources[number]) for number in sorted(numbers))
+        named = " and ".join(str(sources[number]) for number in sorted(numbers))
         raise DataError(
-            f"{len(shared)} identities have a name that is in several sources, the first {name} in {places}: say "
+            f"{len(shared)} identities have a name that is in several sources, the first {name} in {named}: say "
             "whether that is one person (--same-names merge) or several (--same-names separate)"
         )
 

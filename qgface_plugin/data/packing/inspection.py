@@ -53,7 +53,7 @@ class Inspection:
         images: how many images there are.
         num_classes: identities that the files announce, or 1 + the largest label.
         identities: identities that have an image.
-        images_an_identity: "min", "median", "mean", "max".
+        images_per_identity: "min", "median", "mean", "max".
         histogram: "5-9" -> identities with so many images.
         problems: what contradicts itself in headers, ranges and labels.
         soundness: None when images were not read.
@@ -63,7 +63,7 @@ class Inspection:
     images: int
     num_classes: int
     identities: int
-    images_an_identity: dict[str, float]
+    images_per_identity: dict[str, float]
     histogram: dict[str, int]
     problems: list[str] = field(default_factory=list)
     soundness: Soundness | None = None
@@ -105,7 +105,7 @@ def inspect_records(root: str | Path, read_images: bool = True, workers: int = 2
         images=len(source),
         num_classes=source.num_classes,
         identities=len(counts),
-        images_an_identity={
+        images_per_identity={
             "min": int(counts.min()),
             "median": float(np.median(counts)),
             "mean": float(counts.mean()),
@@ -136,7 +136,7 @@ def data_found(folder: Path) -> dict[str, str]:
     source.read(0)
     facts = {
         "folder": str(folder.resolve()),
-        "layout": _records_layout(folder, records) if records else "image folders, one an identity",
+        "layout": _records_layout(folder, records) if records else "image folders, one per identity",
         "images": str(len(source)),
         "identities": str(source.num_classes),
     }
@@ -182,7 +182,7 @@ def _read_all(source: FaceRecords, labels: np.ndarray, workers: int, progress: b
 
     encodings: Counter[str] = Counter()
     sides: Counter[int] = Counter()
-    digests = np.zeros(len(source), dtype=np.uint64)  # 64 bits: 8 bytes an image, and no chance meeting among millions
+    digests = np.zeros(len(source), dtype=np.uint64)  # 64 bits: 8 bytes per image, and no chance meeting among millions
     problems, sound = [], np.zeros(len(source), dtype=bool)
     results = ordered_map(look, range(len(source)), workers)
     for index, result in enumerate(

@@ -1,4 +1,4 @@
-"""Files that give five landmarks an image: x and y in pixels of left eye, right eye, nose tip, left and right mouth
+"""Files that give five landmarks per image: x and y in pixels of left eye, right eye, nose tip, left and right mouth
 corner, where left is the image's left.
 
 .csv   `path,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5`, with or without a line of titles.
@@ -34,7 +34,7 @@ def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
     for where, name, values in rows:
         name = PurePosixPath(name).as_posix()
         if name in landmarks:
-            raise DataError(f"{where}: {name} is given twice; one face an image can be aligned, so give one row a path")
+            raise DataError(f"{where}: {name} is given twice; one face per image is aligned, so give each path once")
         landmarks[name] = np.array(values, dtype=np.float32).reshape(5, 2)
     if not landmarks:
         raise DataError(f"{path}: no landmarks in it")

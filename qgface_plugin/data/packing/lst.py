@@ -1,4 +1,4 @@
-"""The two kinds of `.lst` file, InsightFace's and im2rec's, one image a line with tabs between the fields.
+"""Lists of images, `.lst`, of both kinds, InsightFace's and im2rec's: one image per line, tabs between the fields.
 
 InsightFace: `aligned TAB path TAB label`, where aligned is 1 or 0; fields after them (box, landmarks) are not used.
 im2rec:      `key TAB label [TAB more labels] TAB path`.

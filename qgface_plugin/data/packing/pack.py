@@ -1,4 +1,4 @@
-"""Faces into RecordIO: which images are packed, and which label each identity gets."""
+"""Packing of faces into RecordIO: which images are packed, and which label each identity gets."""
 
 from __future__ import annotations
 
@@ -50,6 +50,12 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
 
     Every image is decoded once before anything is written. `identities.tsv` says which label an identity has become.
     The files appear under their names only when they are complete.
+
+    Args:
+        found: what to pack.
+        folder: made where there is none.
+        options: how.
+        progress: show progress bars.
 
     Raises:
         ConfigError: a record set is there already.

@@ -102,9 +102,15 @@ def pack_pairs(
     """Write the pairs as arcface_torch's loader reads them; images of the right side keep their bytes.
 
     Args:
+        pairs: whose order is kept.
         root: folder that the pairs' names are relative to.
+        output: the `.bin`.
+        size: side of the packed images in pixels.
+        quality: of the JPEGs that images of another side become, 1 to 100.
         on_corrupt: "error" refuses images that are missing or bad; "skip" leaves their pairs out, which moves the pairs
             after them to other folds.
+        workers: threads.
+        progress: show a progress bar.
 
     Raises:
         ConfigError: a quality or `on_corrupt` out of range; `output` does not end in .bin.

@@ -1,4 +1,4 @@
-"""A record set on disk: its two layouts, the options of packing, and the files beside the records.
+"""Record sets on disk: the two layouts, the options of packing, and the files beside the records.
 
 InsightFace's layout is that of `recordio.identities`, identity after identity. im2rec's holds nothing but images, under
 the keys of a list or 0 to N - 1.
@@ -72,7 +72,7 @@ class PackOptions:
 
 @dataclass(frozen=True, slots=True)
 class PackedFace:
-    """A face with its dense label; `fits` tells whether its file's bytes go in as they are."""
+    """A face with its label among 0 to identities - 1; `fits` tells whether its file's bytes go in as they are."""
 
     face: Face
     label: int
@@ -80,10 +80,20 @@ class PackedFace:
 
 
 def write_record_set(folder: Path, faces: list[PackedFace], options: PackOptions, progress: bool = False) -> int:
-    """Write `train.rec`, `train.idx` and `train.lst`; returns the size of the first in bytes.
+    """Write `train.rec`, `train.idx` and `train.lst`.
 
-    Labels must be dense. An image that was sound when checked and is not any more is a DataError; nothing is left
-    behind then but what was there before.
+    Args:
+        folder: must be there.
+        faces: with every label from 0 to identities - 1 at least once.
+        options: how.
+        progress: show a progress bar.
+
+    Returns:
+        Size of `train.rec` in bytes.
+
+    Raises:
+        DataError: an image that was sound when checked and is not any more; then nothing is left behind but what was
+            there before.
     """
     insightface = options.style == "insightface"
     keys: Sequence[int] = range(len(faces))  # of im2rec's layout

@@ -1,4 +1,4 @@
-"""A data set of procedural faces, for a machine without data: InsightFace's files, and a pair set to verify on.
+"""Data set of procedural faces, for a machine without data: InsightFace's files, and a pair set to verify on.
 
 A demonstration and a test bed, not a face data set: `procedural_face.py` says what the drawings are and are not.
 """

@@ -1,4 +1,4 @@
-"""Draws procedural faces: who it is follows from one seed, how the picture was taken from another.
+"""Procedural faces, drawn: who it is follows from one seed, how the picture was taken from another.
 
 A demonstration and a test bed for the training chain on a machine without data. These are drawings: nothing that is
 measured on them says anything about recognising people. Coordinates and colours are those of `procedural_pen.py`;

@@ -1,4 +1,4 @@
-"""Fills and strokes in a face's own coordinates, seen under a pose.
+"""Pen: fills and strokes in a face's coordinates, seen under a pose.
 
 Coordinates: pixels of a 112 x 112 crop, x to the right of the face's middle (column 55.75), y down from the top.
 Colours: float RGB, 0 to 255.
@@ -25,6 +25,14 @@ class Pen:
         roll: radians, counter-clockwise.
         scale: 1 for the template's size.
         shift: (x, y) in pixels.
+
+    Example:
+        >>> pen = Pen(yaw=0.0, roll=0.0, scale=1.0, shift=(0.0, 0.0))
+        >>> canvas = np.zeros((ZOOM * SIDE, ZOOM * SIDE, 3), np.uint8)
+        >>> pen.oval(0.0, CENTRE, 20.0, 30.0, np.array([200.0, 150.0, 120.0]))
+        >>> pen.draw(canvas)
+        >>> canvas[round(ZOOM * CENTRE), round(ZOOM * MIDDLE)].tolist()
+        [200, 150, 120]
     """
 
     def __init__(self, yaw: float, roll: float, scale: float, shift: tuple[float, float]) -> None:

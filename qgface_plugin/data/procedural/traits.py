@@ -1,4 +1,4 @@
-"""What makes a procedural person, and what changes from picture to picture."""
+"""Traits of a procedural person, and what changes from picture to picture."""
 
 from __future__ import annotations
 

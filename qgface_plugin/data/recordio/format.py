@@ -1,4 +1,4 @@
-"""The bytes of MXNet's RecordIO.
+"""Bytes of MXNet's RecordIO.
 
 A record is one or more parts; a part is `magic, word, payload, padding to 4 bytes`, where the word's 3 high bits say
 whole 0, first 1, middle 2 or last 3 and its 29 low bits are the payload's length. A payload holding the magic at a
@@ -31,6 +31,11 @@ class Header(NamedTuple):
         flag: 0 when `label` is one number, else how many float32 labels there are.
         label: a float, or a float32 array (flag,).
         id, id2: whole numbers in [0, 2**64); `id` is usually the record's key.
+
+    Example:
+        >>> header, image = unpack(pack(Header(0, 3.0, 7, 0), b"an encoded image"))
+        >>> header.label, bytes(image)
+        (3.0, b'an encoded image')
     """
 
     flag: int

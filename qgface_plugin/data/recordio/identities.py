@@ -111,7 +111,11 @@ def image_keys(keys: np.ndarray, limit: int, holds_image: Callable[[int], bool],
 
 
 def holds_image(reader: RecordReader, key: int) -> bool:
-    """Whether anything follows a record's header; DataError as `RecordReader.read`."""
+    """Whether anything follows a record's header.
+
+    Raises:
+        DataError: see `RecordReader.read`.
+    """
     return len(unpack(reader.read(key), reader.where(key))[1]) > 0
 
 
@@ -119,9 +123,14 @@ def ranges_hold(reader: RecordReader, images: int, identities: int) -> bool:
     """Whether the identity records announce the labels 0 to identities - 1 for the keys 1 to `images`, each once.
 
     All identity records are read, and the labels of SAMPLES images compared; an image that cannot be read is passed
-    over. False for anything unusual, which says nothing against the file: then every label has to be read.
+    over.
 
-    images, identities: what the file's header record announces.
+    Args:
+        reader: of the file.
+        images, identities: what its header record announces.
+
+    Returns:
+        False for anything unusual, which says nothing against the file: then every label has to be read.
     """
     first = int(np.searchsorted(reader.keys, images + 1))
     rows = slice(first, first + identities)
@@ -152,9 +161,11 @@ def _label_of(reader: RecordReader, key: int) -> int | None:
 def layout_of(path: Path, labels: Callable[[], np.ndarray]) -> tuple[str, list[str]]:
     """The layout of a record file in words, and where its range records contradict its images.
 
-    labels: gives the label of every image, asked for only where there are range records to compare.
-
     Range records are optional: nothing that this project or arcface_torch trains with reads them.
+
+    Args:
+        path: the `.rec` file.
+        labels: gives the label of every image, asked for only where there are range records to compare.
 
     Raises:
         DataError: see `RecordReader`.

@@ -1,4 +1,4 @@
-"""The index beside a RecordIO file: text, one line a record, `key TAB offset`, lines in any order (MXNet's `.idx`)."""
+"""Index of a RecordIO file, MXNet's `.idx`: text, one line per record, `key TAB offset`, lines in any order."""
 
 from __future__ import annotations
 

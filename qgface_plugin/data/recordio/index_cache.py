@@ -1,4 +1,4 @@
-"""The index of a large RecordIO file as numbers in a file of its own, beside the `.idx`, so that it opens at once.
+"""Index cache: the index of a large RecordIO file as numbers in a file beside the `.idx`, so that it opens at once.
 
 The file is only ever a copy of what the `.idx` says. It is used while size and time of last change of both `.rec` and
 `.idx` are those that it was made from and its own CRC holds, made again otherwise, and left out where the folder cannot

@@ -1,4 +1,4 @@
-"""Image and label of one record, and the labels of many by whole-array reads of their headers only."""
+"""Labels: image and label of one record, and the labels of many by whole-array reads of their headers only."""
 
 from __future__ import annotations
 
@@ -44,11 +44,18 @@ def _label(value: float, where: str) -> int:
 
 
 def scan_labels(reader: RecordReader, keys: np.ndarray, skip_unreadable: bool) -> np.ndarray:
-    """The label of every key, int64 (len(keys),): the header's scalar, or the first of its labels.
+    """The labels of many records: each header's scalar, or the first of its labels.
+
+    Args:
+        reader: of the file.
+        keys: of the records, all in the index.
+        skip_unreadable: give `UNREADABLE` for a record that is damaged or holds nothing but its header.
+
+    Returns:
+        int64 (len(keys),).
 
     Raises:
-        DataError: a label that is not a whole number in [0, 2**24); a record that is damaged or holds nothing but
-            its header, which becomes `UNREADABLE` instead when `skip_unreadable`.
+        DataError: a label that is not a whole number in [0, 2**24); unless they are skipped, a record without a face.
     """
     labels = np.empty(len(keys), dtype=np.int64)
     for start in range(0, len(keys), BLOCK):

@@ -1,4 +1,4 @@
-"""MXNet's RecordIO: a file of records, read through a memory map."""
+"""Reader of MXNet's RecordIO through a memory map."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ class RecordReader:
 
     Raises:
         DataError: the file is missing or empty, or the index is not valid.
+
+    Example:
+        >>> import tempfile
+        >>> from qgface_plugin.data.recordio import RecordWriter
+        >>> path = Path(tempfile.mkdtemp()) / "train.rec"
+        >>> with RecordWriter(path) as writer:
+        ...     writer.write(7, b"payload")
+        >>> reader = RecordReader(path)
+        >>> bytes(reader.read(7)), reader.offset(7)
+        (b'payload', 0)
     """
 
     def __init__(self, path: str | Path, idx_path: str | Path | None = None) -> None:
@@ -55,7 +65,11 @@ class RecordReader:
         return len(self.keys)
 
     def offset(self, key: int) -> int:
-        """The byte at which a key's record begins; DataError for a key that is not in the index."""
+        """The byte at which a key's record begins.
+
+        Raises:
+            DataError: a key that is not in the index.
+        """
         row = self._row(key)
         if row is None:
             raise DataError(f"{self.path}: no key {key}; its {len(self)} keys are {self.keys[0]} to {self.keys[-1]}")

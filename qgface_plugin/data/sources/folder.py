@@ -1,4 +1,4 @@
-"""Image folders as a source of faces, one sub-folder an identity. A user chooses this; nothing falls back to it."""
+"""Image folders as a source of faces, one sub-folder per identity. Nothing falls back to it: a user chooses it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,26 @@ class FaceFolder:
 
     Raises:
         DataError: no such folder, no identity in it, or an identity without an image.
+
+    Example:
+        >>> import tempfile
+        >>> from qgface_plugin.data.images import encode_png
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name in ("Ada/1.png", "Ada/2.png", "Bob/1.png"):
+        ...     (root / name).parent.mkdir(exist_ok=True)
+        ...     _ = (root / name).write_bytes(encode_png(np.zeros((112, 112, 3), np.uint8)))
+        >>> faces = FaceFolder(root)
+        >>> faces.identities, faces.labels().tolist()
+        (['Ada', 'Bob'], [0, 0, 1])
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
-            raise DataError(f"{self.root}: no such folder; name the folder that holds one sub-folder an identity")
+            raise DataError(f"{self.root}: no such folder; name the folder that holds one sub-folder per identity")
         self.identities = sorted(entry.name for entry in _visible(self.root) if entry.is_dir())
         if not self.identities:
-            raise DataError(f"{self.root}: no sub-folder in it; images belong in one sub-folder an identity")
+            raise DataError(f"{self.root}: no sub-folder in it; images belong in one sub-folder per identity")
         self._names: list[str] = []
         labels: list[int] = []
         passed_over = 0
@@ -68,7 +79,11 @@ class FaceFolder:
         return str(self._path(index))
 
     def read(self, index: int) -> tuple[bytes, int]:
-        """Encoded image and label. DataError naming the path when it is unreadable or neither JPEG nor PNG."""
+        """Encoded image and label.
+
+        Raises:
+            DataError: unreadable, or neither JPEG nor PNG; names the path.
+        """
         path = self._path(index)
         try:
             encoded = path.read_bytes()

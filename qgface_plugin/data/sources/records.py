@@ -1,4 +1,4 @@
-"""Faces in RecordIO files as a source: one file or several shards, with InsightFace's header record or without."""
+"""Record files as a source of faces: one file or several shards, with InsightFace's header record or without."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ class FaceRecords:
 
     Raises:
         DataError: no file, an invalid index or header, or sources that disagree on the number of classes.
+
+    Example:
+        >>> import tempfile
+        >>> from qgface_plugin.data.images import encode_png
+        >>> from qgface_plugin.data.recordio import RecordWriter
+        >>> from qgface_plugin.data.recordio.identities import write_faces
+        >>> face, folder = encode_png(np.zeros((112, 112, 3), np.uint8)), tempfile.mkdtemp()
+        >>> with RecordWriter(Path(folder) / "train.rec") as writer:
+        ...     write_faces(writer, labels=[0, 0, 1], images=enumerate([face] * 3))
+        >>> faces = FaceRecords(folder)
+        >>> len(faces), faces.num_classes, faces.read(2)[1]
+        (3, 2, 1)
     """
 
     def __init__(
@@ -77,10 +89,16 @@ class FaceRecords:
         return self._all_labels().copy()
 
     def check(self, every: bool = False) -> None:
-        """Refuse, before training, labels outside [0, num_classes); DataError names file, key and offset.
+        """Refuse, before training, labels outside [0, num_classes).
 
         A large file in InsightFace's layout whose identity records announce exactly these labels is believed: then
-        `read` refuses a label outside. every: read the label of every image all the same.
+        `read` refuses a label outside.
+
+        Args:
+            every: read the label of every image all the same.
+
+        Raises:
+            DataError: such a label; names file, key and offset.
         """
         if not every and self._labels is None and self._announced():
             self._limit = self.num_classes
@@ -153,7 +171,11 @@ class _Shard:
 
 
 def record_files(roots: list[str | Path]) -> list[Path]:
-    """The `.rec` files that folders and files stand for, as `FaceRecords` has it; DataError where there are none."""
+    """The `.rec` files that folders and files stand for, as `FaceRecords` has it.
+
+    Raises:
+        DataError: a folder without a `.rec` file, a path that is not there, or a file named twice.
+    """
     files = []
     for root in map(Path, roots):
         if root.is_dir():

@@ -23,7 +23,11 @@ class FaceSource(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> tuple[memoryview | bytes, int]:
-        """Encoded image and label; DataError when the image cannot be read."""
+        """Encoded image and label.
+
+        Raises:
+            DataError: the image cannot be read.
+        """
 
     def where(self, index: int) -> str:
         """How messages name the image."""
@@ -32,7 +36,9 @@ class FaceSource(Protocol):
 def open_source(run: Run) -> tuple[FaceRecords | FaceFolder, Run]:
     """The training faces, checked, and the recipe with the counts that the data says.
 
-    Raises DataError for data that cannot be trained on, ConfigError where the recipe's counts differ from the data's.
+    Raises:
+        DataError: data that cannot be trained on.
+        ConfigError: no data is named, or the recipe's counts differ from the data's.
     """
     if not run.rec:
         raise ConfigError("config.rec names no data: set it to a folder with train.rec, or set DATA_ROOT")

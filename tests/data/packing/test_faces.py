@@ -46,7 +46,7 @@ def one_list(text: bytes) -> Callable[[Path], list[Path]]:
     [
         (lambda folder: [], "nothing to pack: name a folder"),
         (lambda folder: [folder / "none"], "none: no such folder or list; name a folder of identities or a .lst file"),
-        (lambda folder: [folder], "no sub-folder in it; images belong in one sub-folder an identity"),
+        (lambda folder: [folder], "no sub-folder in it; images belong in one sub-folder per identity"),
         (loose_image, "no sub-folder in it; 1 images lie in it directly"),
         (lambda folder: [*one_list(b"1\ta.jpg\t0\n")(folder), folder / ".." / "in" / "in.lst"], "is named twice"),
         (one_list(b""), "in.lst: the list is empty"),

@@ -41,7 +41,7 @@ def test_a_sound_set(golden: Path) -> None:
     found = inspect_records(golden)
     assert found.sound and found.problems == []
     assert (found.images, found.num_classes, found.identities) == (9, 3, 3)
-    assert found.images_an_identity == {"min": 2, "median": 3.0, "mean": 3.0, "max": 4}
+    assert found.images_per_identity == {"min": 2, "median": 3.0, "mean": 3.0, "max": 4}
     assert found.histogram == {"2": 1, "3-4": 2}
     assert found.files[str(golden / "train.rec")]["layout"] == "InsightFace: header [10, 13], 3 of 3 range records"
     assert found.soundness.encodings == {"PNG": 9} and found.soundness.sides == {24: 9}
