@@ -26,7 +26,7 @@ from qgface_plugin.experiments.runner import Runner, git_commit
 from qgface_plugin.experiments.tables import as_markdown, outcome
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.errors import ConfigError, DataError
-from qgface_plugin.utils.files import write_bytes, write_json
+from qgface_plugin.utils.files import write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,7 +73,7 @@ def _run(given: argparse.Namespace, typed: str) -> int:
     found = outcome(tables, commit, typed)
     json_path = Path(given.json) if given.json else given.output / "tables.json"
     write_json(json_path, found)
-    write_bytes(given.output / "tables.md", as_markdown(found).encode())
+    write_text(given.output / "tables.md", as_markdown(found))
     print(as_markdown(found))
     print(f"saved: {given.output / 'tables.md'}, {json_path}")
     for problem in problems:

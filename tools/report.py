@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from qgface_plugin.evaluation.report.formats import FORMATS
 from qgface_plugin.evaluation.report.table import report
 from qgface_plugin.utils.errors import DataError
+from qgface_plugin.utils.files import write_text
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.output is None:
             print(text, end="")
         else:
-            Path(given.output).write_text(text, encoding="utf-8")
+            write_text(given.output, text)
             print(f"saved: {given.output}")
     except DataError as error:
         print(f"report.py: {error}", file=sys.stderr)

@@ -1,16 +1,16 @@
-"""Features on disk: computed in chunks by any number of ranks, resumed after an interruption, read without a copy.
+"""Cache of features on disk: computed in chunks by any number of ranks, resumable, read without a copy.
 
 A cache lies in a folder named after its key, which says what the features were made of: another model or other images
-have another key, hence another folder, and never meet old features. While it is being filled it holds a file a chunk;
-then `original.npy` and `mirrored.npy`, (N, d) float32 each, which are mapped into memory when they are read.
+have another key, hence another folder, and never meet old features. While it is being filled it holds one file per
+chunk; then `original.npy` and `mirrored.npy`, (N, d) float32 each, which are mapped into memory when they are read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -18,15 +18,34 @@ import numpy as np
 
 from ..models.embeddings import Embeddings
 from ..utils.errors import DataError
+from ..utils.files import atomic_path, atomic_write, leftovers, write_json
 
 COMPLETE = "complete.json"
 BUFFER = 1 << 20  # bytes of a file at a time
 
 
 class FeatureCache:
-    """The features of `count` images, `chunk` images a file.
+    """The features of `count` images, `chunk` images per file.
 
-    folder: where caches lie; key: what the features depend on, plain strings; name: begins the sub-folder's name.
+    Args:
+        folder: where caches lie.
+        name: begins the sub-folder's name.
+        key: what the features depend on, plain strings.
+        count: number of images.
+        chunk: images that an interruption can cost.
+
+    Example:
+        >>> import tempfile
+        >>> cache = FeatureCache(Path(tempfile.mkdtemp()), "faces", {"model": "a"}, count=3, chunk=2)
+        >>> cache.missing()
+        [0, 1]
+        >>> for chunk in cache.missing():
+        ...     begin, end = cache.bounds(chunk)
+        ...     side = np.full((end - begin, 4), chunk, np.float32)
+        ...     cache.write(chunk, Embeddings(side, side), bad={})
+        >>> cache.finish()
+        >>> cache.load()[0].original[:, 0].tolist()
+        [0.0, 0.0, 1.0]
     """
 
     def __init__(self, folder: Path, name: str, key: Mapping[str, str], count: int, chunk: int = 2048) -> None:
@@ -55,44 +74,51 @@ class FeatureCache:
         return [chunk for chunk in range(self.chunks) if not self._chunk_file(chunk).is_file()]
 
     def write(self, chunk: int, embeddings: Embeddings, bad: Mapping[int, str]) -> None:
-        """Keep one chunk; bad: images of it that have no feature, and why. A chunk is there whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._chunk_file(chunk)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with partial.open("wb") as file:
-            reasons = np.array(json.dumps({str(index): reason for index, reason in bad.items()}))
+        """Keep one chunk, whole or not at all.
+
+        Args:
+            chunk: its number.
+            embeddings: of its images, in their order.
+            bad: images of it that have no feature, and why, by their number in the whole.
+        """
+        reasons = np.array(json.dumps({str(index): reason for index, reason in bad.items()}))
+        with atomic_write(self._chunk_file(chunk)) as file:
             np.savez(file, original=embeddings.original, mirrored=embeddings.mirrored, bad=reasons)
-        os.replace(partial, path)
 
     def finish(self) -> None:
-        """Join the chunks. Raises DataError naming one that is absent or damaged."""
+        """Join the chunks.
+
+        Raises:
+            DataError: a chunk is absent or damaged; names it.
+        """
         if self.complete:
             return
         bad: dict[str, str] = {}
-        joined: dict[str, np.ndarray] = {}
-        for chunk in range(self.chunks):
-            begin, end = self.bounds(chunk)
-            parts = self._read(chunk)
-            bad |= json.loads(str(parts.pop("bad")))
-            for side, part in parts.items():
-                if side not in joined:
-                    shape = (self.count, part.shape[1])
-                    target = self.folder / f"{side}.npy.part"
-                    joined[side] = np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=shape)
-                joined[side][begin:end] = part
-        for side in list(joined):
-            joined.pop(side).flush()
-            os.replace(self.folder / f"{side}.npy.part", self.folder / f"{side}.npy")
-        partial = self.folder / f"{COMPLETE}.part"
-        partial.write_text(json.dumps({"key": self.key, "bad": bad}, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, self.folder / COMPLETE)
+        with ExitStack() as files:
+            joined: dict[str, np.memmap] = {}
+            for chunk in range(self.chunks):
+                begin, end = self.bounds(chunk)
+                parts = self._read(chunk)
+                bad |= json.loads(str(parts.pop("bad")))
+                for side, part in parts.items():
+                    if side not in joined:
+                        temporary = files.enter_context(atomic_path(self.folder / f"{side}.npy"))
+                        shape = (self.count, part.shape[1])
+                        joined[side] = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+                    joined[side][begin:end] = part
+            for side in list(joined):
+                joined.pop(side).flush()
+        write_json(self.folder / COMPLETE, {"key": self.key, "bad": bad})
         for chunk in range(self.chunks):
             self._chunk_file(chunk).unlink()
+        for killed, _ in leftovers(self.folder):
+            killed.unlink(missing_ok=True)
 
     def load(self) -> tuple[Embeddings, dict[int, str]]:
         """Features of all images, mapped (writing to them changes no file), and the bad images with what is wrong.
 
-        Raises DataError for an incomplete or damaged cache.
+        Raises:
+            DataError: the cache is incomplete or damaged.
         """
         try:
             bad = json.loads((self.folder / COMPLETE).read_text(encoding="utf-8"))["bad"]

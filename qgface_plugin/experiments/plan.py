@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config.recipe import load_recipe
 from ..utils.errors import CheckpointError, ConfigError
-from ..utils.files import write_bytes
+from ..utils.files import write_json, write_text
 from ..utils.torch_files import peek
 from . import flat_recipe
 from .paper import TABLES, PaperRow, PaperTable
@@ -64,7 +64,7 @@ class PlannedRun:
     def write(self) -> None:
         """Write the flat recipe, checked. Raises ConfigError naming what does not fit."""
         self.check()
-        write_bytes(self.recipe, self._text().encode())
+        write_text(self.recipe, self._text())
 
     def _text(self) -> str:
         about = [
@@ -170,4 +170,4 @@ def end_record(run: PlannedRun, seconds: float, status: int) -> None:
 
 def _write_record(run: PlannedRun, steps: list[dict[str, Any]]) -> None:
     content = {"recipe": run.source.name, "seed": run.seed, "steps": steps}
-    write_bytes(run.folder / RECORD, (json.dumps(content, indent=2) + "\n").encode())
+    write_json(run.folder / RECORD, content)

@@ -1,4 +1,4 @@
-"""An encoder as ONNX, by the contract that InsightFace's tools read (docs/export.md).
+"""Export of an encoder as ONNX, by the contract that InsightFace's tools read (docs/export.md).
 
 One input `data`, N x 3 x 112 x 112 float32, RGB, already normalised by (x - 127.5) / 127.5; N is free. One output
 `embedding`, N x d float32: the raw feature, whose norm is its quality. One file, without external data.
@@ -7,7 +7,6 @@ One input `data`, N x 3 x 112 x 112 float32, RGB, already normalised by (x - 127
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ..data.image_files import list_photos
 from ..data.images import decode
 from ..data.pair_dataset import normalise
 from ..utils.errors import CheckpointError, ConfigError, DataError
+from ..utils.files import atomic_path
 from ..utils.sampling import evenly_spread
 from .embeddings import evaluating
 
@@ -54,7 +54,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written: the file, its size, d, the opset, and the comparisons that it has passed."""
+    """What was written.
+
+    Attributes:
+        file: its path.
+        bytes: its size.
+        embedding_size: d.
+        opset: version of ONNX's operators.
+        comparisons: what it has passed.
+        metadata: text that the file holds.
+    """
 
     file: str
     bytes: int
@@ -90,21 +99,15 @@ def export_onnx(
     if not OPSETS[0] <= opset <= OPSETS[1]:
         raise ConfigError(f"opset is {opset}; it is a whole number from {OPSETS[0]} to {OPSETS[1]}")
     onnx, onnxruntime = _packages()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    try:
-        with evaluating(backbone):
-            _write_graph(backbone, partial, opset)
-            model = onnx.load(str(partial))
-            whole = {**_own_metadata(opset), **(metadata or {})}
-            _finish(onnx, model, whole)
-            onnx.checker.check_model(model)
-            partial.write_bytes(model.SerializeToString())
-            session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
-            comparisons = _compare(backbone, session, path, real)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_path(path) as temporary, evaluating(backbone):
+        _write_graph(backbone, temporary, opset)
+        model = onnx.load(str(temporary))
+        whole = {**_own_metadata(opset), **(metadata or {})}
+        _finish(onnx, model, whole)
+        onnx.checker.check_model(model)
+        temporary.write_bytes(model.SerializeToString())
+        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        comparisons = _compare(backbone, session, path, real)
     size = session.get_outputs()[0].shape[1]
     return ExportReport(str(path), path.stat().st_size, size, opset, comparisons, whole)
 
@@ -189,11 +192,12 @@ def _packages() -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-# --- A few aligned faces from whatever holds some, to try a model on --------------------------------------------------
-
-
 def sample_faces(path: str | Path, count: int = 8) -> np.ndarray:
-    """Up to `count` faces, evenly spread over a folder's images (at any depth) or over a `.bin` pair set.
+    """Aligned faces to try a model on, evenly spaced over a folder's images (at any depth) or over a `.bin` pair set.
+
+    Args:
+        path: the folder or the file.
+        count: how many at most.
 
     Returns:
         uint8 (count or fewer, 112, 112, 3) RGB.
@@ -202,19 +206,16 @@ def sample_faces(path: str | Path, count: int = 8) -> np.ndarray:
         DataError: no such folder or file, nothing in it, or an image that is not an aligned face; names it.
     """
     path = Path(path)
-    if path.is_dir():
-        names = _spread(list_photos(path), count)
-        return np.stack([decode(_read(path / name), str(path / name)) for name in names])
-    images = list(enumerate(read_bin(path).images))
-    return np.stack([decode(image, f"{path} image {number}") for number, image in _spread(images, count)])
+    if not path.is_dir():
+        images = read_bin(path).images
+        chosen = evenly_spread(len(images), count)
+        return np.stack([decode(images[number], f"{path} image {number}") for number in chosen])
+    names = list_photos(path)
+    return np.stack([_decode_file(path / names[number]) for number in evenly_spread(len(names), count)])
 
 
-def _spread(items: list, count: int) -> list:
-    return [items[row] for row in evenly_spread(len(items), count)]
-
-
-def _read(path: Path) -> bytes:
+def _decode_file(path: Path) -> np.ndarray:
     try:
-        return path.read_bytes()
+        return decode(path.read_bytes(), str(path))
     except OSError as error:
         raise DataError(f"{path}: the image cannot be read ({error.strerror})") from error

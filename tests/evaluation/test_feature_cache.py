@@ -32,6 +32,7 @@ def test_filled_in_two_goes(tmp_path: Path) -> None:
     assert again.missing() == [0, 2]
     again.write(2, part(again, 2), {9: "9.jpg: undecodable"})
     again.write(0, part(again, 0), {})
+    (again.folder / "original.npy.99.0123abcd.part").touch()  # of a kill
     again.finish()
     assert again.complete and again.missing() == []
     features, bad = cache_of(tmp_path).load()

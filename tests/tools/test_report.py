@@ -51,5 +51,6 @@ def test_latex(runs, capsys):
 def test_input_that_does_not_fit(runs, tmp_path, capsys):
     assert report.main([str(tmp_path / "absent")]) == 2
     assert capsys.readouterr().err.startswith("report.py: ")
-    assert report.main([*runs, "--output", str(tmp_path / "no" / "x.md")]) == 2
-    assert "x.md: it cannot be written (No such file or directory)" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert report.main([*runs, "--output", str(tmp_path / "file" / "x.md")]) == 2
+    assert "x.md: it cannot be written (" in capsys.readouterr().err

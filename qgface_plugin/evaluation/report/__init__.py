@@ -1,1 +1,1 @@
-"""Reports: saved results, tables and plots of them."""
+"""Reports: saved results, and tables and plots of them."""

@@ -1,4 +1,4 @@
-"""Figures as vector PDF for print and as PNG for looking at."""
+"""Canvas of all figures: vector PDF for print, PNG for looking at, without a display or pyplot's global state."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...utils.errors import ConfigError, DataError
+from ...utils.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,31 +17,53 @@ STYLES = ("-", "--", "-.", ":")
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, inches; without pyplot's global state. Raises ConfigError where matplotlib is not installed."""
+    """An empty figure of `width` x `height` inches.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
     try:
-        import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError("a figure needs matplotlib: pip install 'qgface-plugin[eval]'") from error
-    with matplotlib.rc_context({"pdf.fonttype": 42}):
-        figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def look(place: int) -> dict[str, str]:
-    """Colour and line style of the curve at `place`."""
-    return {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[place // len(COLOURS) % len(STYLES)]}
+def look(number: int) -> dict[str, str]:
+    """Colour and line style of a figure's curve, by its number from 0 on."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number // len(COLOURS) % len(STYLES)]}
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write name.pdf and name.png (200 dots an inch). Raises DataError when they cannot be written."""
-    paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
+    """Write name.pdf and name.png (200 dots per inch) and return both paths.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    import matplotlib
+
+    path = folder / f"{name}.pdf"
+    with matplotlib.rc_context({"pdf.fonttype": 42}):  # TrueType: journals refuse Type 3
+        _write(figure, path, format="pdf", metadata={"CreationDate": None})
+    return [path, save_png(figure, folder / f"{name}.png", 200)]
+
+
+def save_png(figure: Figure, path: Path, dots: int) -> Path:
+    """Write a PNG of `dots` per inch and return its path.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    _write(figure, path, format="png", dpi=dots)
+    return path
+
+
+def _write(figure: Figure, path: Path, **options: object) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(paths[0], metadata={"CreationDate": None})
-        figure.savefig(paths[1], dpi=200)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, **options)
     except OSError as error:
-        raise DataError(f"{folder / name}: the figure cannot be written ({error.strerror})") from error
-    return paths
+        raise DataError(f"{path}: the figure cannot be written ({error.strerror})") from error

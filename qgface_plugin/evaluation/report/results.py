@@ -1,10 +1,9 @@
-"""The one shape in which evaluations are saved: `<run>/results/<protocol>.json`, beside the evaluated model."""
+"""Saved results: `<run>/results/<protocol>.json` beside the evaluated model, of one shape for all protocols."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...utils.errors import ConfigError, DataError
+from ...utils.files import write_text
 
 FOLDER = "results"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -24,10 +24,13 @@ OF_THE_RUN = re.compile(r"model|backbone|checkpoint.*")  # one to a folder
 class Result:
     """What one model scored on one protocol. All rates are fractions in [0, 1].
 
-    protocol: "pairs", "scface", "tinyface", "ijbb", "ijbc" (lower case letters, digits, `_`, `-`): the file's name.
-    data: the folder that was evaluated. model: the model file or name, as the user gave it.
-    settings: what else decides the numbers (network, color, flip fusion, mode, ...).
-    results: the numbers, by protocol; warnings: what a reader has to know, one sentence each.
+    Attributes:
+        protocol: "pairs", "scface", "tinyface", "ijbb", "ijbc" (lower case letters, digits, `_`, `-`): the file's name.
+        data: the folder that was evaluated.
+        model: the model file or name, as the user gave it.
+        settings: what else decides the numbers (network, color, flip fusion, mode, ...).
+        results: the numbers, by protocol.
+        warnings: what a reader has to know, one sentence each.
     """
 
     protocol: str
@@ -44,6 +47,12 @@ def default_path(model: str | Path, protocol: str) -> Path:
     The folder is the run's, where the file has a run's name for its encoder (`model.pt`, `checkpoint_gpu_0.pt`,
     `model.onnx`, `backbone.pth`); of another file the one beside it with its name, `faces/` of `faces.onnx`; of a
     model that is a name and no file, `work_dirs/<name>`.
+
+    Example:
+        >>> default_path("work_dirs/qgface_r34/model.pt", "scface").as_posix()
+        'work_dirs/qgface_r34/results/scface.json'
+        >>> default_path("encoders/faces.onnx", "pairs").as_posix()
+        'encoders/faces/results/pairs.json'
     """
     path = Path(model)
     folder = path
@@ -68,27 +77,33 @@ def write_result(
 ) -> Path:
     """Save a result and return where. Folders are made; the file appears under its name only when it is complete.
 
-    path: another place than `default_path(model, protocol)`. NumPy numbers and arrays become plain ones, floats that
-    are not finite become null, keys become strings.
-    Raises ConfigError for a protocol name that is no file name, DataError when the file cannot be written.
+    NumPy numbers and arrays become plain ones, floats that are not finite become null, keys become strings.
+
+    Args:
+        protocol, data, model, settings, results, warnings: as `Result` has them.
+        path: another file than `default_path(model, protocol)`.
+
+    Raises:
+        ConfigError: a protocol name that is no file name.
+        DataError: the file cannot be written.
     """
     if not NAME.fullmatch(protocol):
         raise ConfigError(f"protocol is {protocol!r}: lower case letters, digits, - and _ make a protocol's name")
     result = Result(protocol, str(data), str(model), dict(settings), dict(results), list(warnings))
     path = Path(path) if path is not None else default_path(model, protocol)
-    partial = path.with_name(path.name + ".part")
-    text = json.dumps(_plain(asdict(result)), indent=2, allow_nan=False) + "\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        write_text(path, json.dumps(_plain(asdict(result)), indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise DataError(f"{path}: the result cannot be written ({error.strerror})") from error
     return path
 
 
 def read_result(path: str | Path) -> Result:
-    """One saved result. Raises DataError naming the file for anything else."""
+    """One saved result.
+
+    Raises:
+        DataError: the file cannot be read or is no saved result; names it.
+    """
     path = Path(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -106,21 +121,25 @@ def read_result(path: str | Path) -> Result:
 def read_results(run: str | Path) -> dict[str, Result]:
     """All saved results of a run by protocol, in the order of their names; empty when there are none.
 
-    run: the run's folder, or its `results` folder. Raises DataError: no such folder, or a file in it that is no result.
+    Args:
+        run: the run's folder, or its `results` folder.
+
+    Raises:
+        DataError: no such folder, or a file in it that is no result.
     """
     run = Path(run)
     if not run.is_dir():
         raise DataError(f"{run}: no such folder; name a run's folder, which holds {FOLDER}/<protocol>.json")
     folder = run if run.name == FOLDER else run / FOLDER
-    found = {}
+    results: dict[str, Result] = {}
     for path in sorted(folder.glob("*.json")):
         result = read_result(path)
-        if result.protocol in found:
+        if result.protocol in results:
             raise DataError(
                 f"{path}: protocol {result.protocol!r} is in another file of {folder} too; keep one of them"
             )
-        found[result.protocol] = result
-    return found
+        results[result.protocol] = result
+    return results
 
 
 def _plain(value: Any) -> Any:

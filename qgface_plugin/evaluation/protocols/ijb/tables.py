@@ -1,12 +1,12 @@
-"""Results of IJB as tables: for people, in percent, and as CSV, in fractions."""
+"""Tables of IJB results: for people, in percent, and as CSV, in fractions."""
 
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ....utils.files import atomic_write
 from .evaluation import IjbResult
 from .identification import FPIRS, RANKS, IjbIdentification
 from .templates import Mode
@@ -19,7 +19,7 @@ LEGEND = (
 
 
 def verification_table(subset: str, results: Sequence[IjbVerification]) -> str:
-    """1:1, two lines a mode."""
+    """The results of 1:1 in percent, two lines per mode: TAR at the nearest point of the curve, and strictly."""
     lines = [
         f"{subset} 1:1, {results[0].pairs} pairs, {results[0].genuine} genuine; TAR in %",
         f"{'mode':<8}{'at the FAR':<12}" + "".join(f"{far:>9.0e}" for far in FARS) + f"{'AUC':>10}",
@@ -36,7 +36,7 @@ def verification_table(subset: str, results: Sequence[IjbVerification]) -> str:
 
 
 def identification_table(subset: str, results: Sequence[IjbIdentification]) -> str:
-    """1:N, a line a gallery and one for their mean, for each mode."""
+    """The results of 1:N in percent, for each mode one line per gallery and one for their mean."""
     columns = [f"top-{k}" for k in RANKS] + [f"TPIR@{100 * fpir:g}%" for fpir in FPIRS]
     lines = [
         f"{subset} 1:N, {results[0].probes} probes; in %; TPIR at the largest FPIR that is not above, and in brackets",
@@ -54,14 +54,11 @@ def identification_table(subset: str, results: Sequence[IjbIdentification]) -> s
 
 
 def write_csv(result: IjbResult, path: Path) -> None:
-    """One number a row: protocol, mode, gallery, metric, at, insightface, strict."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    """Write one number per row: protocol, mode, gallery, metric, at, insightface, strict; fractions."""
+    with atomic_write(path, "w") as file:
         writer = csv.writer(file)
         writer.writerow(["protocol", "mode", "gallery", "metric", "at", "insightface", "strict"])
         writer.writerows([result.subset, *row] for row in _rows(result))
-    os.replace(partial, path)
 
 
 def _gallery_line(mode: Mode, name: str, top: Sequence[float], tpir: Sequence[tuple[float, float]]) -> str:
