@@ -1,4 +1,4 @@
-"""From images to reported numbers: models, embeddings with their norms, metrics, and the protocols built of them."""
+"""Evaluation, from images to reported numbers: embeddings with their norms, metrics, and protocols built of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of image files, however many: decoded by threads, a few batches ahead of the model."""
+"""Embeddings of image files, however many: decoded by threads, a few batches ahead of the model."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ BATCHES_AHEAD = 4
 
 @dataclass(frozen=True)
 class FileFeatures:
-    """Features of N files; the rows of files that could not be decoded are zeros and `readable` is False there."""
+    """Features of N files.
 
-    features: np.ndarray  # float32 (N, d), d the size of a feature; not normalised
-    readable: np.ndarray  # bool (N,)
-    problems: tuple[str, ...]  # what was wrong with each file that is not readable, in order
+    Attributes:
+        features: (N, d) float32, not normalised; zeros in the rows of files that could not be decoded.
+        readable: (N,) bool, False in those rows.
+        problems: what was wrong with each of them, in order.
+    """
+
+    features: np.ndarray
+    readable: np.ndarray
+    problems: tuple[str, ...]
 
 
 def embed_files(
@@ -37,14 +43,23 @@ def embed_files(
     on_corrupt: str = "error",
     progress: str | None = None,
 ) -> FileFeatures:
-    """Decode the aligned faces `paths` and give the raw features of each.
+    """Raw features of the aligned faces in files.
 
-    flip: add the raw feature of the mirror image (flip fusion); False: the image alone.
-    workers: threads that decode. At most `BATCHES_AHEAD` batches of pixels are in memory (38 kB an image), whatever N.
-    on_corrupt: "error", or "skip" to go on without the files that cannot be decoded.
-    progress: label of a progress bar that counts images; None shows none.
-    Raises DataError: no path; a file that cannot be read or decoded, when on_corrupt is "error", or when none can;
-    features that are not finite. ConfigError for an argument out of range.
+    At most `BATCHES_AHEAD` batches of pixels are in memory (38 kB per image), whatever N.
+
+    Args:
+        model: the encoder.
+        paths: N files.
+        flip: add the raw feature of the mirror image (flip fusion); False: the image alone.
+        batch_size: images per forward pass.
+        workers: threads that decode.
+        on_corrupt: "error", or "skip" to go on without the files that cannot be decoded.
+        progress: label of a progress bar that counts images; None shows none.
+
+    Raises:
+        DataError: no path; a file that cannot be read or decoded, when on_corrupt is "error", or when none can;
+            features that are not finite.
+        ConfigError: an argument out of range.
     """
     check_batch_size(batch_size)
     if workers < 1 or on_corrupt not in ON_CORRUPT:
@@ -56,7 +71,7 @@ def embed_files(
     problems: list[str] = []
     with tqdm(total=len(paths), desc=progress, unit="image", disable=progress is None) as bar:
         for start, faces in _decoded(paths, batch_size, workers):
-            good = [start + place for place, face in enumerate(faces) if not isinstance(face, DataError)]
+            good = [row for row, face in enumerate(faces, start) if not isinstance(face, DataError)]
             bad = [face for face in faces if isinstance(face, DataError)]
             if bad and on_corrupt == "error":
                 raise bad[0]

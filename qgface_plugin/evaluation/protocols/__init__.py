@@ -1,4 +1,4 @@
-"""One file a protocol: from a backbone and a data set to the numbers that papers report."""
+"""Protocols, from an encoder and a data set to the numbers that papers report: pair sets, SCface, TinyFace, IJB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of SCface and TinyFace as tables for people: rates in percent, similarities as they are."""
+"""Tables of SCface and TinyFace for people: rates in percent, similarities as they are."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from ...utils.command_line import text_table
 
 
 def scface_table(results: Mapping[str, Any], improvement: Mapping[str, Any] | None = None) -> str:
-    """Rank-1 of all cameras and of each, and mean similarities, a column a distance; with the gain over another model.
+    """Rank-1 of all cameras and of each, and mean similarities, one column per distance.
 
-    results: of `score_scface`; improvement: of `improvement`.
+    Args:
+        results: of `score_scface`.
+        improvement: the gain over another model, of `scface.improvement`; None: without it.
     """
     distances = list(results["rank1"])
     rows = [["rank-1 (%)", *(_percent(results["rank1"][d]) for d in distances)]]
@@ -20,7 +22,7 @@ def scface_table(results: Mapping[str, Any], improvement: Mapping[str, Any] | No
     rows.append(["probes", *(f"{results['mated_probes'][d]:,}" for d in distances)])
     similarity = results["similarity"]
     for kind, label in (("same", "similarity, same person"), ("other", "similarity, others")):
-        rows.append([label, *(_spread(similarity[d][kind]) for d in distances)])
+        rows.append([label, *(_mean_and_std(similarity[d][kind]) for d in distances)])
     rows.append(["difference", *(_number(similarity[d]["gap"]) for d in distances)])
     if improvement is not None:
         rows.append(["gain in rank-1 (%)", *(_percent(improvement[d]["rank1"], sign="+") for d in distances)])
@@ -52,5 +54,5 @@ def _number(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.3f}"
 
 
-def _spread(part: Mapping[str, Any]) -> str:
+def _mean_and_std(part: Mapping[str, Any]) -> str:
     return "-" if part["mean"] is None else f"{part['mean']:.3f} +- {part['std']:.3f}"

@@ -1,6 +1,7 @@
 """Pair sets in InsightFace's `.bin` files: LFW, CFP-FP, AgeDB-30, CALFW, CPLFW, or one's own.
 
-Verification is 10-fold, as arcface_torch reports it.
+`verify` is the 10-fold verification that arcface_torch reports, for a backbone during training; `evaluate_pair_set` is
+everything about a model on one file: verification, norms, and the order of channels. N pairs; fractions, never percent.
 """
 
 from __future__ import annotations
@@ -27,18 +28,29 @@ FARS = (1e-3, 1e-2, 1e-1)
 
 
 class Pairs(Protocol):
-    """What `verify` needs of a pair set: `bin_files.PairSet` has it, and so has `DecodedPairs`."""
+    """What `verify` needs of a pair set: `bin_files.PairSet` has it, and so has `DecodedPairs`.
+
+    Attributes:
+        name: for tables.
+        same: (N,) bool, True for a genuine pair.
+    """
 
     name: str
-    same: np.ndarray  # bool (N,)
+    same: np.ndarray
 
     def decode(self) -> np.ndarray:
-        """uint8 (2N, 112, 112, 3) RGB; images 2i and 2i + 1 are a pair."""
+        """The images, uint8 (2N, 112, 112, 3) RGB; 2i and 2i + 1 are a pair."""
 
 
 @dataclass(frozen=True)
 class DecodedPairs:
-    """A pair set held in memory as pixels, so that verifying it every epoch decodes it once (75 kB a pair)."""
+    """A pair set held in memory as pixels, so that verifying it every epoch decodes it once (75 kB per pair).
+
+    Attributes:
+        name: for tables.
+        same: (N,) bool, True for a genuine pair.
+        images: uint8 (2N, 112, 112, 3) RGB; 2i and 2i + 1 are a pair.
+    """
 
     name: str
     same: np.ndarray
@@ -50,20 +62,32 @@ class DecodedPairs:
         return cls(pairs.name, pairs.same, pairs.decode())
 
     def decode(self) -> np.ndarray:
+        """The images that are there already."""
         return self.images
 
 
 @dataclass(frozen=True)
 class VerificationResult:
-    """Fractions, never percent."""
+    """Verification of one pair set.
+
+    Attributes:
+        name: of the set.
+        pairs: N.
+        accuracy: fraction judged rightly, mean over the folds.
+        std: its standard deviation over the folds.
+        threshold: squared euclidean distance of the fused, normalised features, mean over the folds.
+        auc: area under the ROC curve, a fraction.
+        xnorm: mean norm of the raw features of images and mirror images.
+        tar_at_far: at each FAR that was asked for.
+    """
 
     name: str
     pairs: int
-    accuracy: float  # mean over the folds
-    std: float  # over the folds
-    threshold: float  # squared euclidean distance of the fused, normalised features, mean over the folds
+    accuracy: float
+    std: float
+    threshold: float
     auc: float
-    xnorm: float  # mean norm of the raw features of images and mirror images
+    xnorm: float
     tar_at_far: tuple[TarAtFar, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,9 +105,13 @@ def verify(
 ) -> VerificationResult:
     """Verify the pairs of `pair_set` with flip-fused features.
 
-    backbone, batch_size, device, progress: as `evaluation.features.embed` takes them. To verify the same set again and
-    again, pass `DecodedPairs.of(pair_set)`. Raises DataError (features that are not finite, pairs of one kind only,
-    fewer pairs than folds).
+    Args:
+        backbone, batch_size, device, progress: as `models.embeddings.embed` takes them.
+        pair_set: the pairs; to verify them again and again, `DecodedPairs.of(pair_set)`.
+        folds: of the accuracy, 2 to N.
+
+    Raises:
+        DataError: features that are not finite, pairs of one kind only, fewer pairs than folds.
     """
     embeddings = embed(backbone, pair_set.decode(), batch_size, device, progress)
     return verify_embeddings(embeddings, pair_set.same, pair_set.name, folds)
@@ -92,7 +120,18 @@ def verify(
 def verify_embeddings(
     embeddings: Embeddings, same: np.ndarray, name: str, folds: int = 10, fars: Sequence[float] = FARS
 ) -> VerificationResult:
-    """Verify pairs whose embeddings are there: rows 2i and 2i + 1 are a pair, same (N,) bool. Raises DataError."""
+    """Verify pairs whose embeddings are there.
+
+    Args:
+        embeddings: of 2N images, rows 2i and 2i + 1 a pair.
+        same: (N,) bool, True for a genuine pair.
+        name: of the set.
+        folds: of the accuracy, 2 to N.
+        fars: where TAR is read off, fractions.
+
+    Raises:
+        DataError: as `verify`, and for a FAR that is no fraction.
+    """
     # Both views are added in float64, as arcface_torch adds them: a pair on a threshold is judged as it judges it.
     distances = pair_distances(embeddings.original.astype(np.float64) + embeddings.mirrored)
     accuracy = kfold_accuracy(distances, same, folds)
@@ -109,18 +148,25 @@ def verify_embeddings(
     )
 
 
-# --- a whole file: verification, norms, the order of the channels -----------------------------------------------------
-
-
 @dataclass(frozen=True)
 class PairSetResult:
-    """One model on one pair set; fractions, never percent."""
+    """One model on one pair set.
 
-    verification: VerificationResult  # with flip fusion, as arcface_torch reports it
-    genuine: int  # pairs of one identity
-    single_accuracy: float  # of the images as they are, without their mirror images
+    Attributes:
+        verification: with flip fusion, as arcface_torch reports it.
+        genuine: number of pairs of one identity.
+        single_accuracy: fraction judged rightly by the images as they are, without their mirror images.
+        single_std: its standard deviation over the folds.
+        norms: of the images as they are.
+        norm_order: None where it was not measured.
+        color_order: None where it was not checked.
+    """
+
+    verification: VerificationResult
+    genuine: int
+    single_accuracy: float
     single_std: float
-    norms: NormStatistics  # of the images as they are
+    norms: NormStatistics
     norm_order: NormOrder | None
     color_order: ColorOrder | None
 
@@ -141,8 +187,12 @@ class PairSetResult:
 def find_pair_sets(data: str | Path, names: Sequence[str] = ()) -> list[Path]:
     """The `.bin` files that are meant, in the order of their names, or of `names`.
 
-    data: a folder, or one `.bin` file. names: of sets in the folder, such as "lfw"; none: all of them.
-    Raises DataError for what is not there, naming what is.
+    Args:
+        data: a folder, or one `.bin` file.
+        names: of sets in the folder, such as "lfw"; none: all of them.
+
+    Raises:
+        DataError: what is not there, naming what is.
     """
     data = Path(data)
     if data.is_file() and not names:
@@ -170,9 +220,19 @@ def evaluate_pair_set(
 ) -> PairSetResult:
     """Everything about a model on the pair set in `path`; its images are embedded once.
 
-    fars: where TAR is read off, fractions. sample: images that are degraded for the norm order, and pairs that the
-    order of channels is checked on; 0 leaves both out. progress: show bars.
-    Raises DataError for a file or pairs that cannot be evaluated, naming the file.
+    Args:
+        model: the encoder.
+        path: the `.bin` file.
+        batch_size: images per forward pass.
+        fars: where TAR is read off, fractions.
+        folds: of the accuracy, 2 to N.
+        sample: images that are degraded for the norm order, and pairs that the order of channels is checked on; 0
+            leaves both out.
+        check_color: False leaves the order of channels out.
+        progress: show bars.
+
+    Raises:
+        DataError: a file or pairs that cannot be evaluated; names the file.
     """
     pairs = read_bin(path)
     try:  # what does not fit is said before the images are embedded

@@ -1,4 +1,4 @@
-"""Results on pair sets as tables for people (percent) and as what is saved (fractions)."""
+"""Tables of results on pair sets: for people in percent, and as what is saved in fractions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .pair_sets import PairSetResult
 
 
 def verification_table(results: Sequence[PairSetResult]) -> str:
-    """A line a set: accuracy and its deviation over the folds, threshold, TAR at each FAR (nearest point / strict)."""
+    """One line per set: accuracy and its deviation over the folds, threshold, TAR at each FAR (nearest / strict)."""
     fars = [point.far for point in results[0].verification.tar_at_far]
     head = ["set", "pairs", "accuracy", "+-", "no flip", "threshold", *(f"TAR@FAR={far:g}" for far in fars), "AUC"]
     rows = []
@@ -28,7 +28,7 @@ def verification_table(results: Sequence[PairSetResult]) -> str:
 
 
 def norm_table(results: Sequence[PairSetResult]) -> str:
-    """A line a set: the norms of raw features, and whether they fall when the images are degraded."""
+    """One line per set: the norms of raw features, and whether they fall when the images are degraded."""
     head = ["set", "XNorm", "norm", "+-", "5%", "50%", "95%", "degraded", "norm order", "AUC", ""]
     rows = []
     for result in results:
@@ -57,14 +57,14 @@ def as_results(results: Sequence[PairSetResult]) -> dict[str, Any]:
 
 def warnings_of(results: Sequence[PairSetResult]) -> list[str]:
     """What a reader of the numbers has to know, one sentence each."""
-    found = []
+    warnings = []
     for result in results:
         name, order = result.verification.name, result.norm_order
         if result.color_order is not None and result.color_order.warning:
-            found.append(f"{name}: {result.color_order.warning}")
+            warnings.append(f"{name}: {result.color_order.warning}")
         if order is not None and order.verdict != "follows quality":
-            found.append(f"{name}: {_why_no_score(order)}")
-    return found
+            warnings.append(f"{name}: {_why_no_score(order)}")
+    return warnings
 
 
 def _why_no_score(order: NormOrder) -> str:

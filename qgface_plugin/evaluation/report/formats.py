@@ -1,4 +1,4 @@
-"""A table of results as Markdown, LaTeX, CSV or JSON. Percent in all of them but JSON, which has fractions."""
+"""Formats of a table of results: Markdown, LaTeX, CSV, JSON. Percent in all of them but JSON, which has fractions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def as_latex(table: Table) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """A line a row: name, number of runs, mean and standard deviation of each column in percent, empty where absent."""
+    """One line per row: name, number of runs, mean and standard deviation per column in percent, empty where absent."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "runs", *(f"{column}{part}" for column in table.columns for part in ("", " std"))])
@@ -92,8 +92,8 @@ def _best(table: Table) -> list[set[int]]:
 def _shown(cell: Cell | None, plus_minus: str, dash: str) -> str:
     if cell is None:
         return dash
-    spread = "" if cell.std is None else f"{plus_minus}{100 * cell.std:.2f}"
-    return f"{100 * cell.mean:.2f}{spread}"
+    deviation = "" if cell.std is None else f"{plus_minus}{100 * cell.std:.2f}"
+    return f"{100 * cell.mean:.2f}{deviation}"
 
 
 def _percent(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Saved results of many runs as one table in the shape of the paper's Table I."""
+"""Table of the saved results of many runs, in the shape of the paper's Table I."""
 
 from __future__ import annotations
 
@@ -26,7 +26,13 @@ NOT_THE_RECIPE = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of one recipe: mean and sample standard deviation over its runs, fractions; std None for one run."""
+    """A number of one recipe, a fraction.
+
+    Attributes:
+        mean: over its runs.
+        std: sample standard deviation over its runs; None for one run.
+        runs: number of runs.
+    """
 
     mean: float
     std: float | None
@@ -35,7 +41,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A recipe: its name, its runs' folders, and a cell a column; None where nothing is saved."""
+    """A recipe.
+
+    Attributes:
+        name: of the row.
+        runs: folders of its runs.
+        cells: one per column; None where nothing is saved.
+    """
 
     name: str
     runs: tuple[Path, ...]
@@ -68,7 +80,7 @@ def _ijb(results: Mapping[str, Any]) -> float | None:
 def _ijb_mode(results: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of the modes that are saved, the one that the table is of."""
     modes = results["one_to_one"]
-    return next((found for found in modes if found["mode"] == IJB_MODE), modes[0])
+    return next((mode for mode in modes if mode["mode"] == IJB_MODE), modes[0])
 
 
 def _average(results: Mapping[str, Any]) -> float | None:
@@ -91,7 +103,9 @@ def report(runs: Sequence[str | Path]) -> Table:
     Runs without a name are one row when their recipe.json say the same but for the seed and where things go.
     Notes say what a reader has to know: warnings in the saved results, data or modes that differ between rows, pair
     sets that are not the five, results that some runs of a row lack.
-    Raises DataError: no folder, no results at all, or a file that is no result of its protocol.
+
+    Raises:
+        DataError: no folder, no results at all, or a file that is no result of its protocol.
     """
     groups = group_runs(runs)
     table = Table((*(column.title for column in COLUMNS), ALL))
@@ -110,7 +124,11 @@ def report(runs: Sequence[str | Path]) -> Table:
 
 
 def group_runs(runs: Sequence[str | Path]) -> list[tuple[str, list[Path]]]:
-    """(row's name, folders) in the order in which they are given. Raises DataError for one folder given twice."""
+    """Rows' names and their runs' folders, in the order in which they are given.
+
+    Raises:
+        DataError: one folder is given twice.
+    """
     groups: dict[tuple[str, str], tuple[str, list[Path]]] = {}
     seen: set[Path] = set()
     for given in map(str, runs):
@@ -174,14 +192,14 @@ def _notes(saved: Mapping[Path, Mapping[str, Result]]) -> list[str]:
     notes = []
     flat = [(run, result) for run, results in saved.items() for result in results.values()]
     for protocol in dict.fromkeys(column.protocol for column in COLUMNS):
-        found = [(run, result) for run, result in flat if result.protocol == protocol]
-        if len(data := dict.fromkeys(os.path.normpath(result.data) for _, result in found)) > 1:
+        rows = [(run, result) for run, result in flat if result.protocol == protocol]
+        if len(data := dict.fromkeys(os.path.normpath(result.data) for _, result in rows)) > 1:
             notes.append(f"{protocol}: the rows are not of the same data: {', '.join(data)}")
-        if protocol == "ijbb" and found:
-            modes = ", ".join(dict.fromkeys(_ijb_mode(result.results)["mode"] for _, result in found))
+        if protocol == "ijbb" and rows:
+            modes = ", ".join(dict.fromkeys(_ijb_mode(result.results)["mode"] for _, result in rows))
             notes.append(f"IJB-B: TAR at FAR {FAR:g} (nearest point of the curve), mode {modes}")
         if protocol == "pairs":
-            for sets in dict.fromkeys(tuple(sorted(result.results["sets"])) for _, result in found):
+            for sets in dict.fromkeys(tuple(sorted(result.results["sets"])) for _, result in rows):
                 if set(sets) != set(PAIR_SETS):
                     notes.append(f"HQ Avg. is over {', '.join(sets)}, not over {', '.join(PAIR_SETS)}")
     for run, results in saved.items():

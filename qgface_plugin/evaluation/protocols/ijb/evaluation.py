@@ -1,4 +1,4 @@
-"""IJB-B and IJB-C from features to numbers: 1:1 and 1:N, in one mode or several."""
+"""Evaluation of IJB-B and IJB-C from features to numbers: 1:1 and 1:N, in one mode or several."""
 
 from __future__ import annotations
 
@@ -20,13 +20,21 @@ from .verification import IjbVerification, PairRows, verify
 
 @dataclass(frozen=True)
 class IjbResult:
-    """The results of the modes asked for, in their order."""
+    """The results of the modes asked for, in their order.
+
+    Attributes:
+        subset: "IJBB" or "IJBC".
+        images: number of images.
+        templates: number of templates.
+        verification: one per mode.
+        identification: one per mode; empty when 1:N was not asked for.
+    """
 
     subset: str
     images: int
     templates: int
     verification: tuple[IjbVerification, ...]
-    identification: tuple[IjbIdentification, ...]  # empty when 1:N was not asked for
+    identification: tuple[IjbIdentification, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts, ready for JSON."""
@@ -46,10 +54,18 @@ def evaluate(
     usable: np.ndarray | None = None,
     progress: bool = False,
 ) -> IjbResult:
-    """1:1, and 1:N when asked for, of raw features (N, d) of the images of an IJB set.
+    """Results of 1:1, and of 1:N when asked for. Beyond the features this takes a few hundred MB.
 
-    usable (N,) bool: images that take part, None for all of them. Beyond the features this takes a few hundred MB.
-    Raises DataError: features that do not fit or are not finite, a template without images, pairs of one kind only.
+    Args:
+        images: of the set, N of them.
+        embeddings: their raw features, float32 (N, d).
+        modes: what of an image goes into its template.
+        one_to_n: 1:N too.
+        usable: (N,) bool, images that take part; None: all.
+        progress: show a bar.
+
+    Raises:
+        DataError: features that do not fit or are not finite, a template without images, pairs of one kind only.
     """
     plan = TemplatePlan(images, usable)
     pairs = read_pairs(images.folder, images.subset)
@@ -69,7 +85,8 @@ def evaluate(
 def read_embeddings(path: Path, images: IjbImages) -> Embeddings:
     """Features from an .npz with `embs` and `embs_f`, as `ijb_evals.py --save_embeddings` writes it, in its order.
 
-    Raises DataError.
+    Raises:
+        DataError: no such file, or arrays that do not fit the images.
     """
     try:
         with np.load(path) as arrays:
@@ -87,7 +104,11 @@ def read_embeddings(path: Path, images: IjbImages) -> Embeddings:
 
 
 def modes_of(names: Sequence[str] | None, all_modes: bool, every: Sequence[Mode]) -> tuple[Mode, ...]:
-    """The modes that a command line asks for; the default one when it does not say. Raises ConfigError."""
+    """The modes that a command line asks for; the default one when it does not say.
+
+    Raises:
+        ConfigError: names and all modes at once, or no mode of that name.
+    """
     if all_modes and names:
         raise ConfigError("--mode and --all-modes exclude each other")
     if all_modes:

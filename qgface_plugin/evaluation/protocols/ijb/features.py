@@ -22,7 +22,16 @@ MAKING = "1"  # changes when faces are decoded or aligned in another way, so tha
 
 
 def feature_cache(folder: Path, images: IjbImages, model: str, network: str | None, color: str) -> FeatureCache:
-    """The cache of this model's features of these images. It is another one when model file or images change."""
+    """The cache of this model's features of these images. It is another one when model file or images change.
+
+    Args:
+        folder: where caches lie.
+        images: of the set.
+        model, network, color: as the command line has them.
+
+    Raises:
+        DataError: the model's file cannot be read.
+    """
     key = {
         "model": model_digest(model),
         "network": network or "",
@@ -34,7 +43,11 @@ def feature_cache(folder: Path, images: IjbImages, model: str, network: str | No
 
 
 def model_digest(model: str) -> str:
-    """Changes with the content of the file, or of the folder's model files, that `--model` names."""
+    """SHA-256 of the file, or of each of the folder's model files, that `--model` names.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
     path = Path(model)
     if not path.exists():
         path = models_folder() / model
@@ -106,7 +119,7 @@ def extract(
 
 
 def refuse(bad: dict[int, str], count: int) -> None:
-    """DataError that counts and names bad images; nothing when there are none."""
+    """Raise DataError that counts and names bad images (number -> what is wrong) of `count`, when there are any."""
     if bad:
         shown = "; ".join(list(bad.values())[:5]) + ("; ..." if len(bad) > 5 else "")
         raise DataError(f"{len(bad)} of {count} images cannot be used: {shown}. --on-corrupt skip leaves them out")

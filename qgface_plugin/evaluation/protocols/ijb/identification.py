@@ -1,4 +1,4 @@
-"""IJB 1:N: probe templates searched in the two galleries, of which each holds about half of the subjects."""
+"""Identification (1:N) of IJB: probe templates searched in two galleries, each of about half of the subjects."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ GALLERIES = {"IJBB": ("S1", "S2"), "IJBC": ("G1", "G2")}
 
 @dataclass(frozen=True)
 class Enrolment:
-    """Templates and who they show: one gallery, or the probes."""
+    """Templates and who they show: one gallery, or the probes.
+
+    Attributes:
+        name: for messages and tables.
+        templates: (n,) int64 ids, ascending, each once.
+        subjects: (n,) int64.
+    """
 
     name: str
-    templates: np.ndarray  # (n,) int64, ascending, each once
-    subjects: np.ndarray  # (n,) int64
+    templates: np.ndarray
+    subjects: np.ndarray
 
     def __len__(self) -> int:
         return len(self.templates)
@@ -33,18 +39,32 @@ class Enrolment:
 
 @dataclass(frozen=True)
 class GalleryResult:
-    """One gallery's answers. Fractions, never percent."""
+    """Result of one gallery. Fractions, never percent.
+
+    Attributes:
+        name: of the gallery.
+        size: number of its templates.
+        mated: number of probes whose subject is in it.
+        top: rank k -> share of the mated probes.
+        tpir: at each of `FPIRS`.
+    """
 
     name: str
     size: int
-    mated: int  # probes whose subject is in the gallery
-    top: dict[int, float]  # rank k -> share of the mated probes
+    mated: int
+    top: dict[int, float]
     tpir: tuple[TpirAtFpir, ...]
 
 
 @dataclass(frozen=True)
 class IjbIdentification:
-    """1:N in one mode: both galleries, and their mean as insightface's tool forms it."""
+    """Result of 1:N in one mode: both galleries, and their mean as insightface's tool forms it.
+
+    Attributes:
+        mode: what of an image went into its template.
+        probes: number of probe templates.
+        galleries: one result each.
+    """
 
     mode: Mode
     probes: int
@@ -80,7 +100,11 @@ class IjbIdentification:
 
 
 def read_protocol(folder: Path, subset: str) -> tuple[tuple[Enrolment, ...], Enrolment]:
-    """Both galleries and the probes of the set in `folder`. Raises DataError."""
+    """Both galleries and the probes of the set in `folder`.
+
+    Raises:
+        DataError: a file or line that does not fit; names it.
+    """
     prefix = folder / "meta" / f"{subset.lower()}_1N"
     galleries = tuple(_enrolment(Path(f"{prefix}_gallery_{name}.csv"), name) for name in GALLERIES[subset])
     return galleries, _enrolment(Path(f"{prefix}_probe_mixed.csv"), "probes")
@@ -91,7 +115,8 @@ def identify(
 ) -> IjbIdentification:
     """Search the probes in each gallery.
 
-    Raises DataError: a template without images, a gallery that has all of the probes' subjects or none of them.
+    Raises:
+        DataError: a template without images, a gallery that has all of the probes' subjects or none of them.
     """
     wanted = templates.features[templates.rows(probes.templates, "the probes of the 1:N protocol")]
     results = []

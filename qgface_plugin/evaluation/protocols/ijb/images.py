@@ -1,4 +1,5 @@
-"""The loose crops of IJB: read, and aligned by their five landmarks exactly as insightface's IJB tools do it."""
+"""Images of IJB: loose crops, aligned by their five landmarks exactly as insightface's tools do it, and a check of the
+order of channels on them."""
 
 from __future__ import annotations
 
@@ -25,9 +26,17 @@ TRAILER = 4096  # bytes behind a JPEG's end that some programs leave there
 
 
 def load_faces(images: IjbImages, start: int, end: int, pool: Executor) -> tuple[np.ndarray, dict[int, str]]:
-    """Images start to end, aligned -> uint8 (end - start, 112, 112, 3) RGB, and for each bad one what is wrong.
+    """Aligned faces of consecutive images.
 
-    A bad image is black here. pool: threads that read and decode.
+    Args:
+        images: of the set.
+        start: the first image.
+        end: the one after the last.
+        pool: threads that read and decode.
+
+    Returns:
+        uint8 (end - start, 112, 112, 3) RGB, black where an image cannot be used, and what is wrong with each of
+        those, by their numbers.
     """
     faces = np.zeros((end - start, 112, 112, 3), dtype=np.uint8)
 
@@ -43,12 +52,24 @@ def load_faces(images: IjbImages, start: int, end: int, pool: Executor) -> tuple
 
 
 def align_crop(crop: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The face of a loose crop, uint8 (112, 112, 3); what lies outside the crop is black. Raises DataError."""
+    """The face of a loose crop, uint8 (112, 112, 3); what lies outside the crop is black.
+
+    Args:
+        crop: uint8 (h, w, 3).
+        landmarks: (5, 2), pixels of the crop.
+
+    Raises:
+        DataError: landmarks that give no alignment.
+    """
     return cv2.warpAffine(crop, similarity(landmarks, target=IJB_TEMPLATE), (112, 112), borderValue=0.0)
 
 
 def read_crop(path: Path) -> np.ndarray:
-    """A loose crop of any size, uint8 (h, w, 3) RGB, decoded by OpenCV as insightface's tools do. Raises DataError."""
+    """A loose crop of any size, uint8 (h, w, 3) RGB, decoded by OpenCV as insightface's tools do.
+
+    Raises:
+        DataError: the file is absent, cut short or undecodable.
+    """
     try:
         encoded = path.read_bytes()
     except OSError as error:
@@ -66,7 +87,11 @@ def read_crop(path: Path) -> np.ndarray:
 
 
 def check_present(images: IjbImages) -> dict[int, str]:
-    """The images whose file is missing, without opening any."""
+    """The images whose file is missing, without opening any: number -> what is wrong.
+
+    Raises:
+        DataError: there is no folder of images.
+    """
     folder = images.folder / "loose_crop"
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; it holds the images of {images.subset}")
@@ -93,16 +118,22 @@ def _path(images: IjbImages, index: int) -> Path:
     return images.folder / "loose_crop" / images.names[index]
 
 
-# --- The check of the order of channels on an IJB set: its templates say which images show one person -----------------
-
-
 def check_color_of_templates(
     model: FaceModel, images: IjbImages, pairs: int = 128, batch_size: int = 64
 ) -> ColorOrder | None:
-    """`check_color_order` on templates spread over the set: two media of each, and one of it with another template.
+    """`check_color_order` on templates sampled over the set: two media of each, and one of it with another template.
 
-    Images that cannot be used are not taken. None when fewer than FEWEST templates have images of two media. Two
-    templates may be of one person, which makes the check a little less sure and not wrong: both orders see the same.
+    Two templates may be of one person, which makes the check a little less sure and not wrong: both orders see the
+    same pairs.
+
+    Args:
+        model: the encoder.
+        images: of the set; those that cannot be used are not taken.
+        pairs: size of the sample; 0: no check.
+        batch_size: images per forward pass.
+
+    Returns:
+        None when fewer than FEWEST templates have images of two media.
     """
     chosen = _two_media(images)
     if pairs < 1 or len(chosen) < FEWEST:

@@ -1,4 +1,4 @@
-"""Runs InsightFace's own `ijb_evals.py` as it is, in a process of its own; `insightface_tool.py` starts it.
+"""InsightFace's own `ijb_evals.py`, run as it is in a process of its own; `insightface_tool.py` starts it.
 
     python insightface_child.py TOOLS_DIR DATA_DIR SUBSET EMBEDDINGS RESULT [--one-to-n] [--all-modes]
 
@@ -21,7 +21,7 @@ import numpy as np
 
 
 class Table:
-    """What the tool uses of a pandas DataFrame: columns by name, a row name a line."""
+    """What the tool uses of a pandas DataFrame: columns by name, and the rows' names."""
 
     def __init__(self, columns: dict, index: list | None = None) -> None:
         self.data = {name: list(values) for name, values in columns.items()}
@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def identification(tool: types.ModuleType, test: object) -> dict:
-    """The tool's 1:N test, with the counts that it prints and forgets, a gallery each."""
+    """The tool's 1:N test, with the counts that it prints and forgets, one entry per gallery."""
     counted = []
     original = tool.evaluation_1N
 

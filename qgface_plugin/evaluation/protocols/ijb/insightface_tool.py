@@ -26,7 +26,12 @@ TOOL = "ijb_evals.py"
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What the tool printed, and its numbers: `one_to_one` a mode each, `one_to_n` a gallery each."""
+    """What the tool gave.
+
+    Attributes:
+        tables: what it printed.
+        numbers: `one_to_one` by mode, and `one_to_n` by gallery.
+    """
 
     tables: str
     numbers: dict[str, Any]
@@ -55,11 +60,15 @@ class ToolResult:
 
 
 def find_tool(folder: str | Path) -> Path:
-    """The folder with ijb_evals.py: `folder` itself, or where it lies in an InsightFace checkout. ConfigError."""
+    """The folder with ijb_evals.py: `folder` itself, or where it lies in an InsightFace checkout.
+
+    Raises:
+        ConfigError: it is in neither.
+    """
     inside = Path("recognition", "_evaluation_", "ijb")
-    for place in (Path(folder), Path(folder) / inside):
-        if (place / TOOL).is_file():
-            return place
+    for candidate in (Path(folder), Path(folder) / inside):
+        if (candidate / TOOL).is_file():
+            return candidate
     raise ConfigError(f"--ijb-tools {folder}: no {TOOL} in it, nor in {Path(folder) / inside}")
 
 
@@ -72,11 +81,23 @@ def run_tool(
     one_to_n: bool = False,
     progress: bool = False,
 ) -> ToolResult:
-    """Run the tool on the set in `folder`, in the default mode or all eight; 1:N is in the default mode.
+    """Run the tool on the set in `folder`; 1:N is in the default mode.
 
-    features: those of all images, or an .onnx file of which the tool makes its own (it normalises with
-    (x - 127.5) / 128). The tool reads the data through a link in a temporary folder, so that what it leaves there does
-    not stay. progress: let its progress bars through. Raises ConfigError when it is not there, DataError when it fails.
+    The tool reads the data through a link in a temporary folder, so that what it leaves there does not stay.
+
+    Args:
+        tools: folder of the tool, or a checkout.
+        folder: with `meta/` and `loose_crop/`.
+        subset: "IJBB" or "IJBC".
+        features: those of all images, or an .onnx file of which the tool makes its own (it normalises with
+            (x - 127.5) / 128).
+        all_modes: all eight, else the default one.
+        one_to_n: 1:N too.
+        progress: let its progress bars through.
+
+    Raises:
+        ConfigError: the tool is not there.
+        DataError: it fails.
     """
     tools = find_tool(tools)
     with tempfile.TemporaryDirectory(prefix="ijb_evals_") as scratch:

@@ -1,4 +1,8 @@
-"""Images and pairs of IJB-B and IJB-C: the text files of `meta/`, as insightface's tools read them."""
+"""Metadata of IJB-B and IJB-C: images and pairs from the text files of `meta/`, as insightface's tools read them.
+
+`integers` and `named_numbers` read columns of numbers at the speed of a parser that sees no lines, and name the line of
+what does not fit.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +19,25 @@ SUBSETS = ("IJBB", "IJBC")
 
 @dataclass(frozen=True)
 class IjbImages:
-    """The N images of a set, in the order of the files. An image may stand in it several times."""
+    """The N images of a set, in the order of the files. An image may stand in it several times.
+
+    Attributes:
+        folder: with `meta/` and `loose_crop/`.
+        subset: "IJBB" or "IJBC".
+        names: file names within loose_crop/.
+        landmarks: (N, 5, 2) float32, pixels of the loose crop: eyes, nose, corners of the mouth.
+        detector: (N,) float32, the face detector's score.
+        templates: (N,) int64, the template that the image belongs to.
+        medias: (N,) int64, the photograph or video that it comes from.
+    """
 
     folder: Path
     subset: str
-    names: list[str]  # file names within loose_crop/
-    landmarks: np.ndarray  # (N, 5, 2) float32, pixels of the loose crop: eyes, nose, corners of the mouth
-    detector: np.ndarray  # (N,) float32, the face detector's score
-    templates: np.ndarray  # (N,) int64, the template that the image belongs to
-    medias: np.ndarray  # (N,) int64, the photograph or video that it comes from
+    names: list[str]
+    landmarks: np.ndarray
+    detector: np.ndarray
+    templates: np.ndarray
+    medias: np.ndarray
 
     def __len__(self) -> int:
         return len(self.names)
@@ -31,11 +45,17 @@ class IjbImages:
 
 @dataclass(frozen=True)
 class IjbPairs:
-    """The 1:1 protocol: P pairs of templates."""
+    """The 1:1 protocol: P pairs of templates.
 
-    first: np.ndarray  # (P,) int64 template ids
-    second: np.ndarray  # (P,) int64
-    same: np.ndarray  # (P,) bool
+    Attributes:
+        first: (P,) int64 template ids.
+        second: (P,) int64 template ids.
+        same: (P,) bool, True for a genuine pair.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    same: np.ndarray
 
     def __len__(self) -> int:
         return len(self.same)
@@ -44,7 +64,9 @@ class IjbPairs:
 def find_folder(data: str | Path, subset: str) -> Path:
     """The folder with `meta/` and `loose_crop/`: `data` itself, or its sub-folder named as the subset.
 
-    Raises ConfigError for another subset than IJBB or IJBC, DataError where there is no such folder.
+    Raises:
+        ConfigError: another subset than IJBB or IJBC.
+        DataError: there is no such folder.
     """
     if subset not in SUBSETS:
         raise ConfigError(f"subset is {subset!r}: it must be one of {', '.join(SUBSETS)}")
@@ -62,14 +84,17 @@ def read_images(folder: Path, subset: str) -> IjbImages:
     """Images, landmarks, detector scores, templates and medias of the set in `folder`.
 
     Reads `<subset>_name_5pts_score.txt` (name, five landmarks x y, score) and `<subset>_face_tid_mid.txt` (name,
-    template, media), which have the same images in the same order. Raises DataError.
+    template, media), which have the same images in the same order.
+
+    Raises:
+        DataError: a file or line that does not fit; names it.
     """
     meta, prefix = folder / "meta", subset.lower()
     members_file, points_file = meta / f"{prefix}_face_tid_mid.txt", meta / f"{prefix}_name_5pts_score.txt"
     members, ids = named_numbers(members_file, 2)
     names, numbers = named_numbers(points_file, 11)
     if len(members) != len(names):
-        raise DataError(f"{members_file} has {len(members)} lines and {points_file} {len(names)}: one a line each")
+        raise DataError(f"{members_file} has {len(members)} lines and {points_file} {len(names)}: one per image")
     for line, (member, name) in enumerate(zip(members, names, strict=True), start=1):
         if member != name:
             raise DataError(f"line {line} is {member!r} in {members_file} and {name!r} in {points_file}")
@@ -92,7 +117,11 @@ def read_images(folder: Path, subset: str) -> IjbImages:
 
 
 def read_pairs(folder: Path, subset: str) -> IjbPairs:
-    """The pairs of `<subset>_template_pair_label.txt`: two template ids and 1 (same person) or 0. Raises DataError."""
+    """The pairs of `<subset>_template_pair_label.txt`: two template ids and 1 (same person) or 0.
+
+    Raises:
+        DataError: a line that does not fit; names it.
+    """
     path = folder / "meta" / f"{subset.lower()}_template_pair_label.txt"
     first, second, label = np.ascontiguousarray(integers(path, 3).T)
     same = label == 1
@@ -102,11 +131,12 @@ def read_pairs(folder: Path, subset: str) -> IjbPairs:
     return IjbPairs(first, second, same)
 
 
-# --- Columns of numbers out of the text files of IJB-B and IJB-C, with the line of what does not fit ------------------
-
-
 def integers(path: Path, columns: int) -> np.ndarray:
-    """A file of `columns` integers a line, separated by blanks -> int64 (lines, columns). Raises DataError."""
+    """The integers of a file with `columns` of them per line, separated by blanks: int64 (lines, columns).
+
+    Raises:
+        DataError: the file cannot be read, or a line does not fit; names it.
+    """
     text = _read(path)
     values = _numbers(text, np.int64)
     # Blanks and line ends are one to the parser, so what it read says nothing about lines.
@@ -116,9 +146,13 @@ def integers(path: Path, columns: int) -> np.ndarray:
 
 
 def named_numbers(path: Path, columns: int) -> tuple[list[str], np.ndarray]:
-    """A file of a name and `columns` numbers a line, separated by blanks -> names, float64 (lines, columns).
+    """Names and numbers of a file with a name and `columns` numbers per line, separated by blanks.
 
-    Raises DataError.
+    Returns:
+        The names, and float64 (lines, columns).
+
+    Raises:
+        DataError: the file cannot be read, or a line does not fit; names it.
     """
     text = _read(path)
     lines = text.splitlines()
@@ -161,15 +195,15 @@ def _numbers(text: bytes, dtype: type) -> np.ndarray | None:
 def _single_blanks(text: bytes, blanks: int) -> bool:
     """Whether each line has that many blanks."""
     characters = np.frombuffer(text, dtype=np.uint8)
-    ends, places = np.flatnonzero(characters == ord("\n")), np.flatnonzero(characters == ord(" "))
-    if len(places) != blanks * (len(ends) + 1):
+    ends, at = np.flatnonzero(characters == ord("\n")), np.flatnonzero(characters == ord(" "))
+    if len(at) != blanks * (len(ends) + 1):
         return False
-    places = places.reshape(-1, blanks)
-    return bool((places[:-1, -1] < ends).all() and (places[1:, 0] > ends).all())
+    at = at.reshape(-1, blanks)
+    return bool((at[:-1, -1] < ends).all() and (at[1:, 0] > ends).all())
 
 
 def _check_lines(path: Path, text: bytes, columns: int, names: bool) -> None:
-    """DataError for the first line that has not what it should have; nothing when only its blanks are unusual."""
+    """DataError for the first line that lacks what it should have; nothing when only its blanks are unusual."""
     kind = f"a name and {columns} numbers" if names else f"{columns} integers"
     for number, line in enumerate(text.splitlines(), start=1):
         parts = line.split()

@@ -1,4 +1,4 @@
-"""A made-up set in IJB-B's layout and of any part of its size: for measuring speed and agreement, not faces."""
+"""Synthetic set in IJB-B's layout, of any fraction of its size: for measuring speed and agreement, not faces."""
 
 from __future__ import annotations
 
@@ -15,10 +15,21 @@ NOISE = 10.0  # of an image against its person's direction, so that TAR at FAR 1
 
 
 def make_set(folder: Path, scale: float = 1.0, dim: int = 512, seed: int = 0) -> Embeddings:
-    """Write `meta/` of a set of `scale` times IJB-B's size to `folder`; return features of its images, float32.
+    """Write `meta/` of a set and make features of its images; there are no image files.
 
-    There are no image files. As in IJB-B a few templates (the gallery) are paired with many (the probes); every probe
-    has one genuine pair. Features are float32 (images, dim) twice: 0.93 GB at scale 1. Raises ConfigError.
+    As in IJB-B a few templates (the gallery) are paired with many (the probes); every probe has one genuine pair.
+
+    Args:
+        folder: where `meta/` is written.
+        scale: of IJB-B's size, up to 1.
+        dim: size of a feature.
+        seed: of all random numbers.
+
+    Returns:
+        float32 (images, dim) twice: 0.93 GB at scale 1.
+
+    Raises:
+        ConfigError: a scale out of range.
     """
     images, gallery = round(IMAGES * scale), round(GALLERY * scale)
     probes, pairs = round(TEMPLATES * scale) - gallery, round(PAIRS * scale * scale)

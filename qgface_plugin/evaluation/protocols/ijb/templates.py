@@ -1,4 +1,4 @@
-"""Features of images -> one unit feature a template. Shapes: N images, T templates, d = size of a feature.
+"""Templates of IJB: one unit feature of all images of each. N images, T templates, d = size of a feature.
 
 A template is the sum over its medias (a photograph, or all frames of a video) of the mean over their images. It is made
 a block of templates at a time, so that no second array of the features' size is needed.
@@ -26,18 +26,31 @@ class Mode:
 
     Its N1 normalises every image's feature before they are averaged; N0 keeps the norm, as a weight. In
     `eval_ijbc.py` it is the other way round: what that calls TestMode(N1) is N0 here.
+
+    Attributes:
+        normalise: N, l2-normalise the image's feature.
+        detector: D, weigh it with the face detector's score.
+        flip: F, add the feature of the mirror image.
+
+    Example:
+        >>> Mode.named("N1D0F1").meaning
+        'features normalised, no detector score, mirror image added'
+        >>> Mode().name
+        'N0D1F1'
     """
 
-    normalise: bool = False  # N: l2-normalise the image's feature
-    detector: bool = True  # D: weigh it with the face detector's score
-    flip: bool = True  # F: add the feature of the mirror image
+    normalise: bool = False
+    detector: bool = True
+    flip: bool = True
 
     @property
     def name(self) -> str:
+        """Such as N0D1F1."""
         return f"N{self.normalise:d}D{self.detector:d}F{self.flip:d}"
 
     @property
     def meaning(self) -> str:
+        """The three switches in words."""
         return ", ".join(
             (
                 "features normalised" if self.normalise else "norm used",
@@ -48,7 +61,11 @@ class Mode:
 
     @classmethod
     def named(cls, name: str) -> Mode:
-        """The mode with a name such as N0D1F1. Raises ConfigError."""
+        """The mode with a name such as N0D1F1.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
         for mode in ALL_MODES:
             if mode.name == name:
                 return mode
@@ -61,13 +78,33 @@ ALL_MODES = tuple(Mode(*flags) for flags in product((True, False), repeat=3))  #
 
 @dataclass(frozen=True)
 class Templates:
-    """Unit features of T templates, by ascending id. A template whose features sum up to zero stays zero."""
+    """Unit features of T templates. A template whose features sum up to zero stays zero.
 
-    ids: np.ndarray  # (T,) int64
-    features: np.ndarray  # (T, d) float64
+    Attributes:
+        ids: (T,) int64, ascending.
+        features: (T, d) float64.
+
+    Example:
+        >>> Templates(np.array([3, 7]), np.eye(2)).rows(np.array([7, 3, 7]), "pairs").tolist()
+        [1, 0, 1]
+    """
+
+    ids: np.ndarray
+    features: np.ndarray
 
     def rows(self, wanted: np.ndarray, what: str) -> np.ndarray:
-        """The rows of the templates `wanted` (any shape) -> int32. Raises DataError for an id without images."""
+        """The rows of templates.
+
+        Args:
+            wanted: ids, int of any shape.
+            what: asks for them, for the message.
+
+        Returns:
+            int32 of that shape.
+
+        Raises:
+            DataError: an id without images.
+        """
         lowest, highest = int(self.ids[0]), int(self.ids[-1])
         absent = np.zeros(0, np.int64)
         if int(wanted.min()) < lowest or int(wanted.max()) > highest:
@@ -88,9 +125,14 @@ class Templates:
 
 
 class TemplatePlan:
-    """Which images make which media and template; the same for all modes.
+    """Plan of which images make which media and template; the same for all modes.
 
-    usable (N,) bool: images that take part, None for all of them. Raises DataError when none does.
+    Args:
+        images: of the set, N of them.
+        usable: (N,) bool, images that take part; None: all.
+
+    Raises:
+        DataError: no image takes part.
     """
 
     def __init__(self, images: IjbImages, usable: np.ndarray | None = None) -> None:
@@ -100,22 +142,29 @@ class TemplatePlan:
         order = taking_part[np.argsort(images.templates[taking_part], kind="stable")]
         self.order = order  # by template, then as in the files
         self.in_a_row = bool((np.diff(order) == 1).all())
-        by_media = np.lexsort((images.medias[order], images.templates[order]))  # places in `order`
+        by_media = np.lexsort((images.medias[order], images.templates[order]))  # indices into `order`
         templates, medias = images.templates[order][by_media], images.medias[order][by_media]
         new_template = np.append(True, templates[1:] != templates[:-1])
         media_starts = np.flatnonzero(new_template | np.append(True, medias[1:] != medias[:-1]))
         self.by_media = by_media
         self.ids = templates[new_template]
-        self.media_starts = np.append(media_starts, len(order))  # (medias + 1,) places in `by_media`
+        self.media_starts = np.append(media_starts, len(order))  # (medias + 1,) indices into `by_media`
         self.template_starts = np.append(np.flatnonzero(new_template[media_starts]), len(media_starts))  # of medias
         self.detector = images.detector[order]
         self.names = images.names
 
     def templates(self, embeddings: Embeddings, mode: Mode = DEFAULT_MODE) -> Templates:
-        """The templates in one mode. Raises DataError for features that are not finite or not one an image.
+        """The templates in one mode.
 
         Every step is rounded to float32, in the order of insightface's tool: two scores that differ by less than that
         rounding are in the same order here and there.
+
+        Args:
+            embeddings: raw features of the N images, float32 (N, d).
+            mode: what of an image goes into its template.
+
+        Raises:
+            DataError: features that are not finite, or not one per image.
         """
         parts = [embeddings.original, embeddings.mirrored] if mode.flip else [embeddings.original]
         for part in parts:
@@ -159,7 +208,7 @@ class TemplatePlan:
         return _segment_sums(medias, np.arange(len(medias)), offsets - offsets[0])
 
     def _gather(self, parts: list[np.ndarray], rows: slice) -> np.ndarray:
-        """The sum of the parts at some places in `order`, as a new array."""
+        """The sum of the parts at some rows of `order`, as a new array."""
         if self.in_a_row:
             first = int(self.order[0])
             taken = [part[first + rows.start : first + rows.stop] for part in parts]

@@ -1,4 +1,4 @@
-"""IJB 1:1: the cosine of each pair of templates, and TAR@FAR of them all. P pairs, T templates."""
+"""Verification (1:1) of IJB: the cosine of each pair of templates, and TAR@FAR of them all. P pairs, T templates."""
 
 from __future__ import annotations
 
@@ -22,14 +22,23 @@ ROW_PAIRS = 8192  # pairs at a time then
 
 @dataclass(frozen=True)
 class IjbVerification:
-    """1:1 in one mode. Fractions, never percent."""
+    """Result of 1:1 in one mode. Fractions, never percent.
+
+    Attributes:
+        mode: what of an image went into its template.
+        pairs: P.
+        genuine: number of pairs of one person.
+        auc: area under the ROC curve.
+        tar_at_far: at each of `FARS`.
+        corners: the curve, for a plot.
+    """
 
     mode: Mode
     pairs: int
     genuine: int
     auc: float
     tar_at_far: tuple[TarAtFar, ...]
-    corners: Roc = field(repr=False)  # for a plot
+    corners: Roc = field(repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts, ready for JSON; without the curve."""
@@ -45,15 +54,25 @@ class IjbVerification:
 
 @dataclass(frozen=True)
 class PairRows:
-    """The pairs as rows of the templates: looked up once, used for every mode."""
+    """The pairs as rows of the templates: looked up once, used for every mode.
 
-    first: np.ndarray  # (P,) int32
-    second: np.ndarray  # (P,) int32
-    same: np.ndarray  # (P,) bool
+    Attributes:
+        first: (P,) int32.
+        second: (P,) int32.
+        same: (P,) bool, True for a genuine pair.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    same: np.ndarray
 
     @classmethod
     def of(cls, pairs: IjbPairs, templates: Templates) -> PairRows:
-        """Raises DataError for a pair with a template that has no images, or when there are no pairs."""
+        """The rows of `pairs`.
+
+        Raises:
+            DataError: a pair with a template that has no images, or no pairs.
+        """
         if len(pairs) == 0:
             raise DataError("there are no pairs of templates to verify")
         what = "the pairs of the 1:1 protocol"
@@ -61,7 +80,11 @@ class PairRows:
 
 
 def verify(templates: Templates, rows: PairRows, mode: Mode) -> IjbVerification:
-    """1:1 in one mode: scores, AUC, TAR at `FARS`. Raises DataError for pairs of one kind only."""
+    """Scores of all pairs, their AUC, and TAR at `FARS`.
+
+    Raises:
+        DataError: pairs of one kind only.
+    """
     scores = SortedScores(pair_scores(templates.features, rows.first, rows.second), rows.same)
     return IjbVerification(
         mode=mode,
@@ -74,10 +97,22 @@ def verify(templates: Templates, rows: PairRows, mode: Mode) -> IjbVerification:
 
 
 def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """features[first] . features[second], (P,) float64, for features (T, d) float64 and rows (P,).
+    """Cosine of each pair of templates, features[first] . features[second].
 
     IJB pairs few templates with many: 8 million pairs of IJB-B are 42 % of all that its 1,845 and 10,270 templates can
     form. So all of them are multiplied, as one matrix product or a block of it at a time, and the pairs' looked up.
+
+    Args:
+        features: (T, d) float64, of unit length.
+        first: (P,) rows.
+        second: (P,) rows.
+
+    Returns:
+        (P,) float64 in [-1, 1].
+
+    Example:
+        >>> pair_scores(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([0, 1]), np.array([1, 1])).tolist()
+        [0.6, 1.0]
     """
     first, second = _canonical(features, first, second)
     left, left_row = _used(first, len(features))
@@ -102,7 +137,7 @@ def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
 
 
 def _canonical(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs with what has one score in one place of the matrix, so that ties stay ties to the last bit.
+    """The pairs with what has one score at one entry of the matrix, so that ties stay ties to the last bit.
 
     These are templates with equal features, and a pair that is listed in both directions.
     """
@@ -121,7 +156,7 @@ def _canonical(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> t
 
 
 def _used(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that occur, ascending, and for each of `count` rows its place among them (int64)."""
+    """The rows that occur, ascending, and for each of `count` rows its number among them (int64)."""
     occurs = np.zeros(count, dtype=bool)
     occurs[rows] = True
     return np.flatnonzero(occurs), np.cumsum(occurs) - 1
@@ -129,9 +164,9 @@ def _used(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _block(features: np.ndarray, left: np.ndarray, columns: torch.Tensor, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     products = (torch.from_numpy(features[left]) @ columns).numpy()
-    place = i * products.shape[1]
-    place += j
-    return products.reshape(-1).take(place)
+    entry = i * products.shape[1]
+    entry += j
+    return products.reshape(-1).take(entry)
 
 
 def _row_by_row(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

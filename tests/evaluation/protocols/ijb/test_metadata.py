@@ -58,7 +58,7 @@ def test_find_folder(folder: Path) -> None:
     ("name", "old", "new", "message"),
     [
         ("ijbb_face_tid_mid.txt", "3.jpg", "9.jpg", "line 3 is '9.jpg' in .*tid_mid.txt and '3.jpg' in"),
-        ("ijbb_face_tid_mid.txt", "1.jpg 1 100\n", "", "has 3 lines and .* 4: one a line each"),
+        ("ijbb_face_tid_mid.txt", "1.jpg 1 100\n", "", "tid_mid.txt has 3 lines and .*score.txt 4"),
         ("ijbb_face_tid_mid.txt", "1.jpg 1 100", "1.jpg 1.5 100", "line 1: template and media are whole numbers"),
         ("ijbb_name_5pts_score.txt", "0.987", "nan", "1 lines have a number that is not finite, first line 1"),
     ],
