@@ -67,7 +67,7 @@ def test_a_pair_follows_from_seed_epoch_and_index(faces):
     assert len(low) == 5
 
 
-def test_the_original_view_is_only_mirrored_and_each_view_on_its_own(faces):
+def test_views_are_mirrored_each_on_its_own(faces):
     dataset = PairDataset(faces, NOTHING, 1)
     seen = {(False, False): 0, (False, True): 0, (True, False): 0, (True, True): 0}
     for epoch, index in itertools.product(range(30), range(len(faces))):
@@ -203,7 +203,7 @@ def test_originals_for_the_device_come_with_the_same_params(faces):
         np.testing.assert_array_equal(image, faces.images[place[1]])
         np.testing.assert_array_equal(apply(image, view, OURS), here[place].low)
         assert same(there[place], here[place])
-    with pytest.raises(AssertionError, match="both_views comes first"):
+    with pytest.raises(AssertionError, match="both_views"):
         concatenate(batch)
     assert PairDataset(faces, None, 7, degrade_on="device").__getitems__(places).params is None
 
@@ -262,16 +262,16 @@ def test_an_error_in_a_worker_names_the_image():
 
 def test_a_source_without_one_good_image_ends_in_an_error():
     dataset = PairDataset(MemoryFaces(5, unreadable=tuple(range(5))), OURS, 0, on_corrupt="skip")
-    with pytest.raises(DataError, match="not one of the 5 images can be read; the last one: memory key 1: wrong magic"):
+    with pytest.raises(DataError, match="5 images.*memory key 1: wrong magic"):
         dataset[0, 2]
 
 
 @pytest.mark.parametrize(
     ("seed", "on_corrupt", "match"),
     [
-        (-1, "error", r"seed is -1: it must be in \[0, 2\*\*64\)"),
+        (-1, "error", r"seed is -1"),
         (2**64, "error", "seed is 18446744073709551616"),
-        (0, "ignore", "on_corrupt is 'ignore': it must be 'error' or 'skip'"),
+        (0, "ignore", "on_corrupt is 'ignore'"),
     ],
 )
 def test_settings_out_of_range_are_named(faces, seed, on_corrupt, match):
@@ -279,8 +279,8 @@ def test_settings_out_of_range_are_named(faces, seed, on_corrupt, match):
         PairDataset(faces, OURS, seed, on_corrupt)
 
 
-def test_another_place_to_degrade_on_is_refused(faces):
-    with pytest.raises(ConfigError, match="degrade_on is 'gpu': it must be 'cpu' or 'device'"):
+def test_unknown_degrade_on_is_refused(faces):
+    with pytest.raises(ConfigError, match="degrade_on is 'gpu'"):
         PairDataset(faces, OURS, 0, degrade_on="gpu")
 
 

@@ -75,14 +75,14 @@ def test_a_loader_makes_whole_batches_of_it():
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ((10, 4, 0, 3, 0), "batch_size 4 on 3 rank.s. needs 12 images per step, but the data set has 10 images; lower"),
+        ((10, 4, 0, 3, 0), "batch_size 4 on 3 .* 12 images.* 10 images"),
         ((0, 1, 0, 1, 0), "the data set has 0 images"),
-        ((10, 0, 0, 1, 0), "batch_size is 0: it must be at least 1"),
-        ((10, 1, 2, 2, 0), r"rank is 2: it must be in \[0, 2\)"),
+        ((10, 0, 0, 1, 0), "batch_size is 0"),
+        ((10, 1, 2, 2, 0), "rank is 2"),
         ((10, 1, 0, 0, 0), "world_size is 0"),
         ((10, 1, 0, 1, -1), "seed is -1"),
         ((10, 1, 0, 1, 0, -1), "epoch is -1"),
-        ((10, 3, 0, 1, 0, 0, 4), "start_step is 4: an epoch has 3 steps"),
+        ((10, 3, 0, 1, 0, 0, 4), "start_step is 4.* 3 steps"),
     ],
 )
 def test_impossible_requests_are_named(arguments, match):

@@ -49,7 +49,7 @@ def test_they_run_in_their_order_before_and_after_the_shrinking(face):
     assert seen == [("lens", (112, 112, 3)), ("noise", (28, 28, 3))]
 
 
-def test_the_result_is_that_of_the_step_and_the_original_is_not_written_to(face):
+def test_a_step_changes_the_view_and_not_the_original(face):
     @degradation_step("darker")
     def darker(image, rng):
         image //= 2
@@ -85,13 +85,13 @@ def test_pairs_have_their_own_randomness_and_the_added_strength(tmp_path):
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (lambda image: image, r"step 'bad' returned ndarray: it must be \(image, strength\)"),
+        (lambda image: image, r"step 'bad' returned ndarray"),
         (
             lambda image: (image.astype(np.float32), 0.0),
-            r"step 'bad' returned float32 \(112, 112, 3\): it must be uint8",
+            r"step 'bad' returned float32 \(112, 112, 3\)",
         ),
-        (lambda image: (image[:50], 0.0), r"returned uint8 \(50, 112, 3\): it must be uint8 \(112, 112, 3\), as the"),
-        (lambda image: (None, 0.0), "step 'bad' returned tuple: it must be"),
+        (lambda image: (image[:50], 0.0), r"step 'bad' returned uint8 \(50, 112, 3\)"),
+        (lambda image: (None, 0.0), "step 'bad' returned tuple"),
     ],
 )
 def test_what_does_not_fit_is_named(face, returned, message):
@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_named(face, returned, message):
 
 
 def test_an_unknown_step_is_named():
-    with pytest.raises(ConfigError, match="degradation.steps names 'fog', and none is known: the recipe must import"):
+    with pytest.raises(ConfigError, match="degradation.steps names 'fog'"):
         DegradationPolicy(steps=("fog",))
     degradation_step("haze")(lambda image, rng: (image, 0.0))
     with pytest.raises(ConfigError, match="names 'fog', and known are 'haze'"):
@@ -111,5 +111,5 @@ def test_an_unknown_step_is_named():
 def test_they_do_not_run_on_a_device(tmp_path):
     degradation_step("haze")(lambda image, rng: (image, 0.0))
     write_faces(tmp_path / "faces")
-    with pytest.raises(ConfigError, match="degrade_on is 'device', but the steps haze run on the CPU"):
+    with pytest.raises(ConfigError, match="degrade_on is 'device', but .* haze "):
         PairDataset(FaceRecords(tmp_path / "faces"), DegradationPolicy(steps=("haze",)), 1, degrade_on="device")

@@ -149,34 +149,34 @@ def test_without_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(detector, "models_folder", lambda: tmp_path / "models")
     with pytest.raises(ConfigError, match="no face detector 'pack': neither a file pack, nor .*models/pack.*--landm"):
         insightface_detector("pack")
-    with pytest.raises(ConfigError, match="threshold is 2; a detector's score is in \\[0, 1\\]"):
+    with pytest.raises(ConfigError, match="threshold is 2"):
         insightface_detector("pack", threshold=2)
     monkeypatch.setitem(sys.modules, "insightface", None)
-    with pytest.raises(ConfigError, match="finding faces needs InsightFace's package.*pip install --no-deps"):
+    with pytest.raises(ConfigError, match="InsightFace's package.*pip install --no-deps"):
         insightface_detector("pack")
 
 
 def test_folders_that_do_not_fit(photos: Path, tmp_path: Path) -> None:
     find = given_landmarks({})
     for output in (photos, photos / "out", tmp_path):
-        with pytest.raises(ConfigError, match="are one in the other: choose an output folder beside the photographs"):
+        with pytest.raises(ConfigError, match="are one in the other"):
             align_folder(photos, output, find, PNG)
-    with pytest.raises(DataError, match="none: no such folder; name the folder that holds the photographs"):
+    with pytest.raises(DataError, match="none: no such folder"):
         align_folder(tmp_path / "none", tmp_path / "out", find, PNG)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty: no image in it \\(.jpg, .jpeg"):
+    with pytest.raises(DataError, match="empty: no image in it"):
         align_folder(tmp_path / "empty", tmp_path / "out", find, PNG)
     save(photos / "3.bmp", photo(3))
-    with pytest.raises(ConfigError, match="1 files would be written twice, the first 3.png from 3.bmp, 3.png; rename"):
+    with pytest.raises(ConfigError, match="1 files .* 3.png from 3.bmp, 3.png"):
         align_folder(photos, tmp_path / "out", find, PNG)
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"size": 100}, "size is 100: aligned images have sides of 112 or 128"),
-        ({"format": "gif"}, "format is 'gif'; it is one of"),
-        ({"quality": 0}, "quality is 0; it is a whole number from 1 to 100"),
+        ({"size": 100}, "size is 100"),
+        ({"format": "gif"}, "format is 'gif'"),
+        ({"quality": 0}, "quality is 0"),
         ({"workers": 0}, "workers is 0"),
     ],
 )

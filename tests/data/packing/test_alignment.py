@@ -71,7 +71,7 @@ def test_outside_of_the_image_is_black() -> None:
 @pytest.mark.parametrize(
     ("landmarks", "message"),
     [
-        (np.zeros((5, 2)), "all lie at \\[0.0, 0.0\\]: no face can be aligned"),
+        (np.zeros((5, 2)), "all lie at \\[0.0, 0.0\\]"),
         (np.full((5, 2), np.nan), "are not all finite"),
         (np.zeros(10), "of shape \\(10,\\) are not five points"),
         (np.zeros((4, 2)), "of shape \\(4, 2\\) are not five points"),
@@ -85,7 +85,7 @@ def test_landmarks_that_are_none(landmarks: np.ndarray, message: str) -> None:
 
 @pytest.mark.parametrize("size", [0, -112, 100, 120])
 def test_impossible_size(size: int) -> None:
-    with pytest.raises(ConfigError, match=f"size is {size}: aligned images have sides of 112 or 128"):
+    with pytest.raises(ConfigError, match=f"size is {size}"):
         align(np.zeros((9, 9, 3), np.uint8), TEMPLATE, size)
 
 

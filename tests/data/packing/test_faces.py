@@ -44,18 +44,18 @@ def one_list(text: bytes) -> Callable[[Path], list[Path]]:
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        (lambda folder: [], "nothing to pack: name a folder"),
-        (lambda folder: [folder / "none"], "none: no such folder or list; name a folder of identities or a .lst file"),
-        (lambda folder: [folder], "no sub-folder in it; images belong in one sub-folder per identity"),
-        (loose_image, "no sub-folder in it; 1 images lie in it directly"),
+        (lambda folder: [], "nothing to pack"),
+        (lambda folder: [folder / "none"], "none: no such folder or list"),
+        (lambda folder: [folder], "in: no sub-folder in it"),
+        (loose_image, "in: no sub-folder in it; 1 images"),
         (lambda folder: [*one_list(b"1\ta.jpg\t0\n")(folder), folder / ".." / "in" / "in.lst"], "is named twice"),
         (one_list(b""), "in.lst: the list is empty"),
-        (one_list(b"\xff\xfe1"), "not text in UTF-8"),
-        (one_list(b"a.jpg 1\n"), "line 1: neither `1 TAB path TAB label` .* nor `key TAB label TAB path`"),
-        (one_list(b"1\ta.jpg\t0\n1\tb.jpg\n"), "line 2: neither"),
-        (one_list(b"1\ta.jpg\tzero\n"), "line 1: label 'zero' is not a whole number in"),
-        (one_list(b"1\ta.jpg\t0.5\n"), "line 1: label '0.5' is not a whole number in"),
-        (one_list(b"1\ta.jpg\t-1\n"), "line 1: label '-1' is not a whole number in"),
+        (one_list(b"\xff\xfe1"), "in.lst: .*not text in UTF-8"),
+        (one_list(b"a.jpg 1\n"), "in.lst line 1: neither"),
+        (one_list(b"1\ta.jpg\t0\n1\tb.jpg\n"), "in.lst line 2: neither"),
+        (one_list(b"1\ta.jpg\tzero\n"), "line 1: label 'zero'"),
+        (one_list(b"1\ta.jpg\t0.5\n"), "line 1: label '0.5'"),
+        (one_list(b"1\ta.jpg\t-1\n"), "line 1: label '-1'"),
         (one_list(b"0\t1\ta.jpg\n1\tx\tb.jpg\n"), "line 2: not `key TAB label TAB path`"),
         (one_list(b"1\ta.jpg\t0\n1\ta.jpg\t1\n"), "1 paths are listed more than once, the first .*a.jpg \\(2 times\\)"),
     ],
@@ -68,7 +68,7 @@ def test_sources_that_do_not_fit(sources: Callable[[Path], list[Path]], message:
 
 def test_names_that_a_list_cannot_hold(tmp_path: Path) -> None:
     save(tmp_path / "faces" / "a" / "1\t2.jpg", jpeg(1))
-    with pytest.raises(DataError, match="a tab or line break in a name cannot be written to train.lst; rename it"):
+    with pytest.raises(DataError, match="2.jpg.*: a tab or line break"):
         list_faces([tmp_path / "faces"])
 
 

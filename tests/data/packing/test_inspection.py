@@ -97,7 +97,7 @@ def test_damage_is_counted_and_named(golden: Path) -> None:
         ([0, 0, 2], [[1, 3], [3, 4], [1, 2]], "1 of 3 labels have no image, the first 1"),
     ],
 )
-def test_ranges_and_labels(labels: list[int], ranges: list, message: str | None, tmp_path: Path) -> None:
+def test_ranges_against_labels(labels: list[int], ranges: list, message: str | None, tmp_path: Path) -> None:
     problems = inspect_records(insightface(tmp_path / "a.rec", labels, ranges)).problems
     if message is None:
         assert problems == []
@@ -117,9 +117,9 @@ def test_labels_outside_the_property(golden: Path) -> None:
 
 def test_nothing_readable(tmp_path: Path) -> None:
     path = write(tmp_path / "a.rec", [(0, 0.0, b"text")])
-    with pytest.raises(DataError, match="key 0 at offset 0: not one of the 1 records can be read"):
+    with pytest.raises(DataError, match="a.rec key 0 at offset 0: "):
         inspect_records(path)
-    with pytest.raises(DataError, match="not one of the 1 records can be read"):
+    with pytest.raises(DataError, match="a.rec key 0 at offset 0: "):
         contact_sheet(FaceRecords(path, on_corrupt="skip"))
 
 
@@ -137,7 +137,7 @@ def test_contact_sheet(golden: Path) -> None:
                 assert (cell == BACKGROUND).all()
         assert (sheet[GAP + row * step :][:24, :MARGIN] != BACKGROUND).any()
     assert np.array_equal(contact_sheet(source, 2, 3, seed=5), contact_sheet(source, 2, 3, seed=5))
-    with pytest.raises(ConfigError, match="a contact sheet of 0 x 3 images: both must be at least 1"):
+    with pytest.raises(ConfigError, match="0 x 3 images"):
         contact_sheet(source, rows=0, columns=3)
 
 

@@ -47,8 +47,8 @@ def test_all_kinds_read_alike(name: str, text: str, tmp_path: Path) -> None:
         ("a.csv", f"x.jpg,{NUMBERS.replace('1.5', 'nan')}\n", "a.csv line 1: not a path and ten numbers"),
         ("a.txt", "x.jpg 1 2 3 4 5 6 7 8 9\n", "a.txt line 1: not a path and ten numbers"),
         ("a.json", "{", "a.json: not JSON"),
-        ("a.json", "[]", "a.json: not an object .* but list"),
-        ("a.json", '{"x.jpg": [1, 2]}', "a.json 'x.jpg': not five points \\[x, y\\] or ten numbers"),
+        ("a.json", "[]", "a.json: .* but list"),
+        ("a.json", '{"x.jpg": [1, 2]}', "a.json 'x.jpg': not five points"),
         ("a.json", f'{{"x.jpg": {FLAT.replace("1.5", "true")}}}', "not five points"),
         ("a.json", '{"x.jpg": null}', "not five points"),
         ("a.json", "{}", "no landmarks in it"),
@@ -60,10 +60,10 @@ def test_malformed(name: str, text: str, message: str, tmp_path: Path) -> None:
 
 
 def test_unreadable(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none.csv: the landmarks cannot be read \\(No such file"):
+    with pytest.raises(DataError, match="none.csv: the landmarks cannot be read"):
         read_landmarks(tmp_path / "none.csv")
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="no landmarks: not text in UTF-8"):
+    with pytest.raises(DataError, match="a.csv: .*not text in UTF-8"):
         read_landmarks(tmp_path / "a.csv")
 
 

@@ -144,7 +144,7 @@ def test_bad_images_can_be_left_out(faces: Path, tmp_path: Path) -> None:
 def test_unaligned_images_of_a_list(faces: Path, tmp_path: Path) -> None:
     save(tmp_path / "in.lst", b"1\tperson0/0.png\t0\n0\tperson0/1.png\t0\n")
     found = list_faces([tmp_path / "in.lst"], faces)
-    with pytest.raises(DataError, match="1 of 2 inputs(.|\n)*1.png: not aligned, says the list: run tools/align.py"):
+    with pytest.raises(DataError, match="1 of 2 inputs(.|\n)*1.png: not aligned"):
         pack_faces(found, tmp_path / "out", PackOptions(size=24))
 
 
@@ -154,7 +154,7 @@ def test_identities_with_few_images(faces: Path, tmp_path: Path) -> None:
     report = run(faces, tmp_path / "out", min_images=3)
     assert (report.images, report.identities, report.left_out, report.single_image_identities) == (7, 2, 3, 0)
     assert (tmp_path / "out" / "identities.tsv").read_text() == "0\tperson0\n1\tperson2\n"
-    with pytest.raises(DataError, match="nothing left to pack: all 10 inputs are left out, see .*left_out.tsv"):
+    with pytest.raises(DataError, match="all 10 inputs are left out, see .*left_out.tsv"):
         run(faces, tmp_path / "none", min_images=9)
 
 
@@ -188,7 +188,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_nothing_is_overwritten_unasked(faces: Path, tmp_path: Path) -> None:
     run(faces, tmp_path / "out")
-    with pytest.raises(ConfigError, match="train.rec is there already: choose another folder, or --overwrite"):
+    with pytest.raises(ConfigError, match="train.rec is there already.*--overwrite"):
         run(faces, tmp_path / "out")
     run(faces, tmp_path / "out", overwrite=True, style="im2rec")
     assert len(RecordReader(tmp_path / "out" / "train.rec")) == 9
@@ -196,7 +196,7 @@ def test_nothing_is_overwritten_unasked(faces: Path, tmp_path: Path) -> None:
 
 def test_more_than_the_header_can_count(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pack, "MAX_INSIGHTFACE", 11)
-    with pytest.raises(DataError, match="9 images of 3 identities: InsightFace's header record .*up to 11 of both"):
+    with pytest.raises(DataError, match="9 images of 3 identities: .* 11 "):
         run(faces, tmp_path / "out")
     assert run(faces, tmp_path / "out", style="im2rec").images == 9
     monkeypatch.setattr(pack, "MAX_INSIGHTFACE", 12)
@@ -206,13 +206,13 @@ def test_more_than_the_header_can_count(faces: Path, tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"style": "mxnet"}, "style is 'mxnet'; it is one of \\('insightface', 'im2rec'\\)"),
+        ({"style": "mxnet"}, "style is 'mxnet'"),
         ({"on_corrupt": "x"}, "on_corrupt is 'x'"),
-        ({"quality": 0}, "quality is 0; it is a whole number from 1 to 100"),
+        ({"quality": 0}, "quality is 0"),
         ({"workers": 0}, "workers is 0"),
         ({"min_images": 0}, "min_images is 0"),
         ({"size": 0}, "size is 0"),
-        ({"shuffle": -1}, "shuffle is -1; the seed is a whole number >= 0"),
+        ({"shuffle": -1}, "shuffle is -1"),
     ],
 )
 def test_impossible_options(option: dict, message: str) -> None:

@@ -113,9 +113,7 @@ def test_images_that_cannot_be_read_are_left_to_training(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("label", [3.0, 7.0])
-def test_a_label_outside_that_nobody_looked_at_is_refused_on_reading(
-    label: float, tmp_path: Path, large: list[int]
-) -> None:
+def test_a_label_outside_is_refused_on_reading(label: float, tmp_path: Path, large: list[int]) -> None:
     source = FaceRecords(write(tmp_path, labels=[0, label, 0, 1, 1, 2]))
     source.check()
     assert large == [] and source.read(0)[1] == 0
