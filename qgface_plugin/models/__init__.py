@@ -1,4 +1,4 @@
-"""Encoders: built, saved, loaded from what people have, exported."""
+"""Encoders: built, saved, loaded from what people have, exported. A face model embeds aligned faces."""
 
 from __future__ import annotations
 

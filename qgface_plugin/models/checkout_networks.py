@@ -1,4 +1,4 @@
-"""Networks that only an arcface_torch checkout has (vit_*, r2060), loaded from the one that ARCFACE_TORCH names."""
+"""Networks that only arcface_torch has (vit_*, r2060), from the checkout that ARCFACE_TORCH names."""
 
 from __future__ import annotations
 
@@ -16,15 +16,25 @@ _PACKAGE = "_arcface_torch_backbones"  # the checkout's own name for it, `backbo
 
 
 def is_of_the_checkout(network: str) -> bool:
-    """Whether a network's name is one that arcface_torch has and this project has not."""
+    """Whether a network's name is one that arcface_torch has and this project lacks.
+
+    Example:
+        >>> is_of_the_checkout("vit_b"), is_of_the_checkout("r50")
+        (True, False)
+    """
     return network.startswith("vit_") or network == "r2060"
 
 
 def checkout_network(network: str, size: int) -> nn.Module:
-    """A randomly initialised network of the checkout, with features of `size` numbers.
+    """A randomly initialised network of the checkout.
 
-    Raises ConfigError without ARCFACE_TORCH, for a folder that is no checkout, for a name that it does not know, and
-    when a package that the network needs (timm) is absent.
+    Args:
+        network: its name there.
+        size: d of its features.
+
+    Raises:
+        ConfigError: ARCFACE_TORCH is not set, or names no checkout; the name is not known there; a package that the
+            network needs (timm) is absent.
     """
     named = os.environ.get("ARCFACE_TORCH")
     if not named:

@@ -1,4 +1,4 @@
-"""Images -> embeddings, with flip fusion. Shapes: N images, d = size of a feature."""
+"""Embeddings of images, with those of their mirror images for flip fusion. N images, d = size of a feature."""
 
 from __future__ import annotations
 
@@ -17,10 +17,19 @@ from ..utils.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Raw features (before l2 normalisation) of N images and of their mirror images, float32 (N, d) each.
+    """Raw features (before l2 normalisation) of N images and of their mirror images.
 
     Both are kept because the protocols differ in what they make of them: with or without the mirror image, with or
     without the norm.
+
+    Attributes:
+        original: (N, d) float32, of the images as they are.
+        mirrored: (N, d) float32, of the mirror images.
+
+    Example:
+        >>> embeddings = Embeddings(np.array([[3.0, 4.0]], np.float32), np.array([[1.0, 0.0]], np.float32))
+        >>> embeddings.features.tolist(), embeddings.norms.tolist(), embeddings.mean_norm
+        ([[4.0, 4.0]], [5.0], 3.0)
     """
 
     original: np.ndarray
@@ -53,13 +62,27 @@ def embed(
     device: str | torch.device = "cpu",
     progress: str | None = None,
 ) -> Embeddings:
-    """The features of `images`, uint8 (N, 112, 112, 3) RGB, in evaluation mode and without gradient.
+    """The embeddings of images, in evaluation mode and without gradient.
 
-    backbone: (B, 3, 112, 112) float32 in [-1, 1] -> (B, d), already on `device`; each of its modules is put back into
-    the mode it was in. Of a DistributedDataParallel model pass `.module`: its own forward waits for the other ranks.
-    batch_size: images a forward pass; images travel to the device as uint8 and are normalised and mirrored there.
-    progress: label of a progress bar; None shows none.
-    Raises DataError when the images are not what they should be, ConfigError for a batch size below 1.
+    Images travel to the device as uint8 and are normalised and mirrored there.
+
+    Args:
+        backbone: (B, 3, 112, 112) float32 in [-1, 1] -> (B, d), already on `device`; each of its modules is put back
+            into the mode it was in. Of a DistributedDataParallel model pass `.module`: its own forward waits for the
+            other ranks.
+        images: uint8 (N, 112, 112, 3) RGB.
+        batch_size: images per forward pass.
+        device: of the backbone.
+        progress: label of a progress bar; None shows none.
+
+    Raises:
+        DataError: the images are not what they should be.
+        ConfigError: a batch size below 1.
+
+    Example:
+        >>> backbone = nn.Sequential(nn.AvgPool2d(112), nn.Flatten())  # mean colour
+        >>> embed(backbone, np.full((1, 112, 112, 3), 255, np.uint8)).original.tolist()
+        [[1.0, 1.0, 1.0]]
     """
     check_images(images)
     check_batch_size(batch_size)
@@ -76,7 +99,7 @@ def embed(
 
 
 def check_images(images: np.ndarray) -> None:
-    """Raises DataError unless `images` are uint8 (N, 112, 112, 3) with at least one image."""
+    """Raise DataError unless `images` are uint8 (N, 112, 112, 3) with at least one image."""
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (112, 112, 3) or len(images) == 0:
         raise DataError(
             f"images are {images.dtype} {images.shape}: embed takes uint8 (N, 112, 112, 3) RGB with at least one image"
@@ -84,14 +107,14 @@ def check_images(images: np.ndarray) -> None:
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Raises ConfigError for a batch size below 1."""
+    """Raise ConfigError for a batch size below 1."""
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}: it must be at least 1")
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """`model` in evaluation mode inside the block; afterwards every module is in the mode it was in before."""
+    """Context with `model` in evaluation mode; afterwards every module is in the mode it was in before."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

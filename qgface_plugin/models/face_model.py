@@ -1,4 +1,4 @@
-"""What the evaluation needs of a face model, whatever it runs on."""
+"""Face model: what the evaluation needs of an encoder, whatever it runs on."""
 
 from __future__ import annotations
 
@@ -13,22 +13,43 @@ COLORS = ("rgb", "bgr")
 
 
 class FaceModel(Protocol):
-    """Aligned face images -> raw features, whose norms are kept."""
+    """An encoder of aligned faces to raw features, whose norms are kept.
 
-    name: str  # for tables
-    dim: int  # d, numbers in a feature
+    Attributes:
+        name: for tables.
+        dim: d, numbers in a feature.
+
+    Example:
+        >>> class MeanColour:
+        ...     name, dim = "mean colour", 3
+        ...
+        ...     def embed(self, images, batch_size=64, progress=None):
+        ...         features = images.mean((1, 2), dtype=np.float32)
+        ...         return Embeddings(features, features)
+        >>> model: FaceModel = MeanColour()
+        >>> model.embed(np.zeros((2, 112, 112, 3), np.uint8)).original.shape
+        (2, 3)
+    """
+
+    name: str
+    dim: int
 
     def embed(self, images: np.ndarray, batch_size: int = 64, progress: str | None = None) -> Embeddings:
-        """Raw features of `images`, uint8 (N, 112, 112, 3) RGB, and of their mirror images, float32 (N, d) each.
+        """Raw features of images and of their mirror images.
 
-        Images are RGB always; a model that wants BGR turns them itself. progress: label of a progress bar, None shows
-        none. Raises DataError for images that are not what they should be and for features that are not finite,
-        ConfigError for a batch size below 1.
+        Args:
+            images: uint8 (N, 112, 112, 3), RGB always; a model that wants BGR turns them itself.
+            batch_size: images per forward pass.
+            progress: label of a progress bar; None shows none.
+
+        Raises:
+            DataError: images that are not what they should be, or features that are not finite.
+            ConfigError: a batch size below 1.
         """
 
 
 def check_color(color: str) -> str:
-    """`color` as it is, when it is one of COLORS; else ConfigError."""
+    """Return `color` when it is one of COLORS; else raise ConfigError."""
     if color not in COLORS:
         raise ConfigError(f"color is {color!r}: the order of channels that the model was trained on is 'rgb' or 'bgr'")
     return color
@@ -40,7 +61,7 @@ def as_the_model_wants(images: np.ndarray, color: str) -> np.ndarray:
 
 
 def check_features(embeddings: Embeddings, name: str) -> Embeddings:
-    """`embeddings` as they are, when every number is finite; else DataError that counts the images."""
+    """Return `embeddings` when every number is finite; else raise DataError that counts the images of model `name`."""
     finite = np.isfinite(embeddings.original).all(axis=1) & np.isfinite(embeddings.mirrored).all(axis=1)
     if not finite.all():
         bad = np.flatnonzero(~finite)

@@ -1,4 +1,4 @@
-"""From what a user names to a model that embeds."""
+"""Loading of a face model from what a user names: a file, a folder, a pack."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from .torch_model import load_torch_model
 def load_model(model: str, *, network: str | None = None, color: str = "rgb", device: str = "auto") -> FaceModel:
     """The model that `model` names.
 
-    model: a `model.pt` or `checkpoint_gpu_0.pt` of this project or of arcface_torch; an ONNX file; a folder with a
-    `model.pt` or of ONNX files; or a name of insightface's models (buffalo_l), which are looked for in
-    ~/.insightface/models and never downloaded.
-    network: r18, r34, r50, r100, r200, mbf, mbf_large, quick, small, or vit_* where ARCFACE_TORCH names a checkout;
-    None: as recipe.json beside the file says, else recognised by its parameters. For .pt files only.
-    color: the order of channels that the model was trained on, "rgb" or "bgr"; `embed` takes RGB always.
-    device: "auto" (this rank's GPU, else the CPU), "cpu", "cuda", "cuda:1".
-    Raises CheckpointError for a file that is absent, damaged, refused or of another network (the first differing
-    parameter is named); ConfigError for an argument that does not fit or a package that is absent.
+    Args:
+        model: a `model.pt` or `checkpoint_gpu_0.pt` of this project or of arcface_torch; an ONNX file; a folder with a
+            `model.pt` or of ONNX files; or a name of insightface's models (buffalo_l), which are looked for in
+            ~/.insightface/models and never downloaded.
+        network: r18, r34, r50, r100, r200, mbf, mbf_large, quick, small, or vit_* where ARCFACE_TORCH names a checkout;
+            None: as recipe.json beside the file says, else recognised by its parameters. For .pt files only.
+        color: the order of channels that the model was trained on, "rgb" or "bgr"; `embed` takes RGB always.
+        device: "auto" (this rank's GPU, else the CPU), "cpu", "cuda", "cuda:1".
+
+    Raises:
+        CheckpointError: a file that is absent, damaged, refused or of another network; names the first parameter that
+            differs.
+        ConfigError: an argument that does not fit, or a package that is absent.
     """
     check_color(color)
     where = pick_device(device, "--device")

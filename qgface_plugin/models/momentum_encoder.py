@@ -1,4 +1,4 @@
-"""The key encoder of the momentum queue (MoCo, He et al. 2020, eq. 2): a moving average of the backbone."""
+"""Key encoder of the momentum queue (MoCo, He et al. 2020, eq. 2): a moving average of the backbone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,22 @@ from torch import Tensor, nn
 
 
 class MomentumEncoder(nn.Module):
-    """theta_k <- m theta_k + (1 - m) theta_q; no gradient ever reaches it.
+    """A moving average of the backbone: theta_k <- m theta_k + (1 - m) theta_q; no gradient ever reaches it.
 
     Parameters are averaged. Running statistics of batch normalisation are the encoder's own: it sees the same images
     in the same mode as the backbone.
+
+    Args:
+        backbone: the query encoder, which is copied.
+        momentum: m, in [0, 1].
+
+    Example:
+        >>> backbone = nn.Linear(1, 1, bias=False)
+        >>> keys = MomentumEncoder(nn.Linear(1, 1, bias=False).requires_grad_(False), momentum=0.75)
+        >>> _ = nn.init.zeros_(keys.encoder.weight), nn.init.ones_(backbone.weight)
+        >>> keys.update(backbone)
+        >>> keys.encoder.weight.item()
+        0.25
     """
 
     def __init__(self, backbone: nn.Module, momentum: float = 0.999) -> None:

@@ -1,4 +1,8 @@
-"""An ONNX file as a FaceModel, read as `insightface.model_zoo.ArcFaceONNX` reads it (docs/export.md)."""
+"""ONNX file as a FaceModel, read as `insightface.model_zoo.ArcFaceONNX` reads it (docs/export.md).
+
+It is a file, the recognition model of a pack (a folder of ONNX files), or a name in insightface's folder of models.
+Nothing is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,29 @@ NEEDED = "pip install 'qgface-plugin[eval]'"
 
 
 class OnnxModel:
-    """An onnxruntime session: images (N, 3, 112, 112) float32 -> features (N, d).
+    """A recognition model in an onnxruntime session: images (N, 3, 112, 112) float32 -> features (N, d).
 
-    mean, std: what the session wants subtracted from and divided into pixels of 0 to 255.
+    Args:
+        session: of onnxruntime.
+        name: for tables.
+        color: the order of channels that the model was trained on, "rgb" or "bgr".
+        mean: what is subtracted from pixels of 0 to 255.
+        std: what they are then divided by.
+
+    Raises:
+        CheckpointError: a run on black images gives no features (N, d).
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> class MeanColour:  # in the place of an onnxruntime.InferenceSession
+        ...     def get_inputs(self):
+        ...         return [SimpleNamespace(name="data", shape=["N", 3, 112, 112], type="tensor(float)")]
+        ...
+        ...     def run(self, outputs, feed):
+        ...         return [feed["data"].mean((2, 3))]
+        >>> model = OnnxModel(MeanColour(), "mean colour", "rgb", 127.5, 127.5)
+        >>> model.embed(np.full((1, 112, 112, 3), 255, np.uint8)).original.tolist()
+        [[1.0, 1.0, 1.0]]
     """
 
     def __init__(self, session: Any, name: str, color: str, mean: float, std: float) -> None:
@@ -31,7 +55,7 @@ class OnnxModel:
         inputs = session.get_inputs()
         self._input, declared = inputs[0].name, inputs[0].shape[0]
         self._dtype = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
-        self._fixed = declared if isinstance(declared, int) else None  # images a run, where the graph fixes it
+        self._fixed = declared if isinstance(declared, int) else None  # images per run, where the graph fixes it
         self.dim = self._probe()
 
     def embed(self, images: np.ndarray, batch_size: int = 64, progress: str | None = None) -> Embeddings:
@@ -74,12 +98,18 @@ class OnnxModel:
 def load_onnx_model(
     path: Path, color: str, device: torch.device, name: str | None = None, scale: tuple[float, float] | None = None
 ) -> OnnxModel:
-    """The recognition model in `path`.
+    """The recognition model in a file.
 
-    scale: mean and standard deviation of the pixels outside the graph; None: as ArcFaceONNX tells, (0, 1) when a
-    subtraction and a multiplication are among the graph's first eight nodes, else (127.5, 127.5).
-    Raises CheckpointError for a file that is absent, damaged or no model of aligned faces; ConfigError when onnxruntime
-    or onnx is absent, or has no CUDA where a GPU is asked for.
+    Args:
+        path: the file.
+        color: the order of channels that the model was trained on, "rgb" or "bgr".
+        device: where it runs.
+        name: for tables; None: the file's.
+        scale: mean and standard deviation of the pixels outside the graph; None: `scale_outside(path)`.
+
+    Raises:
+        CheckpointError: a file that is absent, damaged or no model of aligned faces.
+        ConfigError: onnxruntime or onnx is absent, or has no CUDA where a GPU is asked for.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist")
@@ -121,7 +151,15 @@ def not_recognition(session: Any) -> str | None:
 
 
 def scale_outside(path: Path) -> tuple[float, float]:
-    """(0, 1) when the graph normalises pixels itself, else (127.5, 127.5); told as ArcFaceONNX tells it."""
+    """Mean and standard deviation of pixels that a graph expects, told as ArcFaceONNX tells it.
+
+    Returns:
+        (0, 1) when the graph normalises pixels itself, which it does where a subtraction and a multiplication are among
+        its first eight nodes; else (127.5, 127.5).
+
+    Raises:
+        ConfigError: onnx is absent.
+    """
     try:
         import onnx
     except ImportError as error:
@@ -150,13 +188,11 @@ def _line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-# --- Models by the names that insightface gives them, in its folder of models. Nothing is downloaded ------------------
-
-
 def load_zoo_model(name: str, color: str, device: torch.device) -> OnnxModel:
     """The model `name`.onnx of insightface's folder, or the recognition model of the pack (folder) of that name.
 
-    Raises CheckpointError, saying where it looked, when there is none.
+    Raises:
+        CheckpointError: there is none; says where it looked.
     """
     folder = models_folder()
     file = folder / (name if name.endswith(".onnx") else f"{name}.onnx")
@@ -176,6 +212,9 @@ def load_pack(folder: Path, color: str, device: torch.device) -> OnnxModel:
     """The recognition model of a pack of ONNX files; what each other file is stands in the message when there is none.
 
     A pack with insightface's manifest (version 2) names the file and its normalisation.
+
+    Raises:
+        CheckpointError: no recognition model is in it.
     """
     described = _manifest_entry(folder)
     if described is not None:

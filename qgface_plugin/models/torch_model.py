@@ -1,4 +1,7 @@
-"""A model.pt or a training checkpoint, this project's or arcface_torch's, as a FaceModel."""
+"""PyTorch weights as a FaceModel: a model.pt or a training checkpoint, this project's or arcface_torch's.
+
+The network is named, or told by the names and shapes of the state dict's parameters.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,28 @@ from .embeddings import Embeddings, embed
 from .face_model import as_the_model_wants, check_color, check_features
 from .weights import read_backbone
 
+# The last linear layer: rows are the size of a feature. IResNet and QuickNet; MobileFaceNet; arcface_torch's ViT.
+_LAST_LAYERS = ("fc.weight", "features.layers.2.weight", "feature.2.weight")
+
 
 class TorchModel:
-    """A backbone with its weights, in evaluation mode on `device`."""
+    """A backbone with its weights, in evaluation mode on `device`.
+
+    Args:
+        backbone: (B, 3, 112, 112) float32 in [-1, 1] -> (B, d).
+        name: for tables.
+        dim: d.
+        color: the order of channels that the model was trained on, "rgb" or "bgr".
+        device: where it runs.
+        network: name of the backbone's kind.
+
+    Example:
+        >>> backbone = nn.Sequential(nn.AvgPool2d(112), nn.Flatten())  # mean colour
+        >>> model = TorchModel(backbone, "mean colour", 3, "bgr", torch.device("cpu"), "none")
+        >>> blue = np.zeros((1, 112, 112, 3), np.uint8) + np.array([0, 0, 255], np.uint8)
+        >>> model.embed(blue).original.tolist()
+        [[1.0, -1.0, -1.0]]
+    """
 
     def __init__(
         self, backbone: nn.Module, name: str, dim: int, color: str, device: torch.device, network: str
@@ -35,10 +57,18 @@ class TorchModel:
 
 
 def load_torch_model(path: Path, network: str | None, color: str, device: torch.device) -> TorchModel:
-    """The model in `path`; its network is `network`, else what recipe.json beside it says, else recognised.
+    """The model in a file.
 
-    Raises CheckpointError for a file that is no backbone, damaged or refused, or whose first differing parameter is
-    named when it is not of that network; ConfigError for a network that is not known or needs a checkout.
+    Args:
+        path: the file.
+        network: name of the network; None: what recipe.json beside the file says, else recognised by its parameters.
+        color: the order of channels that the model was trained on, "rgb" or "bgr".
+        device: where it runs.
+
+    Raises:
+        CheckpointError: a file that is no backbone, damaged or refused, or of another network; names the first
+            parameter that differs.
+        ConfigError: a network that is not known or needs a checkout.
     """
     weights = read_backbone(path)
     size = embedding_size(weights, str(path))
@@ -99,15 +129,16 @@ def _name(path: Path) -> str:
     return path.stem
 
 
-# --- Which network a state dict is of, from its parameter names and shapes --------------------------------------------
-
-
-# The last linear layer: rows are the size of a feature. IResNet and QuickNet; MobileFaceNet; arcface_torch's ViT.
-_LAST_LAYERS = ("fc.weight", "features.layers.2.weight", "feature.2.weight")
-
-
 def embedding_size(weights: Mapping[str, Tensor], source: str) -> int:
-    """d, from the shape of the last linear layer. Raises CheckpointError when there is none that is known."""
+    """d, from the shape of the last linear layer.
+
+    Args:
+        weights: state dict of a backbone.
+        source: where it is from, for the message.
+
+    Raises:
+        CheckpointError: no last layer that is known.
+    """
     for name in _LAST_LAYERS:
         if name in weights and weights[name].ndim == 2:
             return weights[name].shape[0]
@@ -118,7 +149,7 @@ def embedding_size(weights: Mapping[str, Tensor], source: str) -> int:
 
 
 def recognise(weights: Mapping[str, Tensor], size: int) -> str | None:
-    """The one of this project's networks whose every name and shape agrees; None when there is none."""
+    """Name of this project's network whose every parameter name and shape agrees; None when there is none."""
     return next((name for name in NAMES if first_difference(weights, shapes(name, size)) is None), None)
 
 
@@ -129,12 +160,13 @@ def shapes(network: str, size: int) -> Mapping[str, torch.Size]:
         return shapes_of(get_model(network, size))
 
 
-def shapes_of(model: torch.nn.Module) -> dict[str, torch.Size]:
+def shapes_of(model: nn.Module) -> dict[str, torch.Size]:
+    """Names and shapes of a module's state dict."""
     return {name: value.shape for name, value in model.state_dict().items()}
 
 
 def first_difference(weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> str | None:
-    """The first name that differs, in words; None when everything agrees.
+    """The first parameter that differs, in words; None when every name and shape agrees.
 
     The counters of BatchNorm may be absent, as in files of old PyTorch versions: evaluation does not use them.
     """
@@ -148,4 +180,5 @@ def first_difference(weights: Mapping[str, Tensor], expected: Mapping[str, torch
 
 
 def is_counter(name: str) -> bool:
+    """Whether a parameter is the counter of batches of a BatchNorm."""
     return name.endswith("num_batches_tracked")

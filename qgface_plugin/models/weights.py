@@ -14,14 +14,26 @@ _WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel's and torch.com
 
 
 def export_backbone(path: str | Path, state_dict: Mapping[str, torch.Tensor]) -> None:
-    """Write a plain state dict, on the CPU and without the wrappers' prefixes, atomically. Raises CheckpointError."""
+    """Write a plain state dict, on the CPU and without the wrappers' prefixes, atomically.
+
+    Raises:
+        CheckpointError: it could not be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "model.pt"
+        >>> export_backbone(path, {"module.weight": torch.ones(2)})
+        >>> read_backbone(path)
+        {'weight': tensor([1., 1.])}
+    """
     save(path, {_bare(name): value.detach().cpu() for name, value in state_dict.items()})
 
 
 def read_backbone(path: str | Path) -> dict[str, torch.Tensor]:
     """The backbone's state dict in a `model.pt` or a training checkpoint, without the wrappers' prefixes.
 
-    Raises CheckpointError for a file that is absent, damaged, refused, or holds none.
+    Raises:
+        CheckpointError: a file that is absent, damaged, refused, or holds none.
     """
     loaded = load(path)
     if isinstance(loaded, dict):
@@ -34,7 +46,10 @@ def read_backbone(path: str | Path) -> dict[str, torch.Tensor]:
 def load_backbone(path: str | Path, backbone: torch.nn.Module) -> None:
     """Fill `backbone`, wrapped or not, with the weights in `path`: a `model.pt` or a training checkpoint.
 
-    Nothing is filled unless every name and shape agrees; else CheckpointError counts and names the ones that do not.
+    Nothing is filled unless every name and shape agrees.
+
+    Raises:
+        CheckpointError: as `read_backbone`, or names and shapes that do not agree; counts and names them.
     """
     found = read_backbone(path)
     own = backbone.state_dict()

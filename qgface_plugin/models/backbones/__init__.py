@@ -1,4 +1,4 @@
-"""The face encoders, by the names that arcface_torch gives them; `quick` (a demonstration) and `small` are our own."""
+"""Backbones by the names that arcface_torch gives them; `quick` (a demonstration) and `small` are our own."""
 
 from __future__ import annotations
 
@@ -21,11 +21,21 @@ def get_model(
 ) -> nn.Module:
     """A randomly initialised encoder: images (B, 3, 112, 112) in [-1, 1] -> raw features (B, num_features) float32.
 
-    name: one of NAMES. fp16: float16 autocast on CUDA (bfloat16: wrap the call in torch.autocast instead).
-    dropout: probability in [0, 1) in front of the last linear layer (iresnet only).
-    features_bias: False keeps the last BatchNorm's bias at zero without gradient, so that the norm of a feature
-    carries its quality (docs/method.md); names and shapes of the state dict are the same either way.
-    Raises ConfigError for an unknown name or a value out of range.
+    Args:
+        name: one of NAMES.
+        num_features: d, at least 1.
+        fp16: float16 autocast on CUDA (bfloat16: wrap the call in torch.autocast instead).
+        dropout: probability in [0, 1) in front of the last linear layer (iresnet only).
+        features_bias: False keeps the last BatchNorm's bias at zero without gradient, so that the norm of a feature
+            carries its quality (docs/method.md); names and shapes of the state dict are the same either way.
+
+    Raises:
+        ConfigError: an unknown name or a value out of range.
+
+    Example:
+        >>> import torch
+        >>> get_model("quick", num_features=64)(torch.zeros(2, 3, 112, 112)).shape
+        torch.Size([2, 64])
     """
     if name not in NAMES:
         raise ConfigError(f"network is {name!r}: known networks are {', '.join(NAMES)}")

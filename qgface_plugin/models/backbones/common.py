@@ -1,4 +1,4 @@
-"""What the backbones share: where mixed precision ends, and the last BatchNorm with or without its bias."""
+"""Parts that the backbones share: where mixed precision ends, and the last BatchNorm with or without its bias."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 
 def body_autocast(x: Tensor, fp16: bool) -> AbstractContextManager:
-    """float16 autocast on CUDA when `fp16`; otherwise nothing, so that a caller's own autocast stays in force."""
+    """Context of float16 autocast on CUDA when `fp16`; else an empty one: a caller's autocast stays in force."""
     return torch.autocast("cuda", dtype=torch.float16) if fp16 and x.is_cuda else nullcontext()
 
 
 def full_precision(x: Tensor) -> AbstractContextManager:
-    """Switches off the autocast that a caller has entered: what runs inside must be fed float32."""
+    """Context that switches off the autocast of a caller: what runs inside must be fed float32."""
     # Entered only where there is something to switch off, which leaves exported graphs free of autocast regions.
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
@@ -23,8 +23,16 @@ def full_precision(x: Tensor) -> AbstractContextManager:
 class HalfSizeEncoder(nn.Module):
     """Images (B, 3, 112, 112) in [-1, 1] -> raw features (B, d) float32, for encoders of 56 pixels.
 
-    layers: from images to (B, width), halving the sides first; fc and BatchNorm to d = num_features follow, in float32.
-    features_bias: False fixes the last BatchNorm's bias at zero, as in the other backbones.
+    Args:
+        layers: from images to (B, width), halving the sides first; fc and BatchNorm follow, in float32.
+        width: of what `layers` give.
+        num_features: d.
+        features_bias: False fixes the last BatchNorm's bias at zero, as in the other backbones.
+
+    Example:
+        >>> layers = nn.Sequential(nn.AvgPool2d(56), nn.Flatten())
+        >>> HalfSizeEncoder(layers, 12, num_features=5, features_bias=False)(torch.zeros(2, 3, 112, 112)).shape
+        torch.Size([2, 5])
     """
 
     def __init__(self, layers: nn.Sequential, width: int, num_features: int, features_bias: bool) -> None:

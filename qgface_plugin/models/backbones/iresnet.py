@@ -51,9 +51,17 @@ class IResNetBlock(nn.Module):
 class IResNet(nn.Module):
     """Images (B, 3, 112, 112) float, normalised to [-1, 1] -> raw features (B, d) float32, before l2 normalisation.
 
-    depths: blocks in each of the four stages. dropout: probability, in front of the last linear layer.
-    fp16: run the body under float16 autocast on CUDA; the last linear layer and BatchNorm run in float32 always, also
-    inside a caller's autocast. features_bias: False fixes the last BatchNorm's bias at zero (its key stays).
+    Args:
+        depths: blocks in each of the four stages.
+        num_features: d.
+        fp16: run the body under float16 autocast on CUDA; the last linear layer and BatchNorm run in float32 always,
+            also inside a caller's autocast.
+        dropout: probability, in front of the last linear layer.
+        features_bias: False fixes the last BatchNorm's bias at zero (its key stays).
+
+    Example:
+        >>> IResNet((1, 1, 1, 1), num_features=16)(torch.zeros(2, 3, 112, 112)).shape
+        torch.Size([2, 16])
     """
 
     def __init__(

@@ -34,9 +34,19 @@ class Block(nn.Module):
 class MobileFaceNet(nn.Module):
     """Images (B, 3, 112, 112) float, normalised to [-1, 1] -> raw features (B, d) float32, before l2 normalisation.
 
-    fp16: run the four stages under float16 autocast on CUDA; from the 1x1 convolution to 512 channels on everything
-    runs in float32 always, also inside a caller's autocast. features_bias: False fixes the last BatchNorm's bias at
-    zero (its key stays); its weight is trained either way, as in arcface_torch.
+    Args:
+        blocks: in each of the four stages.
+        width: of the first one, in channels.
+        num_features: d.
+        fp16: run the four stages under float16 autocast on CUDA; from the 1x1 convolution to 512 channels on everything
+            runs in float32 always, also inside a caller's autocast.
+        features_bias: False fixes the last BatchNorm's bias at zero (its key stays); its weight is trained either way,
+            as in arcface_torch.
+
+    Example:
+        >>> import torch
+        >>> MobileFaceNet(*SIZES["mbf"], num_features=16)(torch.zeros(2, 3, 112, 112)).shape
+        torch.Size([2, 16])
     """
 
     def __init__(

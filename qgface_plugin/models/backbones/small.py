@@ -18,7 +18,16 @@ class SmallResNet(HalfSizeEncoder):
     """Images (B, 3, 112, 112) in [-1, 1] -> raw features (B, d) float32.
 
     Every block is two 3x3 convolutions with BatchNorm, the first one with stride 2, added to a 1x1 shortcut (He et
-    al., 2016). features_bias as HalfSizeEncoder has it.
+    al., 2016).
+
+    Args:
+        num_features: d.
+        features_bias: as `HalfSizeEncoder` has it.
+
+    Example:
+        >>> import torch
+        >>> SmallResNet(num_features=32)(torch.zeros(2, 3, 112, 112)).shape
+        torch.Size([2, 32])
     """
 
     def __init__(self, num_features: int = 512, features_bias: bool = True) -> None:
@@ -54,9 +63,16 @@ def _conv(channels_in: int, channels: int, stride: int = 1, kernel: int = 3) -> 
 
 
 class QuickNet(HalfSizeEncoder):
-    """Images (B, 3, 112, 112) in [-1, 1] -> raw features (B, d) float32; about 16 million multiplications an image.
+    """Images (B, 3, 112, 112) in [-1, 1] -> raw features (B, d) float32; about 16 million multiplications per image.
 
-    features_bias as HalfSizeEncoder has it.
+    Args:
+        num_features: d.
+        features_bias: as `HalfSizeEncoder` has it.
+
+    Example:
+        >>> import torch
+        >>> QuickNet(num_features=32)(torch.zeros(2, 3, 112, 112)).shape
+        torch.Size([2, 32])
     """
 
     def __init__(self, num_features: int = 128, features_bias: bool = True) -> None:
