@@ -16,7 +16,7 @@ import json
 import sys
 from pathlib import Path
 
-from qgface_plugin.training.checkpoints.reshard import merge, newest_parts
+from qgface_plugin.training.checkpoints.reshard import latest_files, merge
 from qgface_plugin.utils.errors import CheckpointError
 from qgface_plugin.utils.torch_files import save
 
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     target = given.output or Path(given.folder) / "checkpoint_merged.pt"
     try:
-        files = newest_parts(given.folder)
+        files = latest_files(given.folder)
         if target.resolve() in {entry.path.resolve() for entry in files}:
             raise CheckpointError(f"{target} is one of the files to merge: choose another name")
         state = merge(files)

@@ -1,8 +1,7 @@
-"""QGPartialFC in a host's own training loop, which calls it with embeddings and labels only."""
+"""Criterion for a checkout's training loop, which calls it with embeddings and labels only."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,25 @@ from torch.nn.utils import get_total_norm
 
 from ..loss.partial_fc import QGPartialFC
 from ..models.momentum_encoder import MomentumEncoder
-from ..training.rollback import Undo
+from ..training.rollback import Rollback, skip_bad_step
 from ..utils import distributed
-from ..utils.errors import TrainingError
-
-LOGGER = logging.getLogger(__name__)
 
 
 class KeySource:
-    """Keys of the momentum queue, made when the host's loop calls its backbone in training.
+    """Keys of the momentum queue, made when the checkout's loop calls its backbone in training.
 
     The key encoder starts as a copy of the backbone at the first such call, and follows it at the start of every
     later one: by then the loop has made the update of the step before. The backbone's state dict stays as it is.
-    every: calls between two updates of the weights (gradient_acc).
+
+    Args:
+        backbone: the checkout's.
+        momentum: m of the key encoder, in [0, 1].
+        every: calls between two updates of the weights (gradient_acc).
+
+    >>> source = KeySource(nn.Linear(2, 2), momentum=0.9)
+    >>> _ = source.backbone(torch.ones(4, 2))  # what the loop does
+    >>> source.take().shape, source.take()
+    (torch.Size([4, 2]), None)
     """
 
     def __init__(self, backbone: nn.Module, momentum: float, every: int = 1) -> None:
@@ -54,30 +59,31 @@ class KeySource:
         keys, self._keys = self._keys, None
         return keys
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
         return {"calls": self._calls, "encoder": None if self.encoder is None else self.encoder.state_dict()}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state`; before the first call of the backbone."""
         self._calls, self._saved = state["calls"], state["encoder"]
 
 
-class GuestPartialFC(QGPartialFC):
-    """QGPartialFC that skips the host's steps that are not finite and stops the run after too many: the host's loop
-    would train on them.
+class CheckoutPartialFC(QGPartialFC):
+    """QGPartialFC that skips steps that are not finite and ends the run after too many: the loop would train on them.
 
-    key_source, quality_source: where the keys and the numbers of quality of the host's rows come from, as its loop
-    hands over neither; max_bad_steps: steps that are not finite, in a row, before TrainingError; checkpoint: the file
-    that the host saves this rank's checkpoints in; advice: what the error says to do.
+    Attributes:
+        key_source: where the keys of the rows come from, as the loop hands over none; None without a momentum queue.
+        quality_source: the same for the quality scores.
+        max_bad_steps: steps that are not finite, in a row, before TrainingError.
+        checkpoint: the file that the checkout saves this rank's checkpoints in.
+        rollback: of a step that is not finite; made at the first step.
     """
 
     key_source: KeySource | None = None
     quality_source: Callable[[], Tensor | None] = staticmethod(lambda: None)
     max_bad_steps = 1
     checkpoint: Path | None = None
-    advice = ""
-    undo: Undo | None = None
+    rollback: Rollback | None = None
     _bad_in_a_row, _bad_loss, _judged_later = 0, False, False
 
     def forward(self, local_embeddings: Tensor, local_labels: Tensor) -> Tensor:
@@ -94,14 +100,17 @@ class GuestPartialFC(QGPartialFC):
     def watch(self, backbone: nn.Module, optimizer: torch.optim.Optimizer, *, scaled: bool) -> None:
         """Remember what a forward pass in training changes, and let no gradient that is not finite into the weights.
 
-        scaled: the host's float16 scaler looks at the gradients, so only losses are looked at here. Else every rank
-        must call `optimizer.step` alike; one all-reduce of one number a step.
+        Args:
+            backbone: the checkout's.
+            optimizer: its optimiser of backbone and criterion.
+            scaled: the checkout's float16 scaler looks at the gradients, so only losses are looked at here. Else every
+                rank must call `optimizer.step` alike; one all-reduce of one number per step.
         """
 
         def before_forward(called: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if called is backbone and called.training:
-                self.undo = self.undo or Undo((backbone,), self)
-                self.undo.remember(len(inputs[0]) * distributed.world_size())
+                self.rollback = self.rollback or Rollback((backbone,), self)
+                self.rollback.remember(len(inputs[0]) * distributed.world_size())
 
         def before_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
             parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -120,26 +129,20 @@ class GuestPartialFC(QGPartialFC):
 
     def _skip(self, what: str) -> None:
         self._bad_in_a_row += 1
-        if self.undo is not None:
-            self.undo.back()
-        LOGGER.warning("the %s is not finite; the step is skipped (%d in a row)", what, self._bad_in_a_row)
-        if self._bad_in_a_row >= self.max_bad_steps:
-            saved = self.checkpoint is not None and self.checkpoint.exists()
-            raise TrainingError(
-                f"{self._bad_in_a_row} steps in a row without a finite loss and gradient. Last good checkpoint: "
-                f"{self.checkpoint if saved else 'none was saved yet'}. {self.advice}"
-            )
+        if self.rollback is not None:
+            self.rollback.restore()
+        skip_bad_step(what, self._bad_in_a_row, self.max_bad_steps, self.checkpoint)
 
 
-class MomentumPartialFC(GuestPartialFC):
-    """GuestPartialFC whose state dict also holds the key encoder, under torch's key for extra state."""
+class MomentumPartialFC(CheckoutPartialFC):
+    """CheckoutPartialFC whose state dict also holds the key encoder, under torch's key for extra state."""
 
     def get_extra_state(self) -> dict[str, Any]:
         """The key encoder's state."""
         assert self.key_source is not None
-        return self.key_source.state()
+        return self.key_source.state_dict()
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take over the key encoder's state."""
         assert self.key_source is not None
-        self.key_source.load(state)
+        self.key_source.load_state_dict(state)

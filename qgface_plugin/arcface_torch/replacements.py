@@ -31,7 +31,7 @@ from ..utils.device import keep_freed_pages, pick_precision
 from ..utils.errors import CheckpointError, ConfigError
 from ..utils.logs import EarlyLog
 from ..utils.registry import QUEUE_KINDS
-from .criterion import GuestPartialFC, KeySource, MomentumPartialFC
+from .criterion import CheckoutPartialFC, KeySource, MomentumPartialFC
 from .log import checkout_log
 
 LOGGER = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Guest:
         if torch.cuda.is_available():
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         self.loader: TensorLoader | None = None
-        self.criterion: GuestPartialFC | None = None
+        self.criterion: CheckoutPartialFC | None = None
         self._source: Any = None
         self._keys: KeySource | None = None
         self._backbone: nn.Module | None = None
@@ -146,18 +146,17 @@ class Guest:
 
     def make_criterion(
         self, margin: QGFaceMargin, embedding_size: int, num_classes: int, sample_rate: float, fp16: bool
-    ) -> GuestPartialFC:
+    ) -> CheckoutPartialFC:
         """The criterion over this rank's share of the classes; its centres are those that the built-in host draws."""
         run = self.run
         torch.manual_seed(run.seed + distributed.rank())  # not the same numbers on every rank, as the host has it
-        kind = GuestPartialFC if self._keys is None else MomentumPartialFC
+        kind = CheckoutPartialFC if self._keys is None else MomentumPartialFC
         options = {"paired": run.degradation is not None, "sample_seed": run.seed}
         criterion = kind(margin, embedding_size, num_classes, sample_rate, fp16, **options)
         criterion.key_source = self._keys
         criterion.quality_source = self._quality
         criterion.max_bad_steps = run.train.max_bad_steps
         criterion.checkpoint = Path(run.output) / f"checkpoint_gpu_{distributed.rank()}.pt"
-        criterion.advice = "Lower config.lr, or lengthen config.warmup_epoch, and resume from it"
         self.criterion = criterion
         return criterion
 

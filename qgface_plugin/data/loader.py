@@ -89,7 +89,7 @@ def leave_sigterm_to_the_parent() -> None:
 
 
 @contextmanager
-def batches(loader: DataLoader) -> Iterator[Iterator[PairBatch]]:
+def open_batches(loader: DataLoader) -> Iterator[Iterator[PairBatch]]:
     """The loader's batches; its workers are gone at the end of the block, also when an error ends it."""
     found = iter(loader)
     try:

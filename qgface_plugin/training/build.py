@@ -1,12 +1,15 @@
-"""The parts of a run, built from its recipe: face source, loader, backbone, criterion, optimiser."""
+"""Builders of what a run consists of, from its recipe: data set, sampler, backbone, criterion, optimiser, step."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
 
 from ..config.recipe import Run
 from ..data.bin_files import PairSet, read_bin
@@ -17,7 +20,13 @@ from ..data.sources.records import FaceRecords
 from ..loss.margin import QGFaceMargin
 from ..loss.partial_fc import QGPartialFC
 from ..models.backbones import get_model
+from ..models.momentum_encoder import MomentumEncoder
+from ..models.weights import load_backbone
 from ..utils import distributed
+from ..utils.device import pick_precision
+from ..utils.registry import QUEUE_KINDS
+from .lr_schedule import build_schedule
+from .step import TrainStep
 
 LOGGER = logging.getLogger(__name__)
 
@@ -66,6 +75,65 @@ def make_optimizer(run: Run, backbone: nn.Module, criterion: nn.Module) -> torch
         return torch.optim.AdamW(groups, lr=run.lr, weight_decay=run.weight_decay, fused=True)
     momentum, decay = run.momentum, run.weight_decay
     return torch.optim.SGD(groups, lr=run.lr, momentum=momentum, weight_decay=decay, fused=True)
+
+
+def make_schedule(run: Run, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> LambdaLR:
+    """The learning rate of the recipe, whose epochs become steps."""
+    train = run.train
+    return build_schedule(
+        optimizer,
+        train.schedule,
+        round(run.warmup_epoch * steps_per_epoch),
+        run.num_epoch * steps_per_epoch,
+        [epoch * steps_per_epoch for epoch in train.milestones],
+        train.gamma,
+    )
+
+
+def make_step(run: Run, device: torch.device, stop_wanted: Callable[[], bool]) -> TrainStep:
+    """The training step with everything that it changes, on the device, at the start of the run.
+
+    Args:
+        run: the resolved recipe.
+        device: that it trains on.
+        stop_wanted: has this rank been asked to leave?
+
+    Raises:
+        ConfigError: a value that cannot be used here.
+        CheckpointError: the weights of `config.init_from` do not fit.
+    """
+    dtype = pick_precision(run.train.precision, run.fp16, device)
+    backbone = make_backbone(run, device)
+    if run.init_from:
+        load_backbone(run.init_from, backbone)
+    criterion = make_criterion(run, device, fp16=dtype == torch.float16)
+    optimizer = make_optimizer(run, backbone, criterion)
+    keyed = QUEUE_KINDS[run.qgface.queue].keyed
+    key_encoder = MomentumEncoder(backbone, run.qgface.key_momentum) if keyed else None
+    return TrainStep(
+        model=_wrapped(run, backbone, device),
+        backbone=backbone,
+        criterion=criterion,
+        optimizer=optimizer,
+        scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16, growth_interval=100),
+        key_encoder=key_encoder,
+        device=device,
+        dtype=dtype,
+        channels_last=run.train.channels_last,
+        accumulate=run.gradient_acc,
+        clip=run.train.clip_grad,
+        stop_wanted=stop_wanted,
+    )
+
+
+def _wrapped(run: Run, backbone: nn.Module, device: torch.device) -> nn.Module:
+    """What a step calls: the backbone, compiled where the recipe asks for it, synchronised where there are ranks."""
+    model = torch.compile(backbone) if run.train.compile else backbone
+    model.train()
+    if distributed.world_size() == 1:
+        return model
+    devices = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, bucket_cap_mb=16)
 
 
 def open_pair_sets(run: Run) -> list[PairSet]:

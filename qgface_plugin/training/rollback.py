@@ -1,4 +1,4 @@
-"""What a forward pass changes, and putting it back when the step turns out not to be finite.
+"""Rollback of a step whose loss or gradient is not finite: what its forward pass has changed is put back.
 
 Gradients and weights are not touched before the end of a step; but BatchNorm's running statistics, the statistics of
 the quality and the queue are, and one batch that is not finite would spoil them for good.
@@ -6,19 +6,28 @@ the quality and the queue are, and one batch that is not finite would spoil them
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from ..loss.feature_queue import FeatureQueue
 from ..loss.partial_fc import QGPartialFC
+from ..utils.errors import TrainingError
+
+LOGGER = logging.getLogger(__name__)
 
 
-class Undo:
+class Rollback:
     """Copies of the buffers of `modules` and `criterion`; of the queue only the slots that one step can overwrite.
 
-    Costs one copy of those buffers and of 2B rows of the queue a step; no synchronisation with the device.
+    Costs one copy of those buffers and of 2B rows of the queue per step; no synchronisation with the device.
+
+    Args:
+        modules: whose buffers a step changes; None is passed over.
+        criterion: its buffers too.
     """
 
     def __init__(self, modules: Iterable[nn.Module | None], criterion: QGPartialFC) -> None:
@@ -44,7 +53,7 @@ class Undo:
             self._last_rows = queue.last_rows
 
     @torch.no_grad()
-    def back(self) -> None:
+    def restore(self) -> None:
         """Everything as it was at `remember`."""
         for copies, group in zip(self._copies, self._buffers, strict=True):
             torch._foreach_copy_(group, copies)
@@ -54,3 +63,27 @@ class Undo:
                 buffer.data[self._slots] = self._rows[name]
                 queue.register_buffer(name, buffer)
             queue.last_rows = self._last_rows
+
+
+def skip_bad_step(what: str, in_a_row: int, limit: int, checkpoint: Path | None, step: int | None = None) -> None:
+    """Say in the log that a step is skipped; after `limit` of them in a row the run ends.
+
+    Args:
+        what: is not finite: "loss", "gradient" or both.
+        in_a_row: steps skipped in a row, this one included.
+        limit: `config.qgface.train.max_bad_steps`.
+        checkpoint: the file that this rank's latest checkpoint is in, if there is one.
+        step: its global step; None where the loop does not tell.
+
+    Raises:
+        TrainingError: `in_a_row` has reached `limit`; it names the checkpoint.
+    """
+    where, until = ("the ", "") if step is None else (f"step {step}: ", f", to step {step}")
+    LOGGER.warning("%s%s is not finite; the step is skipped (%d in a row)", where, what, in_a_row)
+    if in_a_row < limit:
+        return
+    last = checkpoint if checkpoint is not None and checkpoint.exists() else "none was saved yet"
+    raise TrainingError(
+        f"{in_a_row} steps in a row without a finite loss and gradient{until}. Last good checkpoint: {last}. Lower "
+        "config.lr, or lengthen config.warmup_epoch, and resume from it"
+    )

@@ -1,24 +1,25 @@
-"""What a checkpoint holds of a run, and whether a checkpoint and a recipe belong together."""
+"""State of a run: its position in the data, what a checkpoint holds of it, and whether both belong together."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from ..config.recipe import difference
-from ..models.weights import export_backbone
+from ..config.run import Run
 from ..utils import distributed
 from ..utils.device import seed_everything
-from ..utils.errors import CheckpointError, TrainingError
+from ..utils.errors import CheckpointError
 from .checkpoints.rng import restore_rng, rng_state
 from .lr_schedule import move_to
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
+from .recorder import RunRecorder
+from .step import TrainStep
 
 LOGGER = logging.getLogger(__name__)
 MUST_AGREE = ("network", "embedding_size", "num_classes", "sample_rate", "optimizer", "seed", "qgface")
@@ -28,88 +29,165 @@ EXTRA = frozenset(
 )
 
 
-def collect(trainer: Trainer) -> dict[str, Any]:
-    """The state of this rank under arcface_torch's keys, what it has no key for under `qgface`."""
-    step = trainer.step
-    return {
-        "epoch": trainer.epoch,
-        "global_step": trainer.global_step,
-        "state_dict_backbone": step.backbone.state_dict(),
-        "state_dict_softmax_fc": step.criterion.state_dict(),
-        "state_optimizer": step.optimizer.state_dict(),
-        "state_lr_scheduler": trainer.scheduler.state_dict(),
-        "qgface": {
-            "run_id": trainer.run_id,
-            "step_in_epoch": trainer.step_in_epoch,
-            "bad_in_a_row": trainer.bad_in_a_row,
-            "skipped": trainer.skipped,
-            "world_size": distributed.world_size(),
-            "global_batch": trainer.global_batch,
-            "gradients": _pending(step.backbone, step.criterion),
-            "rng": rng_state(),
-            "scaler": step.scaler.state_dict(),
-            "key_encoder": step.key_encoder.state_dict() if step.key_encoder is not None else None,
-            "record": trainer.recorder.state_dict(),
-            "recipe": trainer.run.as_dict(),
-        },
-    }
+@dataclass
+class Progress:
+    """Position of a run in its data, and what was amiss on the way.
 
+    Attributes:
+        epoch: from 0.
+        step_in_epoch: steps of this epoch that are done.
+        global_step: steps that are done in all.
+        skipped: corrupt images that were replaced.
+        bad_in_a_row: latest steps without a finite loss and gradient.
 
-def save(trainer: Trainer) -> None:
-    """Write `model.pt` (rank 0) and every rank's checkpoint; what they supersede is removed once all have saved.
-
-    Raises TrainingError, on all ranks, when one of them cannot: the files of before are whole then.
+    >>> progress = Progress()
+    >>> for _ in range(3):
+    ...     progress.advance(steps_per_epoch=2)
+    >>> progress
+    Progress(epoch=1, step_in_epoch=1, global_step=3, skipped=0, bad_in_a_row=0)
     """
-    problem = None
-    with trainer.recorder.paused():
-        try:
-            if distributed.rank() == 0:
-                export_backbone(trainer.store.folder / "model.pt", trainer.step.backbone.state_dict())
-            trainer.store.save(collect(trainer))
-        except CheckpointError as error:
-            problem = str(error)
-        for found in distributed.gather_objects(problem):
-            if found is not None:
-                raise TrainingError(found)
-        trainer.store.prune(trainer.run_id)
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    global_step: int = 0
+    skipped: int = 0
+    bad_in_a_row: int = 0
+
+    def advance(self, steps_per_epoch: int) -> None:
+        """One step more is done."""
+        self.global_step, self.step_in_epoch = self.global_step + 1, self.step_in_epoch + 1
+        self._wrap(steps_per_epoch)
+
+    def _wrap(self, steps_per_epoch: int) -> None:
+        if self.step_in_epoch >= steps_per_epoch:
+            self.epoch, self.step_in_epoch = self.epoch + 1, 0
+
+    @property
+    def epoch_done(self) -> bool:
+        """Whether the latest step was the last of its epoch; also before the first one."""
+        return self.step_in_epoch == 0
+
+    def load(self, saved: Mapping[str, Any], global_batch: int, steps_per_epoch: int) -> None:
+        """Take over a checkpoint's position.
+
+        The order of the images does not depend on the global batch, so the position in them is kept; where the two
+        sizes do not meet, fewer than a global batch of images is seen twice.
+
+        Args:
+            saved: the checkpoint.
+            global_batch, steps_per_epoch: of this run.
+        """
+        extra = saved["qgface"]
+        self.epoch, self.global_step = saved["epoch"], saved["global_step"]
+        self.skipped, self.bad_in_a_row = extra["skipped"], extra["bad_in_a_row"]
+        self.step_in_epoch, before = extra["step_in_epoch"], extra["global_batch"]
+        if before != global_batch:
+            self.step_in_epoch = self.step_in_epoch * before // global_batch
+            LOGGER.warning(
+                "the global batch was %d images and is %d now; training goes on at the same image, with config.lr as "
+                "the recipe has it: set config.batch_size to keep the global batch, or config.lr to go with the new "
+                "one",
+                before, global_batch,
+            )  # fmt: skip
+        self._wrap(steps_per_epoch)
 
 
-def restore(trainer: Trainer, saved: Mapping[str, Any]) -> None:
-    """Continue from what `collect` returned, to the last bit where nothing has changed.
+@dataclass
+class RunState:
+    """Everything of this rank that a checkpoint keeps, with torch's `state_dict` and `load_state_dict`.
 
-    Rates and weight decay are the recipe's. Raises CheckpointError, naming the differences, for another run's state.
+    Attributes:
+        step: weights, optimiser, scaler, momentum encoder.
+        scheduler: of the learning rate, from `lr_schedule.build_schedule`.
+        progress: the position in the data.
+        recorder: what the next line of the log already holds.
+        run: the resolved recipe.
+        steps_per_epoch: global steps of an epoch of this run.
+        run_id: name of the run, the same on all ranks.
     """
-    extra, step = saved["qgface"], trainer.step
-    check_same_run(extra, trainer.run.as_dict(), str(trainer.store.folder))
-    step.backbone.load_state_dict(saved["state_dict_backbone"])
-    step.criterion.load_state_dict(saved["state_dict_softmax_fc"])
-    groups = step.optimizer.state_dict()["param_groups"]
-    step.optimizer.load_state_dict({"state": saved["state_optimizer"]["state"], "param_groups": groups})
-    step.scaler.load_state_dict(extra["scaler"])
-    if step.key_encoder is not None:
-        step.key_encoder.load_state_dict(extra["key_encoder"])
-    for module, gradients in zip((step.backbone, step.criterion), _gradients(extra), strict=True):
-        for parameter, gradient in zip(module.parameters(), gradients, strict=False):
-            parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
 
-    trainer.global_step, trainer.bad_in_a_row = saved["global_step"], extra["bad_in_a_row"]
-    trainer.skipped = extra["skipped"]
-    trainer.epoch, trainer.step_in_epoch = _position(trainer, saved["epoch"], extra)
-    left = (trainer.run.num_epoch - trainer.epoch) * trainer.steps_per_epoch - trainer.step_in_epoch
-    trainer.recorder.total_steps = min(trainer.global_step + left, trainer.run.train.max_steps or sys.maxsize)
-    move_to(trainer.scheduler, trainer.epoch * trainer.steps_per_epoch + trainer.step_in_epoch)
-    trainer.run_id = extra["run_id"]
-    trainer.store.go_on_from(trainer.global_step)
-    trainer.recorder.resume(trainer.global_step, extra["record"])
-    trainer.results = trainer.recorder.results()
-    if extra["rng"] is not None:
-        restore_rng(extra["rng"])
-    else:  # saved by another number of ranks: new draws, and not those of the run's first steps again
-        seed_everything(trainer.run.seed + trainer.global_step, distributed.rank())
+    step: TrainStep
+    scheduler: LambdaLR
+    progress: Progress
+    recorder: RunRecorder
+    run: Run
+    steps_per_epoch: int
+    run_id: str = ""
+
+    @property
+    def global_batch(self) -> int:
+        """Images of a step over all ranks."""
+        return self.run.batch_size * distributed.world_size()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of this rank under arcface_torch's keys, what it has no key for under `qgface`."""
+        step, progress = self.step, self.progress
+        return {
+            "epoch": progress.epoch,
+            "global_step": progress.global_step,
+            "state_dict_backbone": step.backbone.state_dict(),
+            "state_dict_softmax_fc": step.criterion.state_dict(),
+            "state_optimizer": step.optimizer.state_dict(),
+            "state_lr_scheduler": self.scheduler.state_dict(),
+            "qgface": {
+                "run_id": self.run_id,
+                "step_in_epoch": progress.step_in_epoch,
+                "bad_in_a_row": progress.bad_in_a_row,
+                "skipped": progress.skipped,
+                "world_size": distributed.world_size(),
+                "global_batch": self.global_batch,
+                "gradients": _pending_gradients(step.backbone, step.criterion),
+                "rng": rng_state(),
+                "scaler": step.scaler.state_dict(),
+                "key_encoder": step.key_encoder.state_dict() if step.key_encoder is not None else None,
+                "record": self.recorder.state_dict(),
+                "recipe": self.run.as_dict(),
+            },
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned, to the last bit where nothing has changed.
+
+        Rates and weight decay are the recipe's.
+
+        Raises:
+            CheckpointError: the state is another run's; its message names the differences.
+        """
+        extra, step, progress, run = saved["qgface"], self.step, self.progress, self.run
+        check_same_run(extra, run.as_dict(), str(self.recorder.folder))
+        step.backbone.load_state_dict(saved["state_dict_backbone"])
+        step.criterion.load_state_dict(saved["state_dict_softmax_fc"])
+        groups = step.optimizer.state_dict()["param_groups"]
+        step.optimizer.load_state_dict({"state": saved["state_optimizer"]["state"], "param_groups": groups})
+        step.scaler.load_state_dict(extra["scaler"])
+        if step.key_encoder is not None:
+            step.key_encoder.load_state_dict(extra["key_encoder"])
+        _load_gradients(extra["gradients"], step.backbone, step.criterion)
+
+        progress.load(saved, self.global_batch, self.steps_per_epoch)
+        done = progress.epoch * self.steps_per_epoch + progress.step_in_epoch
+        move_to(self.scheduler, done)
+        self.run_id = extra["run_id"]
+        left = run.num_epoch * self.steps_per_epoch - done
+        self.recorder.total_steps = min(progress.global_step + left, run.train.max_steps or sys.maxsize)
+        self.recorder.resume(progress.global_step, extra["record"])
+        if extra["rng"] is not None:
+            restore_rng(extra["rng"])
+        else:  # saved by another number of ranks: new draws, and not those of the run's first steps again
+            seed_everything(run.seed + progress.global_step, distributed.rank())
 
 
 def check_same_run(extra: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
-    """Refuse a checkpoint whose network, data or method differ; log what else has changed in the recipe."""
+    """Refuse a checkpoint whose network, data or method differ; log what else has changed in the recipe.
+
+    Args:
+        extra: the checkpoint's `qgface`.
+        now: the recipe, as a mapping.
+        where: the folder of the checkpoint.
+
+    Raises:
+        CheckpointError: naming what is missing or differs.
+    """
     if absent := sorted(EXTRA - extra.keys()):
         raise CheckpointError(
             f"the checkpoint in {where} lacks {', '.join(absent)}: another version has saved it. Set config.init_from "
@@ -126,28 +204,21 @@ def check_same_run(extra: Mapping[str, Any], now: Mapping[str, Any], where: str)
         LOGGER.info("the recipe has changed since the checkpoint: %s", line)
 
 
-def _position(trainer: Trainer, epoch: int, extra: Mapping[str, Any]) -> tuple[int, int]:
-    """Epoch and step in it. The order of the images does not depend on the global batch, so the position in them is
-    kept; where the two sizes do not meet, fewer than a global batch of images is seen twice."""
-    before, now, step = extra["global_batch"], trainer.global_batch, extra["step_in_epoch"]
-    if before != now:
-        step = step * before // now
-        LOGGER.warning(
-            "the global batch was %d images and is %d now; training goes on at the same image, with config.lr as the "
-            "recipe has it: set config.batch_size to keep the global batch, or config.lr to go with the new one",
-            before, now,
-        )  # fmt: skip
-    return (epoch, step) if step < trainer.steps_per_epoch else (epoch + 1, 0)
+def _pending_gradients(backbone: nn.Module, criterion: nn.Module) -> dict[str, list[Tensor | None]] | None:
+    """The gradients that wait for an update (gradient_acc), parameter by parameter; None when none do."""
+    found = {
+        name: [parameter.grad for parameter in module.parameters()]
+        for name, module in (("backbone", backbone), ("criterion", criterion))
+    }
+    waiting = any(gradient is not None for gradients in found.values() for gradient in gradients)
+    return found if waiting else None
 
 
-def _pending(*modules: nn.Module) -> dict[str, list[Tensor | None]] | None:
-    """The gradients that wait for an update (gradient_acc); None when none do."""
-    found = [[parameter.grad for parameter in module.parameters()] for module in modules]
-    if all(gradient is None for gradients in found for gradient in gradients):
-        return None
-    return dict(zip(("backbone", "criterion"), found, strict=True))
-
-
-def _gradients(extra: Mapping[str, Any]) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    pending = extra["gradients"]
-    return ([], []) if pending is None else (pending["backbone"], pending["criterion"])
+def _load_gradients(
+    pending: Mapping[str, list[Tensor | None]] | None, backbone: nn.Module, criterion: nn.Module
+) -> None:
+    if pending is None:
+        return
+    for name, module in (("backbone", backbone), ("criterion", criterion)):
+        for parameter, gradient in zip(module.parameters(), pending[name], strict=False):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)

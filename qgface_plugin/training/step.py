@@ -1,4 +1,4 @@
-"""One training step of the built-in host: forward, backward, update; a step that is not finite changes no weight."""
+"""Training step of the built-in loop: forward, backward, update; one that is not finite changes no weight."""
 
 from __future__ import annotations
 
@@ -15,17 +15,29 @@ from ..loss.quality import of_images
 from ..models.momentum_encoder import MomentumEncoder
 from ..utils import distributed
 from ..utils.device import autocast
-from .rollback import Undo
+from .rollback import Rollback
 
 
 @dataclass
 class TrainStep:
-    """Everything that a step changes. `model` is what is called: the backbone, wrapped by DDP or torch.compile.
+    """Everything that a step changes, and the step itself.
 
-    accumulate: steps whose gradients are summed before an update (arcface_torch's gradient_acc);
-    clip: largest norm of the backbone's gradient, 0 for no limit;
-    stop_wanted: has this rank been asked to leave? `leaving` is what all ranks agree on at each update, by the
-    all-reduce that tells them whether the gradients are finite, so asking costs nothing.
+    Attributes:
+        model: what is called: the backbone, wrapped by DDP or torch.compile.
+        backbone: the encoder itself.
+        criterion: over this rank's share of the classes.
+        optimizer: of both.
+        scaler: of the loss in float16, disabled otherwise.
+        key_encoder: of the momentum queue, None without one.
+        device: that it trains on.
+        dtype: that the backbone computes in.
+        channels_last: memory format of the images.
+        accumulate: steps whose gradients are summed before an update (arcface_torch's gradient_acc).
+        clip: largest norm of the backbone's gradient, 0 for no limit.
+        rollback: of a step that is not finite; made at the first step.
+        stop_wanted: has this rank been asked to leave?
+        leaving: what all ranks agree on at each update, by the all-reduce that tells them whether the gradients are
+            finite, so asking costs nothing.
     """
 
     model: nn.Module
@@ -39,20 +51,23 @@ class TrainStep:
     channels_last: bool = False
     accumulate: int = 1
     clip: float = 5.0
-    memory: Undo | None = None
+    rollback: Rollback | None = None
     stop_wanted: Callable[[], bool] = lambda: False
     leaving: bool = False
 
     def __call__(self, batch: PairBatch, global_step: int) -> bool:
-        """Train on this rank's batch as step `global_step` (from 1). False when loss or gradient was not finite on any
-        rank: then weights, optimiser, running statistics and queue are as before, and the gradients collected so far
-        are dropped."""
+        """Train on this rank's batch as step `global_step` (from 1).
+
+        Returns:
+            False when loss or gradient was not finite on any rank: then weights, optimiser, running statistics and
+            queue are as before, and the gradients collected so far are dropped.
+        """
         images, labels = concatenate(batch.to(self.device, non_blocking=True))
         images = normalise(images)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        undo = self._undo()
-        undo.remember(len(labels) * distributed.world_size())
+        rollback = self._rollback()
+        rollback.remember(len(labels) * distributed.world_size())
         with autocast(self.device, self.dtype):
             embeddings = self.model(images)
             keys = self.key_encoder(images) if self.key_encoder is not None else None
@@ -60,24 +75,27 @@ class TrainStep:
         loss: Tensor = self.criterion(embeddings, labels, keys, quality)
         if not bool(loss.isfinite()):  # the loss is global: every rank decides alike
             self.optimizer.zero_grad()
-            undo.back()
+            rollback.restore()
             return False
         self.scaler.scale(loss).backward()
         if global_step % self.accumulate != 0 or self._update():
             return True
-        undo.back()
+        rollback.restore()
         return False
 
-    def _undo(self) -> Undo:
+    def _rollback(self) -> Rollback:
         """Made at the first step: modules are on their device and a saved state is loaded into them by then."""
-        if self.memory is None:
-            self.memory = Undo((self.backbone, self.key_encoder), self.criterion)
-        return self.memory
+        if self.rollback is None:
+            self.rollback = Rollback((self.backbone, self.key_encoder), self.criterion)
+        return self.rollback
 
     def settle(self, images: Tensor) -> None:
-        """Let DistributedDataParallel lay out its buckets by a backward pass on any images (2B, 3, h, w), before a
-        resumed state is loaded. It lays them out anew after its first pass, and where a number lies in a bucket
-        decides in which order the ranks' shares are added: a resumed run has to start with the later layout."""
+        """Let DistributedDataParallel lay out its buckets by a backward pass on any images (2B, 3, h, w).
+
+        To be called before a resumed state is loaded: DDP lays the buckets out anew after its first pass, and where a
+        number lies in a bucket decides in which order the ranks' shares are added. A resumed run has to start with the
+        later layout.
+        """
         with autocast(self.device, self.dtype):
             embeddings = self.model(images)
         embeddings.float().sum().backward()

@@ -1,44 +1,48 @@
-"""The built-in host: its own training loop, for a machine without an arcface_torch checkout, on a CPU or GPUs."""
+"""Trainer of the built-in loop, for a machine without an arcface_torch checkout, on a CPU or GPUs."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..config import unsupported
 from ..config.recipe import Run
-from ..data.loader import PairLoader, Prefetcher, batches
-from ..data.pair_dataset import PairBatch
-from ..data.sources.source import open_source
+from ..data.loader import PairLoader, Prefetcher, open_batches
+from ..data.pair_batch import PairBatch
+from ..data.sources.source import FaceSource, open_source
 from ..evaluation.protocols.pair_sets import DecodedPairs, verify
-from ..models.momentum_encoder import MomentumEncoder
-from ..models.weights import load_backbone
+from ..models.weights import export_backbone
 from ..utils import distributed
-from ..utils.device import keep_freed_pages, pick_device, pick_precision, seed_everything
-from ..utils.errors import Stopped, TrainingError
-from ..utils.registry import QUEUE_KINDS
-from . import build, run_state
-from .checkpoints import run_id
+from ..utils.device import keep_freed_pages, pick_device, seed_everything
+from ..utils.errors import CheckpointError, Stopped, TrainingError
+from . import build
+from .checkpoints.latest import latest_state
+from .checkpoints.run_id import note_run, restarts, run_id
 from .checkpoints.store import CheckpointStore
-from .lr_schedule import build_schedule
 from .preemption import StopWatch, watch_for_stop
 from .recorder import RunRecorder
-from .step import TrainStep
+from .rollback import skip_bad_step
+from .run_state import Progress, RunState
 
 LOGGER = logging.getLogger(__name__)
 
 
 def train(run: Run) -> dict[str, Any]:
-    """Train as the recipe says and return the last verification results by name of the set.
+    """Train as the recipe says.
 
-    Raises ConfigError, DataError or CheckpointError before the first step when something does not fit, TrainingError
-    after `max_bad_steps` steps in a row without a finite loss and gradient or when a checkpoint cannot be written, and
-    Stopped when SIGTERM asked it to leave and it has saved.
+    Returns:
+        The last verification results by name of the set.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: before the first step, when something does not fit.
+        TrainingError: after `max_bad_steps` steps in a row without a finite loss and gradient, or when a checkpoint
+            cannot be written.
+        Stopped: SIGTERM asked the run to leave, and it has saved.
     """
     if run.train.threads:
         torch.set_num_threads(run.train.threads)
@@ -62,140 +66,171 @@ def train(run: Run) -> dict[str, Any]:
 
 
 class Trainer:
-    """A run in progress: the parts, the position in the data, and what is saved of them."""
+    """The built-in loop over the steps of a run, with its checkpoints and verification.
+
+    Args:
+        run: the resolved recipe.
+        source: its faces.
+        device: that it trains on.
+        recorder: of the run, entered.
+        stop: whether the run has been asked to leave.
+    """
 
     def __init__(
-        self, run: Run, source: Any, device: torch.device, recorder: RunRecorder, stop: StopWatch | None = None
+        self, run: Run, source: FaceSource, device: torch.device, recorder: RunRecorder, stop: StopWatch | None = None
     ) -> None:
         self.run, self.device, self.recorder, self.stop = run, device, recorder, stop or StopWatch()
         rank, ranks = distributed.rank(), distributed.world_size()
         seed_everything(run.seed, rank)
         for line in unsupported.by_the_built_in_loop(run):
             LOGGER.info(line)
-
         self.dataset = build.make_dataset(run, source)
         self.prefetcher = Prefetcher(device, run.degradation)
         self.steps_per_epoch = build.make_sampler(run).steps_per_epoch
-        dtype = pick_precision(run.train.precision, run.fp16, device)
-        backbone = build.make_backbone(run, device)
-        if run.init_from:
-            load_backbone(run.init_from, backbone)
-        criterion = build.make_criterion(run, device, fp16=dtype == torch.float16)
-        optimizer = build.make_optimizer(run, backbone, criterion)
-        self.scheduler = build_schedule(
-            optimizer,
-            run.train.schedule,
-            round(run.warmup_epoch * self.steps_per_epoch),
-            run.num_epoch * self.steps_per_epoch,
-            [epoch * self.steps_per_epoch for epoch in run.train.milestones],
-            run.train.gamma,
-        )
-        momentum = MomentumEncoder(backbone, run.qgface.key_momentum) if QUEUE_KINDS[run.qgface.queue].keyed else None
-        self.step = TrainStep(
-            model=self._wrap(backbone),
-            backbone=backbone,
-            criterion=criterion,
-            optimizer=optimizer,
-            scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16, growth_interval=100),
-            key_encoder=momentum,
-            device=device,
-            dtype=dtype,
-            channels_last=run.train.channels_last,
-            accumulate=run.gradient_acc,
-            clip=run.train.clip_grad,
-            stop_wanted=self.stop.wanted,
-        )
-        self.global_batch = run.batch_size * ranks
+        self.step = build.make_step(run, device, self.stop.wanted)
+        scheduler = build.make_schedule(run, self.step.optimizer, self.steps_per_epoch)
+        self.progress = Progress()
+        self.state = RunState(self.step, scheduler, self.progress, recorder, run, self.steps_per_epoch)
         self.store = CheckpointStore(run.output, rank, ranks, keep=run.train.keep_checkpoints)
         self.pair_sets = [DecodedPairs.of(pairs) for pairs in build.open_pair_sets(run)]
-        self.results: dict[str, Any] = {}
-        self.run_id = ""
-        self.epoch, self.step_in_epoch, self.global_step, self.bad_in_a_row, self.skipped = 0, 0, 0, 0, 0
         LOGGER.info(
             "%d images of %d identities, %d rank(s) on %s, %d steps an epoch",
             len(source), run.num_classes, ranks, device, self.steps_per_epoch,
         )  # fmt: skip
-        run_id.begin(self)
-
-    def _wrap(self, backbone: nn.Module) -> nn.Module:
-        model = torch.compile(backbone) if self.run.train.compile else backbone
-        model.train()
-        if distributed.world_size() == 1:
-            return model
-        devices = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, bucket_cap_mb=16)
 
     def fit(self) -> dict[str, Any]:
-        """Train to the end of the last epoch, or to `max_steps`."""
+        """Train to the end of the last epoch, or to `max_steps`; the last verification results by name of the set."""
+        self.resume()
         if self._verification_due():  # of the step that the run has resumed after
-            self._verify()
-        while self.epoch < self.run.num_epoch:
-            sampler = build.make_sampler(self.run, self.epoch, self.step_in_epoch)
-            with batches(PairLoader(self.dataset, sampler, self.run.num_workers, self.device)) as found:
-                for batch in self.prefetcher(found):
-                    self._train_on(batch)
-                    if self._ends_here():
-                        return self.results
-        return self.results
+            self.verify()
+        with closing(self._batches()) as batches:
+            for batch in batches:
+                self.train_step(batch)
+                if self._save_due():
+                    self.save()
+                if self._leaving():
+                    step = self.progress.global_step
+                    raise Stopped(
+                        f"SIGTERM: stopped and saved after step {step}; config.resume = True goes on from there"
+                    )
+                if self._verification_due():
+                    self.verify()
+                if self._last():
+                    LOGGER.info("stopped after max_steps = %d", self.progress.global_step)
+                    break
+        return self.recorder.results()
 
-    def _train_on(self, batch: PairBatch) -> None:
-        self.global_step, self.step_in_epoch = self.global_step + 1, self.step_in_epoch + 1
-        self.skipped += batch.skipped
-        learning_rate = self.scheduler.get_last_lr()[0]
-        good = self.step(batch, self.global_step)
+    def resume(self) -> None:
+        """Name the run, and bring it to where it goes on: the start, or the latest checkpoint.
+
+        With `config.resume` that is the latest usable checkpoint in the folder. Without it a run that torchrun starts
+        again after a failure goes on too, but only from what it has saved itself: an earlier run's files may lie there.
+
+        Raises:
+            CheckpointError: on all ranks, for checkpoints that do not fit.
+        """
+        run, state, again = self.run, self.state, max(distributed.gather_objects(restarts()))
+        state.run_id = run_id(run.output, new=not (run.resume or again))
+        if not run.resume and not again:
+            if self.store.latest.exists():
+                LOGGER.warning("config.resume is False: what %s holds of an earlier run is replaced", run.output)
+            return
+        why = "config.resume is set" if run.resume else f"torchrun has started this run again ({again})"
+        queue = self.step.criterion.queue
+        saved = latest_state(
+            run.output,
+            state.run_id,
+            num_classes=run.num_classes,
+            queue_size=None if queue is None else queue.size,
+            queue_slots=0 if queue is None else len(queue.serial),
+            only_own=not run.resume,
+        )
+        if saved is None:
+            LOGGER.info("%s, but %s holds no checkpoint of it: this run starts anew", why, run.output)
+            return
+        if distributed.world_size() > 1:
+            views = 1 if run.degradation is None else 2
+            self.step.settle(torch.zeros(views * run.batch_size, 3, 112, 112, device=self.device))
+        state.load_state_dict(saved)
+        self.store.go_on_from(self.progress.global_step)
+        if distributed.rank() == 0:
+            note_run(run.output, state.run_id)
+        LOGGER.info("%s: resumed after step %d, in epoch %d", why, self.progress.global_step, self.progress.epoch)
+
+    def _batches(self) -> Iterator[PairBatch]:
+        """Batches on the device, from where the run is to the end of its last epoch."""
+        while self.progress.epoch < self.run.num_epoch:
+            sampler = build.make_sampler(self.run, self.progress.epoch, self.progress.step_in_epoch)
+            with open_batches(PairLoader(self.dataset, sampler, self.run.num_workers, self.device)) as batches:
+                yield from self.prefetcher(batches)
+
+    def train_step(self, batch: PairBatch) -> None:
+        """Train on this rank's batch, record the step, and move on.
+
+        Raises:
+            TrainingError: too many steps in a row were not finite.
+        """
+        progress, scheduler = self.progress, self.state.scheduler
+        global_step, learning_rate = progress.global_step + 1, scheduler.get_last_lr()[0]
+        progress.skipped += batch.skipped
+        good = self.step(batch, global_step)
         with warnings.catch_warnings():  # the rate counts steps, also those that only collect gradients
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-            self.scheduler.step()
-        self.bad_in_a_row = 0 if good else self.bad_in_a_row + 1
+            scheduler.step()
+        progress.bad_in_a_row = 0 if good else progress.bad_in_a_row + 1
         if good:
             waited = self.prefetcher.take_waited()
-            self.recorder.step(self.global_step, self.epoch, learning_rate, self.step.criterion, batch, waited)
+            self.recorder.step(global_step, progress.epoch, learning_rate, self.step.criterion, batch, waited)
         else:
-            self._complain()
-        if self.step_in_epoch == self.steps_per_epoch:
-            self.epoch, self.step_in_epoch = self.epoch + 1, 0
+            limit = self.run.train.max_bad_steps
+            skip_bad_step("loss or gradient", progress.bad_in_a_row, limit, self.store.latest, global_step)
+        progress.advance(self.steps_per_epoch)
+        if progress.epoch_done and progress.skipped:
+            LOGGER.warning("%d corrupt images were skipped so far and replaced by others", progress.skipped)
 
-    def _ends_here(self) -> bool:
-        """Save and verify where that is due after a step; True after `max_steps`. Raises Stopped after SIGTERM."""
-        train, leaving = self.run.train, self.step.leaving and self.epoch < self.run.num_epoch
-        last, epoch_done = self.global_step == train.max_steps, self.step_in_epoch == 0
-        if epoch_done and self.skipped:
-            LOGGER.warning("%d corrupt images were skipped so far and replaced by others", self.skipped)
-        if epoch_done or last or leaving or (train.checkpoint_every and self.global_step % train.checkpoint_every == 0):
-            run_state.save(self)
-        if leaving:
-            raise Stopped(
-                f"SIGTERM: stopped and saved after step {self.global_step}; config.resume = True goes on from there"
-            )
-        if self._verification_due():
-            self._verify()
-        if last:
-            LOGGER.info("stopped after max_steps = %d", self.global_step)
-        return last
+    def _last(self) -> bool:
+        return self.progress.global_step == self.run.train.max_steps
 
-    def _complain(self) -> None:
-        LOGGER.warning(
-            "step %d: loss or gradient is not finite; the step is skipped (%d in a row)",
-            self.global_step, self.bad_in_a_row,
-        )  # fmt: skip
-        if self.bad_in_a_row >= self.run.train.max_bad_steps:
-            last = self.store.newest if self.store.newest.exists() else "none was saved yet"
-            raise TrainingError(
-                f"{self.bad_in_a_row} steps in a row without a finite loss and gradient, to step {self.global_step}. "
-                f"Last good checkpoint: {last}. Lower config.lr, or lengthen config.warmup_epoch, and resume from it"
-            )
+    def _leaving(self) -> bool:
+        """Whether the ranks have agreed to leave, and there is something left to do."""
+        return self.step.leaving and self.progress.epoch < self.run.num_epoch
+
+    def _save_due(self) -> bool:
+        every = self.run.train.checkpoint_every
+        at_this_step = bool(every) and self.progress.global_step % every == 0
+        return self.progress.epoch_done or at_this_step or self._last() or self._leaving()
 
     def _verification_due(self) -> bool:
-        return self.global_step > 0 and (self.step_in_epoch == 0 or self.global_step % self.run.verbose == 0)
+        progress = self.progress
+        return progress.global_step > 0 and (progress.epoch_done or progress.global_step % self.run.verbose == 0)
 
-    def _verify(self) -> None:
-        """On rank 0, the sets that have no result of this step yet; no further one when there is little time left."""
+    def save(self) -> None:
+        """Write `model.pt` (rank 0) and every rank's checkpoint; what they supersede is removed once all have saved.
+
+        Raises:
+            TrainingError: on all ranks, when one of them cannot: the files of before are whole then.
+        """
+        problem = None
+        with self.recorder.paused():
+            try:
+                if distributed.rank() == 0:
+                    export_backbone(self.store.folder / "model.pt", self.step.backbone.state_dict())
+                self.store.save(self.state.state_dict())
+            except CheckpointError as error:
+                problem = str(error)
+            for found in distributed.gather_objects(problem):
+                if found is not None:
+                    raise TrainingError(found)
+            self.store.prune(self.state.run_id)
+
+    def verify(self) -> None:
+        """Verify on the sets that have no result of this step yet, on rank 0; none further when time is short."""
+        progress = self.progress
         with self.recorder.paused():
             for pairs in self.pair_sets:
                 done = self.recorder.verified.get(pairs.name)
-                if self.stop.wanted() or (done is not None and done["step"] == self.global_step):
+                if self.stop.wanted() or (done is not None and done["step"] == progress.global_step):
                     continue
                 result = verify(self.step.backbone, pairs, device=self.device)
-                self.results[pairs.name] = result.as_dict()
-                self.recorder.verification(pairs.name, self.results[pairs.name], self.global_step)
+                self.recorder.verification(pairs.name, result.as_dict(), progress.global_step)
             distributed.barrier()

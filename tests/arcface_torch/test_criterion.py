@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from qgface_plugin import QGFaceMargin
-from qgface_plugin.arcface_torch.criterion import GuestPartialFC, KeySource, MomentumPartialFC
+from qgface_plugin.arcface_torch.criterion import CheckoutPartialFC, KeySource, MomentumPartialFC
 from qgface_plugin.models.momentum_encoder import MomentumEncoder
 from qgface_plugin.utils.errors import TrainingError
 
@@ -97,8 +97,8 @@ def test_a_resumed_run_continues_with_the_key_encoder():
 
 @pytest.mark.parametrize("limit", [1, 3])
 def test_losses_that_are_not_finite_stop_the_run(limit):
-    criterion = GuestPartialFC(QGFaceMargin(), DIM, CLASSES)
-    criterion.max_bad_steps, criterion.advice = limit, "Lower config.lr"
+    criterion = CheckoutPartialFC(QGFaceMargin(), DIM, CLASSES)
+    criterion.max_bad_steps = limit
     good, labels = torch.randn(4, DIM), torch.tensor([0, 1, 0, 1])
     bad = torch.full((4, DIM), torch.nan)
     for _ in range(2):  # a finite loss starts the count anew

@@ -13,7 +13,7 @@ from qgface_plugin.config.degradation import OURS
 from qgface_plugin.config.options import DataOptions
 from qgface_plugin.data import loader as module
 from qgface_plugin.data.degradation.gpu import both_views
-from qgface_plugin.data.loader import PairLoader, Prefetcher, TensorLoader, batches
+from qgface_plugin.data.loader import PairLoader, Prefetcher, TensorLoader, open_batches
 from qgface_plugin.data.pair_dataset import PairDataset, concatenate, normalise
 from qgface_plugin.data.sampler import EpochSampler
 from qgface_plugin.data.sources.records import FaceRecords
@@ -36,7 +36,7 @@ def made_batches(folder, degrade_on: str, workers: int = 0) -> list:
         tiny_run(folder, data=DataOptions(degrade_on=degrade_on), num_workers=workers, batch_size=12)
     )
     loader = PairLoader(build.make_dataset(run, source), build.make_sampler(run, 1), run.num_workers, CPU)
-    with batches(loader) as found:
+    with open_batches(loader) as found:
         return list(Prefetcher(CPU, run.degradation)(found))
 
 

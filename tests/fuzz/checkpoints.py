@@ -21,7 +21,7 @@ from fuzz.case import Case, pick
 from fuzz.guard import Finding
 from fuzz.mutate import Damaged, damage, fresh
 
-from qgface_plugin.training.checkpoints.latest import newest_state
+from qgface_plugin.training.checkpoints.latest import latest_state
 from qgface_plugin.training.checkpoints.store import CheckpointStore
 from qgface_plugin.utils.errors import CheckpointError
 from qgface_plugin.utils.torch_files import KEYS, load, seal
@@ -54,9 +54,9 @@ def seeds() -> list[bytes]:
     with tempfile.TemporaryDirectory() as name:
         store = CheckpointStore(name)
         store.save(state(1))
-        before = store.newest.read_bytes()
+        before = store.latest.read_bytes()
         store.save(state(2))
-        ours = store.newest.read_bytes()
+        ours = store.latest.read_bytes()
     plain = io.BytesIO()
     torch.save({**state(2), "qgface": {**state(2)["qgface"], "format": 1}}, plain)
     return [ours, plain.getvalue(), before]
@@ -163,7 +163,7 @@ def check(folder: Path, resealed: bool) -> int:
     newest = folder / "checkpoint_gpu_0.pt"
     latest, problem = None, None
     try:
-        latest = newest_state(folder, "a", num_classes=2, queue_size=None, queue_slots=0)
+        latest = latest_state(folder, "a", num_classes=2, queue_size=None, queue_slots=0)
     except CheckpointError as error:
         problem = error
     if latest is not None:

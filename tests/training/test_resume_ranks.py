@@ -96,7 +96,7 @@ def full_disk_on_the_last_rank(run: Run) -> str:
     def struck(self, state):
         calls.append(1)
         if len(calls) == 2 and distributed.rank() == distributed.world_size() - 1:
-            raise CheckpointError(f"{self.newest} could not be saved: No space left on device")
+            raise CheckpointError(f"{self.latest} could not be saved: No space left on device")
         return save(self, state)
 
     CheckpointStore.save = struck

@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from tiny import TinyBackbone
 from torch import nn
 
-from qgface_plugin.arcface_torch.criterion import GuestPartialFC
+from qgface_plugin.arcface_torch.criterion import CheckoutPartialFC
 from qgface_plugin.data.pair_dataset import PairBatch, concatenate, normalise
 from qgface_plugin.loss.margin import QGFaceMargin
 from qgface_plugin.loss.partial_fc import QGPartialFC
@@ -141,12 +141,12 @@ def test_gradients_collected_before_a_bad_step_are_dropped():
 
 
 class GuestStep:
-    """The loop of a checkout around GuestPartialFC, float32."""
+    """The loop of a checkout around CheckoutPartialFC, float32."""
 
     def __init__(self, queue: str) -> None:
         plain = make_step(queue)
         self.model, self.backbone, self.optimizer, self.key_encoder = plain.model, plain.backbone, plain.optimizer, None
-        self.criterion = GuestPartialFC(plain.criterion.margin_softmax, DIM, CLASSES, queue_size=QUEUES[queue])
+        self.criterion = CheckoutPartialFC(plain.criterion.margin_softmax, DIM, CLASSES, queue_size=QUEUES[queue])
         self.criterion.load_state_dict(plain.criterion.state_dict())
         self.criterion.max_bad_steps = 2
         self.optimizer.param_groups[1]["params"] = [self.criterion.weight]
@@ -174,7 +174,7 @@ def test_a_checkouts_loop_skips_alike(queue, trouble, caplog):
 @pytest.mark.parametrize("trouble", ["images", "embedding gradient"])
 def test_a_checkouts_loop_stops_with_the_checkpoint_named(trouble, tmp_path):
     step = GuestStep("proxy")
-    step.criterion.checkpoint, step.criterion.advice = tmp_path / "checkpoint_gpu_0.pt", "Lower config.lr"
+    step.criterion.checkpoint = tmp_path / "checkpoint_gpu_0.pt"
     for name in ("none was saved yet", str(step.criterion.checkpoint)):
         assert step(batch(1), 1) and not bad_step(step, trouble, 2)  # a good step starts the count anew
         with pytest.raises(TrainingError, match=f"2 steps in a row .* checkpoint: {name}. Lower config.lr"):

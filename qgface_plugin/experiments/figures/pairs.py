@@ -18,7 +18,7 @@ from ...evaluation.report.canvas import new_figure, save
 from ...loss import functional as F
 from ...loss.quality import BatchRows, of_images
 from ...models import FaceModel, load_model
-from ...training.checkpoints.reshard import merge, newest_parts
+from ...training.checkpoints.reshard import latest_files, merge
 from ...training.pair_grid import pair_grid
 from ...utils.errors import CheckpointError, ConfigError
 from ...utils.registry import QUALITY_SOURCES
@@ -110,7 +110,7 @@ def load_trained(folder: str | Path, recipe: str | Path | None = None, device: s
     if not path.exists():
         raise CheckpointError(f"{path} does not exist: the gate's statistics are in the checkpoint, not in model.pt")
     of_centres = run.qgface.quality != "norm" and QUALITY_SOURCES[run.qgface.quality].of_rows is not None
-    state = merge(newest_parts(folder)) if of_centres else load(path)
+    state = merge(latest_files(folder)) if of_centres else load(path)
     try:
         saved = state["state_dict_softmax_fc"]
         mean, std = (saved[f"{STATISTICS}{name}"].float() for name in ("mean", "std"))

@@ -15,7 +15,7 @@ from .store import CheckpointSet, as_checkpoint, complete_sets, entries
 LOGGER = logging.getLogger(__name__)
 
 
-def newest_state(
+def latest_state(
     folder: str | Path, name: str, *, num_classes: int, queue_size: int | None, queue_slots: int, only_own: bool = False
 ) -> dict[str, Any] | None:
     """This rank's state of the newest step that all ranks have saved whole; None where there is no checkpoint.

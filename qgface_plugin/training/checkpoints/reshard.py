@@ -140,7 +140,7 @@ def _queue(
 # --- One checkpoint out of the ones of all ranks, the built-in host's or an arcface_torch checkout's ------------------
 
 
-def newest_parts(folder: str | Path) -> list[Entry]:
+def latest_files(folder: str | Path) -> list[Entry]:
     """The files, by rank, of the newest step in `folder` that no rank's checkpoint is missing of.
 
     Files of arcface_torch's own do not say how many ranks there were: all that lie there count. Raises CheckpointError

@@ -89,7 +89,7 @@ class CheckpointStore:
         if keep < 1:
             raise ValueError(f"keep is {keep}: at least one checkpoint is kept")
         self.folder, self.rank, self.ranks, self.keep = Path(folder), rank, ranks, keep
-        self.newest = self.folder / f"checkpoint_gpu_{rank}.pt"
+        self.latest = self.folder / f"checkpoint_gpu_{rank}.pt"
         self._last: int | None = None
 
     def go_on_from(self, step: int) -> None:
@@ -105,10 +105,10 @@ class CheckpointStore:
         if missing := [key for key in KEYS if key not in state]:
             raise ValueError(f"a checkpoint needs {', '.join(KEYS)}; missing: {', '.join(missing)}")
         self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self.newest, {**state, "qgface": {**state.get("qgface", {}), "format": FORMAT}}):
+        with replacing(self.latest, {**state, "qgface": {**state.get("qgface", {}), "format": FORMAT}}):
             self._set_aside(state["global_step"])
         self._last = state["global_step"]
-        return self.newest
+        return self.latest
 
     def prune(self, run_id: str | None = None) -> None:
         """Remove what is superseded: all but the newest `keep` checkpoints of this run, and those of other runs.
@@ -121,7 +121,7 @@ class CheckpointStore:
             LOGGER.warning("%s; no older checkpoint is removed", error)
             return
         own = sorted({e.step for e in found if e.rank == self.rank and e.run_id == run_id}, reverse=True)
-        newest = next((e.step for e in found if e.path == self.newest), None)
+        newest = next((e.step for e in found if e.path == self.latest), None)
         kept = [step for step in own if newest is None or step <= newest][: self.keep]
         for entry in found:
             if entry.run_id != run_id or entry.step not in kept:
@@ -133,15 +133,15 @@ class CheckpointStore:
 
     def _set_aside(self, next_step: int) -> None:
         """Give the newest its step's name: what this run saved last or resumed from, or what an earlier run left."""
-        if not self.newest.exists():
+        if not self.latest.exists():
             return
         try:
-            step = as_checkpoint(self.newest, peek(self.newest))["global_step"]
+            step = as_checkpoint(self.latest, peek(self.latest))["global_step"]
         except CheckpointError as error:
             LOGGER.warning("%s; it is replaced, not kept", error)
             return
         if step != next_step and self._last in (None, step):
-            _keep_as(self.newest, self.folder / f"checkpoint_gpu_{self.rank}.{step}.pt")
+            _keep_as(self.latest, self.folder / f"checkpoint_gpu_{self.rank}.{step}.pt")
 
 
 def as_checkpoint(path: Path, state: Any) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def test_rotation(tmp_path, keep, older):
     assert names(tmp_path / "run") == [*(f"checkpoint_gpu_1.{s}.pt" for s in older), "checkpoint_gpu_1.pt"]
     for step in older:
         assert load(tmp_path / "run" / f"checkpoint_gpu_1.{step}.pt")["global_step"] == step
-    loaded = load(store.newest)
+    loaded = load(store.latest)
     assert loaded["qgface"].pop("format") == FORMAT and same(loaded, state(50))
 
 
@@ -110,9 +110,9 @@ def test_a_run_that_goes_back_replaces_the_later_steps(tmp_path):
 def test_a_newest_that_was_passed_over_does_not_push_the_good_one_out(tmp_path):
     store = CheckpointStore(tmp_path)
     saved(store, 10, 20)
-    whole = bytearray(store.newest.read_bytes())
+    whole = bytearray(store.latest.read_bytes())
     whole[len(whole) // 2] ^= 1  # its head can be read
-    store.newest.write_bytes(whole)
+    store.latest.write_bytes(whole)
     again = CheckpointStore(tmp_path)
     again.go_on_from(10)
     saved(again, 30)
@@ -122,7 +122,7 @@ def test_a_newest_that_was_passed_over_does_not_push_the_good_one_out(tmp_path):
 def test_a_damaged_newest_is_replaced(tmp_path, caplog):
     store = CheckpointStore(tmp_path)
     saved(store, 10, 20)
-    store.newest.write_bytes(store.newest.read_bytes()[:-1000])
+    store.latest.write_bytes(store.latest.read_bytes()[:-1000])
     found, problems = entries(tmp_path)
     assert [entry.step for entry in found] == [10] and "checkpoint_gpu_0.pt is cut short" in problems[0]
     with caplog.at_level(logging.WARNING, logger="qgface_plugin"):
@@ -137,7 +137,7 @@ def test_another_runs_checkpoints_stay_until_the_new_run_has_its_own(tmp_path):
     store.save(state(10, "new"))
     assert sorted(load(tmp_path / name)["qgface"]["run_id"] for name in names(tmp_path)) == ["new", "old", "old"]
     store.prune("new")
-    assert names(tmp_path) == ["checkpoint_gpu_0.pt"] and load(store.newest)["qgface"]["run_id"] == "new"
+    assert names(tmp_path) == ["checkpoint_gpu_0.pt"] and load(store.latest)["qgface"]["run_id"] == "new"
 
 
 def test_files_of_ranks_that_are_gone_leave_with_their_set(tmp_path):
@@ -183,12 +183,12 @@ def test_only_complete_sets_count():
 def test_files_that_are_no_checkpoint_of_ours(tmp_path):
     store = CheckpointStore(tmp_path)
     foreign = {key: value for key, value in state(10).items() if key != "qgface"}
-    torch.save(foreign, store.newest)  # as arcface_torch writes it
-    assert entries(tmp_path) == ([Entry(store.newest, 0, 10, None, None)], [])
-    torch.save({"weight": torch.ones(1)}, store.newest)
+    torch.save(foreign, store.latest)  # as arcface_torch writes it
+    assert entries(tmp_path) == ([Entry(store.latest, 0, 10, None, None)], [])
+    torch.save({"weight": torch.ones(1)}, store.latest)
     with pytest.raises(CheckpointError, match="is no training checkpoint: it lacks epoch, global_step"):
         entries(tmp_path)
-    save(store.newest, {**state(10), "qgface": {"format": FORMAT + 1}})
+    save(store.latest, {**state(10), "qgface": {"format": FORMAT + 1}})
     with pytest.raises(CheckpointError, match="later than this version's"):
         entries(tmp_path)
 
