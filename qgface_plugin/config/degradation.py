@@ -1,4 +1,4 @@
-"""What is done to an image to make its degraded view: every parameter, and the two published settings.
+"""Settings of the degraded view: every parameter of its steps, and the two published sets of them.
 
 The steps are in `data/degradation/`. Symbols: p a probability; r side ratio; U(a, b) the uniform distribution.
 """
@@ -22,9 +22,16 @@ class DegradationPolicy:
     """Parameters of the degraded view; the defaults are the paper's setting E, `OURS`.
 
     Steps in their order: rescale, JPEG, crop, photometric, rotate, flip. A crop that keeps its place comes first
-    instead, so that its black border is rescaled with the face, as AdaFace has it. Own steps come before all of them,
-    or between rescale and JPEG. Raises ConfigError naming the
-    field and its value when one is out of range.
+    instead, so that its black border is rescaled with the face, as AdaFace has it. Custom steps come before
+    all of them, or between rescale and JPEG.
+
+    Raises:
+        ConfigError: A value is out of range; the message names the field and the value.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> replace(OURS, jpeg_quality=60).rescale_ratio
+        (0.1, 0.5)
     """
 
     rescale_p: float = setting(1.0, "probability of scaling down and up again", low=0.0, high=1.0)
@@ -70,7 +77,15 @@ class DegradationPolicy:
 
 
 def check_steps(names: Sequence[str], where: str = "config.qgface.degradation.steps") -> None:
-    """Raises ConfigError naming a step that is not known."""
+    """Check that each custom step has been registered.
+
+    Args:
+        names: the steps that the setting `where` names.
+        where: that setting, for the message.
+
+    Raises:
+        ConfigError: A step is not known; the message names it and those that are.
+    """
     if unknown := [name for name in names if name not in DEGRADATION_STEPS]:
         known = f"known are {', '.join(map(repr, DEGRADATION_STEPS))}" if DEGRADATION_STEPS else "none is known"
         raise ConfigError(
@@ -102,9 +117,12 @@ PRESETS = {"ours": OURS, "adaface": ADAFACE}
 def degradation_policy(value: Any) -> DegradationPolicy | None:
     """The policy of the degraded view from `config.qgface.degradation`.
 
-    value: "ours", "adaface", None (single views, no pairs), or a group of settings such as
-    `dict(policy="ours", jpeg_quality=60)` that change a preset ("ours" when `policy` is left out).
-    Raises ConfigError naming an unknown preset or key.
+    Args:
+        value: "ours", "adaface", None (single views, no pairs), or a group of settings such as
+            `dict(policy="ours", jpeg_quality=60)` that change a preset ("ours" when `policy` is left out).
+
+    Raises:
+        ConfigError: The preset or a key is unknown, or a value does not fit.
     """
     where = "config.qgface.degradation"
     if value is None or isinstance(value, DegradationPolicy):

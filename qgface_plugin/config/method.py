@@ -18,12 +18,19 @@ from .schema import as_mapping, check_fields, from_mapping, setting
 
 @dataclass(frozen=True)
 class QGFaceConfig:
-    """The method's settings; `config.qgface` of a recipe.
+    """The method's settings; `config.qgface` of a recipe. The defaults are the paper's.
 
     QGPartialFC reads those with section="criterion", QGFaceMargin the others.
 
     Raises:
-        ConfigError: a value outside its range.
+        ConfigError: A value is outside its range, or two settings contradict each other.
+
+    Example:
+        >>> QGFaceConfig().b, QGFaceConfig.from_mapping({"authors": True, "b": 0.3}).classification_gate
+        (0.2, 'sigmoid')
+        >>> QGFaceConfig(b=1.5)
+        Traceback (most recent call last):
+        qgface_plugin.utils.errors.ConfigError: config.qgface.b is 1.5: it must be in [0.0, 1.0]
     """
 
     # quality: eq. 1
@@ -146,7 +153,13 @@ class QGFaceConfig:
     def from_mapping(cls, values: Mapping[str, Any], where: str = "config.qgface") -> QGFaceConfig:
         """Checked settings from a recipe's mapping; `authors = True` in it selects AUTHORS first.
 
-        Raises ConfigError naming an unknown key with its near matches, a wrong type, or a value out of range.
+        Args:
+            values: settings by name, and `authors`.
+            where: what the group is called in messages.
+
+        Raises:
+            ConfigError: A key is unknown, or a value has a wrong type or is out of range; the message names the key,
+                the value and what is allowed.
         """
         given = as_mapping(values, where)
         authors = given.pop("authors", False)
@@ -156,10 +169,6 @@ class QGFaceConfig:
         if given.get("queue") == "none":
             preset.pop("contrastive_gate", None)  # nothing to gate
         return from_mapping(cls, {**preset, **given}, where, also_known=("authors",))
-
-    def changed(self) -> dict[str, Any]:
-        """The settings that differ from the defaults, for the log."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
 
 READ_BY_MARGIN = frozenset({"authors"} | {f.name for f in fields(QGFaceConfig) if not f.metadata["section"]})

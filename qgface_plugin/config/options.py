@@ -1,4 +1,4 @@
-"""What a recipe sets for the data and for the built-in host: `config.qgface.data`, `.train`, `.degradation`."""
+"""Settings of the data and of the built-in loop: `config.qgface.data` and `config.qgface.train`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from .schema import check_fields, setting
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How the training faces are read. Raises ConfigError on a value outside its range."""
+    """How the training faces are read: `config.qgface.data`.
+
+    Raises:
+        ConfigError: A value is outside its range.
+
+    Example:
+        >>> DataOptions(source="folder").on_corrupt
+        'error'
+    """
 
     source: str = setting(
         "recordio",
@@ -32,7 +40,15 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What the built-in host has beyond arcface_torch's loop. Raises ConfigError on a value that cannot be used."""
+    """What the built-in loop has beyond arcface_torch's, and some of what both have: `config.qgface.train`.
+
+    Raises:
+        ConfigError: A value cannot be used, or does not go with another one.
+
+    Example:
+        >>> TrainOptions(schedule="step", milestones=(6, 9)).gamma
+        0.1
+    """
 
     # learning rate
     schedule: str = setting(

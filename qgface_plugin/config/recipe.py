@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,31 @@ from .degradation import degradation_policy
 from .method import QGFaceConfig
 from .options import DataOptions, TrainOptions
 from .run import Run, difference
-from .schema import as_mapping, from_mapping, near_matches
+from .schema import as_mapping, check_known, from_mapping, names_of
 
 __all__ = ["Run", "difference", "load_config", "load_recipe"]
 
 LOGGER = logging.getLogger(__name__)
 GROUPS = ("degradation", "data", "train")
-NOT_IN_CONFIG = ("name", "set_keys", *GROUPS)
+HOMES = {
+    "config": [name for name in names_of(Run) if name not in ("name", "set_keys", *GROUPS)],
+    "config.qgface": [*names_of(QGFaceConfig), "authors", *GROUPS],
+    "config.qgface.data": names_of(DataOptions),
+    "config.qgface.train": names_of(TrainOptions),
+}
+"""The keys of each group of a recipe."""
 
 
 def load_recipe(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Run:
     """The checked settings of a recipe file; `.py` may be left out, as arcface_torch's users do.
 
-    `config.output` None is work_dirs/<recipe>; the environment variable DATA_ROOT overrides `config.rec`.
-    Raises ConfigError for a file that is not there, fails or has no `config`, and for keys or values that do not fit;
-    the message names the file.
+    Args:
+        path: the file. `config.output` None in it becomes work_dirs/<recipe>.
+        environ: the environment, whose DATA_ROOT overrides `config.rec`.
+
+    Raises:
+        ConfigError: The file is not there, fails, or has no `config`, or keys or values do not fit; the message names
+            the file.
     """
     file = _find(path)
     config = _execute(file)
@@ -47,8 +56,12 @@ def load_recipe(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
 def load_config(recipe: str | os.PathLike[str], base: str) -> EasyDict:
     """A fresh copy of another recipe's `config`, to start from: `config = load_config(__file__, "qgface_r34.py")`.
 
-    recipe: the calling recipe's `__file__`; base: path of the other one, relative to the folder of `recipe`.
-    Raises ConfigError as `load_recipe` does.
+    Args:
+        recipe: the calling recipe's `__file__`.
+        base: path of the other one, relative to the folder of `recipe`.
+
+    Raises:
+        ConfigError: as `load_recipe` does.
     """
     return EasyDict(_execute(_find(Path(recipe).parent / base)))
 
@@ -113,19 +126,15 @@ def _importable(folder: Path) -> Iterator[None]:
 
 def _resolve(config: Mapping[str, Any], name: str, environ: Mapping[str, str]) -> Run:
     values = dict(config)
-    known = [f.name for f in fields(Run) if f.name not in NOT_IN_CONFIG]
-    _check_known(values, "config", known)
+    check_known(values, "config", HOMES["config"], HOMES)
     set_keys = frozenset(values)
     method = as_mapping(values.pop("qgface", {}), "config.qgface")
-    _check_known(method, "config.qgface", [f.name for f in fields(QGFaceConfig)] + ["authors", *GROUPS])
+    check_known(method, "config.qgface", HOMES["config.qgface"], HOMES)
     groups: dict[str, Any] = {}
     if "degradation" in method:
         groups["degradation"] = degradation_policy(method.pop("degradation"))
-    for group, cls in (("data", DataOptions), ("train", TrainOptions)):
-        where = f"config.qgface.{group}"
-        given = as_mapping(method.pop(group, {}), where)
-        _check_known(given, where, [f.name for f in fields(cls)])
-        groups[group] = from_mapping(cls, given, where)
+    groups["data"] = from_mapping(DataOptions, method.pop("data", {}), "config.qgface.data", homes=HOMES)
+    groups["train"] = from_mapping(TrainOptions, method.pop("train", {}), "config.qgface.train", homes=HOMES)
     if values.get("output") is None:
         values["output"] = os.path.join("work_dirs", name)
     root = environ.get("DATA_ROOT")
@@ -133,17 +142,3 @@ def _resolve(config: Mapping[str, Any], name: str, environ: Mapping[str, str]) -
         LOGGER.info("DATA_ROOT = %s takes the place of config.rec = %r", root, values.get("rec"))
         values["rec"] = root
     return Run(**values, qgface=QGFaceConfig.from_mapping(method), **groups, name=name, set_keys=set_keys)
-
-
-def _check_known(values: Mapping[str, Any], where: str, known: list[str]) -> None:
-    homes = {
-        "config": [f.name for f in fields(Run) if f.name not in NOT_IN_CONFIG],
-        "config.qgface": [f.name for f in fields(QGFaceConfig)] + ["authors", *GROUPS],
-        "config.qgface.data": [f.name for f in fields(DataOptions)],
-        "config.qgface.train": [f.name for f in fields(TrainOptions)],
-    }
-    for key in values:
-        if key not in known:
-            home = next((group for group, names in homes.items() if key in names), None)
-            advice = f"it belongs in {home}" if home else near_matches(str(key), known)
-            raise ConfigError(f"{where}.{key} is unknown: {advice}")

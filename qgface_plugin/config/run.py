@@ -1,4 +1,4 @@
-"""A run's resolved settings: arcface_torch's keys with their names and defaults, and QGFace's groups beside them."""
+"""Settings of a run, resolved: arcface_torch's keys with their names and defaults, and QGFace's groups beside them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from .schema import check_fields, setting
 
 @dataclass(frozen=True)
 class Run:
-    """What a recipe says after defaults and checks. Raises ConfigError on values that cannot be used together."""
+    """What a recipe says, after defaults and checks; `load_recipe` makes one.
+
+    Raises:
+        ConfigError: Values cannot be used, or not together.
+
+    Example:
+        >>> run = Run(network="r34", batch_size=256)
+        >>> run.lr, run.qgface.margin, run.as_dict()["train"]["milestones"]
+        (0.1, 'adaface', [])
+    """
 
     # model
     network: str = setting("r50", "backbone: r18, r34, r50, r100, r200, mbf, ...")
@@ -29,9 +38,9 @@ class Run:
     # data
     rec: str | tuple[str, ...] | None = setting(None, "folder with train.rec, or several; DATA_ROOT overrides it")
     num_classes: int | None = setting(None, "n; None: what the data says", low=2)
-    num_image: int | None = setting(None, "images an epoch; None: what the data says", low=1)
+    num_image: int | None = setting(None, "images per epoch; None: what the data says", low=1)
     val_targets: tuple[str, ...] = setting((), "pair sets to verify on: lfw for lfw.bin beside the data, ...")
-    num_workers: int = setting(2, "processes that decode and degrade, a rank", low=0)
+    num_workers: int = setting(2, "processes per rank that decode and degrade", low=0)
     dali: bool = setting(False, "read with NVIDIA DALI")
     dali_aug: bool = setting(False, "augment with NVIDIA DALI")
     # optimisation
@@ -39,7 +48,7 @@ class Run:
     lr: float = setting(0.1, "learning rate", above=0.0)
     momentum: float = setting(0.9, "of SGD", low=0.0, high=1.0)
     weight_decay: float = setting(5e-4, "", low=0.0)
-    batch_size: int = setting(128, "images a rank and step; each is seen twice", low=2)
+    batch_size: int = setting(128, "images per rank and step; each is seen twice", low=2)
     gradient_acc: int = setting(1, "steps whose gradients are summed before an update", low=1)
     num_epoch: int = setting(20, "passes over the data", low=1)
     warmup_epoch: float = setting(0, "epochs, also parts of one, over which the rate rises to lr", low=0)
@@ -108,9 +117,11 @@ class Run:
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A line for each key that differs, groups with dots: 'lr: 0.1 in the checkpoint, 0.2 in the recipe'.
+    """One line for each key that differs, groups with dots: 'lr: 0.1 in the checkpoint, 0.2 in the recipe'.
 
-    before: the settings in the checkpoint; now: the recipe's. Both as `Run.as_dict` gives them.
+    Args:
+        before: the settings in the checkpoint, as `Run.as_dict` gives them.
+        now: the recipe's.
     """
     then, new = _flat(before), _flat(now)
     return [

@@ -1,4 +1,4 @@
-"""Checked dataclasses: a mapping becomes settings, or an error that names the key, the value and what is allowed."""
+"""Schema of settings: a mapping becomes a checked dataclass, or an error with key, value and what is allowed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, field, fields
 from typing import Any, TypeVar
 
 from ..utils.errors import ConfigError
 
 T = TypeVar("T")
+NOWHERE: Mapping[str, Collection[str]] = types.MappingProxyType({})
 
 
 def setting(
@@ -28,7 +29,15 @@ def setting(
 ) -> Any:
     """A dataclass field with its meaning, its range [low, high] or (above, high], or its allowed values.
 
-    Its default is `default`, or what `factory` returns. section: who reads it, where several objects share a dataclass.
+    Args:
+        default: its value when nothing is set.
+        help: what it means.
+        factory: makes the default, where it can only be made when it is asked for.
+        low: the smallest value.
+        above: a bound that the value exceeds.
+        high: the largest value.
+        choices: the allowed values.
+        section: who reads it, where several objects share a dataclass.
     """
     metadata = {"help": help, "low": low, "above": above, "high": high, "choices": choices, "section": section}
     return (
@@ -53,21 +62,67 @@ def as_mapping(values: Any, where: str) -> dict[str, Any]:
     return dict(values)
 
 
-def from_mapping(cls: type[T], values: Mapping[str, Any], where: str, also_known: tuple[str, ...] = ()) -> T:
-    """An instance of the dataclass `cls`; unknown keys raise ConfigError with their near matches."""
-    values = as_mapping(values, where)
-    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+def check_known(
+    values: Mapping[str, Any], where: str, known: Collection[str], homes: Mapping[str, Collection[str]] = NOWHERE
+) -> None:
+    """Check that every key of a group of settings is known.
+
+    Args:
+        values: the group.
+        where: its name, such as "config.qgface".
+        known: the keys that it may have.
+        homes: other groups and their keys, so that the message can say where a misplaced key belongs.
+
+    Raises:
+        ConfigError: A key is unknown; the message says where it belongs, or what was probably meant.
+    """
     for key in values:
         if key not in known:
-            raise ConfigError(f"{where}.{key} is unknown: {near_matches(str(key), [*known, *also_known])}")
+            home = next((group for group, names in homes.items() if key in names), None)
+            advice = f"it belongs in {home}" if home else near_matches(str(key), known)
+            raise ConfigError(f"{where}.{key} is unknown: {advice}")
+
+
+def from_mapping(
+    cls: type[T],
+    values: Mapping[str, Any],
+    where: str,
+    also_known: Sequence[str] = (),
+    homes: Mapping[str, Collection[str]] = NOWHERE,
+) -> T:
+    """Checked settings from a group of a recipe.
+
+    Args:
+        cls: their dataclass.
+        values: the group.
+        where: its name, such as "config.qgface".
+        also_known: keys of the group that were taken out of it before, for near matches.
+        homes: as `check_known` has it.
+
+    Raises:
+        ConfigError: A key is unknown, or `cls` does not accept a value.
+    """
+    values = as_mapping(values, where)
+    check_known(values, where, [*names_of(cls), *also_known], homes)
     return cls(**values)
+
+
+def names_of(cls: type) -> list[str]:
+    """The keys that a dataclass of settings has."""
+    return [f.name for f in fields(cls)]
 
 
 def check_fields(instance: Any, where: str) -> None:
     """Check every field of a dataclass against its annotation and its metadata (low, above, high, choices).
 
     An int is taken where a float is meant; a bool is never taken for a number; nan and infinity are no settings.
-    Raises ConfigError.
+
+    Args:
+        instance: the settings.
+        where: what their group is called in messages.
+
+    Raises:
+        ConfigError: A value does not fit; the message names the key, the value and what is allowed.
     """
     hints = typing.get_type_hints(type(instance))
     for f in fields(instance):

@@ -1,4 +1,4 @@
-"""Settings of a recipe that a host does not act upon, named in the log before training.
+"""Settings of a recipe that the built-in loop, or an arcface_torch checkout, does not act upon; named in the log.
 
 A key that the recipe does not set, or sets to "off", asks for nothing and is not named.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from .options import TrainOptions
 from .run import Run
 
-_OURS = {  # what QGFace does in the place of these keys of arcface_torch, with either host
+_OURS = {  # what QGFace does in the place of these keys of arcface_torch, in both trainers
     "margin_list": "the margin comes from config.qgface.margin and config.qgface.m",
     "interclass_filtering_threshold": "QGFace drops no negatives",
     "dali": "QGFace reads the data itself",
@@ -24,7 +24,7 @@ _BUILT_IN_ONLY = ("device", "compile", "clip_grad", "max_steps", "checkpoint_eve
 
 
 def by_the_built_in_loop(run: Run) -> list[str]:
-    """A line for each key of arcface_torch that asks for something that the built-in loop does not do."""
+    """One line for each key of arcface_torch that asks for something that the built-in loop does not do."""
     why = "the built-in loop logs to TensorBoard and files only"
     logger = _LOGGER + (_LOGGER_DETAILS if run.using_wandb else ())
     lines = [*_lines(run, _OURS.items()), *_lines(run, ((key, why) for key in logger))]
@@ -36,7 +36,7 @@ def by_the_built_in_loop(run: Run) -> list[str]:
 
 
 def by_a_checkout(run: Run) -> list[str]:
-    """A line for each setting that asks for something that an arcface_torch checkout's loop does not do."""
+    """One line for each setting that asks for something that an arcface_torch checkout's loop does not do."""
     defaults, lines = TrainOptions(), _lines(run, _OURS.items())
     there = "has no effect in a checkout's loop"
     for key in _BUILT_IN_ONLY:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from checkouts import ROOT, copy_of, metrics, real_checkout, run, write_recipe
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import write_faces
 
+from qgface_plugin.config import Run
 from qgface_plugin.data.bin_files import read_bin, write_bin
 from qgface_plugin.evaluation.protocols.pair_sets import verify
 from qgface_plugin.models.backbones import get_model
@@ -122,6 +124,12 @@ def test_two_ranks_resume_with_queue_and_statistics(tmp_path, queue):
     assert straight[-1]["contrastive"] != 0
     shards = [torch.load(tmp_path / "work_dirs" / "resumed" / f"checkpoint_gpu_{r}.pt") for r in (0, 1)]
     assert [len(shard["state_dict_softmax_fc"]["weight"]) for shard in shards] == [2, 2]
+
+
+def test_its_base_config_has_our_names_and_defaults():
+    base = runpy.run_path(str(real_checkout() / "configs" / "base.py"))["config"]
+    assert len(base) > 20
+    assert {key for key, value in base.items() if getattr(Run(), key) != value} == {"output", "wandb_key"}
 
 
 def test_its_own_configs_train_the_same_with_and_without_the_plugin(folder, tmp_path):

@@ -1,3 +1,5 @@
+"""A run's settings: what cannot be used together is named; how they are written down and compared."""
+
 from __future__ import annotations
 
 import json
@@ -10,70 +12,27 @@ from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.config.run import Run, difference
 from qgface_plugin.utils.errors import ConfigError
 
-UPSTREAM = {
-    "margin_list": (1.0, 0.5, 0.0),
-    "network": "r50",
-    "resume": False,
-    "save_all_states": False,
-    "embedding_size": 512,
-    "sample_rate": 1,
-    "interclass_filtering_threshold": 0,
-    "fp16": False,
-    "batch_size": 128,
-    "optimizer": "sgd",
-    "lr": 0.1,
-    "momentum": 0.9,
-    "weight_decay": 5e-4,
-    "verbose": 2000,
-    "frequent": 10,
-    "dali": False,
-    "dali_aug": False,
-    "gradient_acc": 1,
-    "seed": 2048,
-    "num_workers": 2,
-    "suffix_run_name": None,
-    "using_wandb": False,
-    "wandb_entity": "entity",
-    "wandb_project": "project",
-    "wandb_log_all": True,
-    "save_artifacts": False,
-    "wandb_resume": False,
-}
-
-
-def test_defaults_are_arcface_torchs():
-    run = Run()
-    assert {key: getattr(run, key) for key in UPSTREAM} == UPSTREAM
-
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sample_rate": 0.0}, r"config\.sample_rate is 0\.0: it must be in \(0\.0, 1\.0\]"),
-        ({"sample_rate": 1.1}, r"config\.sample_rate is 1\.1: it must be in \(0\.0, 1\.0\]"),
-        ({"batch_size": 1}, r"config\.batch_size is 1: it must be at least 2"),
-        ({"gradient_acc": 0}, r"config\.gradient_acc is 0: it must be at least 1"),
-        ({"lr": 0.0}, r"config\.lr is 0\.0: it must be above 0\.0"),
-        ({"lr": "0.1"}, r"config\.lr is '0\.1' \(str\): it must be float"),
-        ({"optimizer": "adam"}, r"config\.optimizer is 'adam': it must be one of 'sgd', 'adamw'"),
-        ({"num_epoch": 0}, r"config\.num_epoch is 0: it must be at least 1"),
-        ({"num_epoch": 2, "warmup_epoch": 3}, r"config\.warmup_epoch is 3: more than config\.num_epoch = 2"),
-        ({"warmup_epoch": -1}, r"config\.warmup_epoch is -1: it must be at least 0"),
-        ({"val_targets": "lfw"}, r"config\.val_targets is 'lfw' \(str\): it must be a list of str"),
-        ({"margin_list": (1.0, 0.5)}, r"config\.margin_list is .*: it must be \(float, float, float\)"),
-        ({"rec": ""}, r"config\.rec is '': name at least one folder, and no empty name"),
-        ({"rec": ()}, r"config\.rec is \(\): name at least one folder"),
-        ({"rec": ("a", "")}, r"config\.rec is \('a', ''\): name at least one folder"),
-        ({"seed": -1}, r"config\.seed is -1: it must be at least 0"),
-        ({"num_classes": 1}, r"config\.num_classes is 1: it must be at least 2"),
-        ({"degradation": None}, r"degradation is None .*queue is 'proxy': contrast needs pairs"),
+        ({"lr": 0.0}, r"config\.lr is 0\.0"),
+        ({"rec": ""}, r"config\.rec is ''"),
+        ({"rec": ()}, r"config\.rec is \(\)"),
+        ({"rec": ("a", "")}, r"config\.rec is \('a', ''\)"),
+        ({"num_epoch": 2, "warmup_epoch": 3}, r"config\.warmup_epoch is 3: .*config\.num_epoch = 2"),
         (
             {"num_epoch": 9, "train": TrainOptions(schedule="step", milestones=(6, 9))},
-            r"config\.qgface\.train\.milestones is \(6, 9\): the last one must be before .* config\.num_epoch = 9",
+            r"config\.qgface\.train\.milestones is \(6, 9\): .*config\.num_epoch = 9",
+        ),
+        ({"degradation": None}, r"config\.qgface\.degradation is None .*config\.qgface\.queue is 'proxy'"),
+        (
+            {"degradation": None, "qgface": QGFaceConfig(queue="none", quality="degradation")},
+            r"config\.qgface\.quality is 'degradation', .*config\.qgface\.degradation is None",
         ),
         (
             {"fp16": True, "train": TrainOptions(precision="bfloat16")},
-            r"config\.fp16 is True, but config\.qgface\.train\.precision is 'bfloat16'",
+            r"config\.fp16 is True, .*config\.qgface\.train\.precision is 'bfloat16'",
         ),
     ],
 )

@@ -1,10 +1,12 @@
+"""The schema of settings: values that fit, and messages about those that do not."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import pytest
 
-from qgface_plugin.config.schema import as_mapping, check_fields, from_mapping, near_matches
+from qgface_plugin.config.schema import as_mapping, check_fields, check_known, from_mapping, near_matches
 from qgface_plugin.utils.errors import ConfigError
 
 
@@ -82,6 +84,14 @@ def test_an_unknown_key_without_near_matches_lists_the_known_ones():
 def test_also_known_keys_are_suggested():
     with pytest.raises(ConfigError, match="did you mean authors"):
         from_mapping(Sample, {"author": 1}, "config.sample", also_known=("authors",))
+
+
+def test_a_misplaced_key_says_where_it_belongs():
+    homes = {"config": ["lr"], "config.sample": ["share"]}
+    with pytest.raises(ConfigError, match=r"^config\.sample\.lr is unknown: it belongs in config$"):
+        from_mapping(Sample, {"lr": 1}, "config.sample", homes=homes)
+    with pytest.raises(ConfigError, match=r"^config\.shere is unknown: did you mean share\?$"):
+        check_known({"lr": 1, "shere": 1}, "config", ["lr", "share"], homes)
 
 
 @pytest.mark.parametrize("values", [5, None, "share", [("share", 1)]])

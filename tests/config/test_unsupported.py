@@ -1,4 +1,4 @@
-"""What a host does not act upon is named, once, with the reason."""
+"""What a trainer does not act upon is named, once, with the reason."""
 
 from __future__ import annotations
 
