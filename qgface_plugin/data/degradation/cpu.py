@@ -72,7 +72,8 @@ def apply(
         uint8 (h, w, 3) RGB; `image` itself where there is nothing to do.
     """
     full = image.shape[:2]
-    box = tuple(int(number) for number in view.box)
+    top, left, height, width = view.box
+    box = int(top), int(left), int(height), int(width)
     small = int(view.small_height), int(view.small_width)
     cropped, rescaled = box[2:] != full, small != full
     if custom:
