@@ -47,7 +47,7 @@ def _print(inspection: Inspection) -> None:
     rows["images"] = inspection.images
     rows["classes"] = inspection.num_classes
     rows["identities with images"] = inspection.identities
-    rows["images an identity"] = (
+    rows["images per identity"] = (
         f"{spread['min']} to {spread['max']}, mean {spread['mean']:.1f}, median {spread['median']:g}"
     )
     for name, count in inspection.histogram.items():
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="only headers and labels: do not read the images")
     parser.add_argument("--sheet", metavar="FILE", type=Path, help="write a contact sheet as PNG")
     parser.add_argument("--rows", metavar="N", type=int, default=10, help="identities on the sheet [%(default)s]")
-    parser.add_argument("--columns", metavar="N", type=int, default=10, help="images an identity [%(default)s]")
+    parser.add_argument("--columns", metavar="N", type=int, default=10, help="images per identity [%(default)s]")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="which identities are drawn [%(default)s]")
     parser.add_argument("--workers", metavar="N", type=int, default=4, help="threads [%(default)s]")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything for programs too")

@@ -41,7 +41,7 @@ Ways = dict[str, Callable[[list[tuple[int, int]]], Any]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rec", metavar="PATH", help="a folder with train.rec, or a .rec file")
     parser.add_argument("--policy", choices=sorted(PRESETS), default="ours", help="degradation [%(default)s]")
-    parser.add_argument("--batch", type=int, default=128, help="pairs a batch [%(default)s]")
+    parser.add_argument("--batch", type=int, default=128, help="pairs per batch [%(default)s]")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each contestant [%(default)s]")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="loaders to time by the clock [1 2]")
     parser.add_argument("--batches", type=int, default=40, help="batches of such a loader in a turn [%(default)s]")
