@@ -1,4 +1,4 @@
-"""One marked line in a checkout's `train_v2.py`, for those who work inside the checkout; put in and taken out again."""
+"""Attachment of the plugin to a checkout: one marked line in its `train_v2.py`, put in and taken out again."""
 
 from __future__ import annotations
 
@@ -21,8 +21,14 @@ def attach(folder: str | Path) -> str:
     """Let the checkout's `train_v2.py` load the plugin; returns what was done, for people.
 
     The line goes above the first statement, after a docstring and `from __future__` imports, with the file's own line
-    ending; every other byte, and the file's mode, stay. A second call changes nothing.
-    Raises ConfigError for a folder or file that is not arcface_torch's.
+    ending; every other byte, and the file's mode, stay. A second call changes nothing. The line of an earlier version
+    becomes this one's.
+
+    Args:
+        folder: an arcface_torch checkout.
+
+    Raises:
+        ConfigError: The folder or its file is not arcface_torch's, or cannot be written.
     """
     file = trainer_of(Path(folder)).resolve()
     mark, lines = _split(file.read_bytes())
@@ -44,7 +50,12 @@ def detach(folder: str | Path) -> str:
     """Take the line that `attach` put in out again, byte for byte; returns what was done, for people.
 
     A second call changes nothing, and a line that differs from attach's is never touched.
-    Raises ConfigError for a folder or file that is not arcface_torch's.
+
+    Args:
+        folder: an arcface_torch checkout.
+
+    Raises:
+        ConfigError: The folder or its file is not arcface_torch's, or cannot be written.
     """
     file = (Path(folder) / SCRIPT).resolve()
     mark, lines = _split(file.read_bytes() if file.is_file() else b"")

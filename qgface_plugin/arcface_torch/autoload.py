@@ -1,4 +1,4 @@
-"""`import qgface_plugin.arcface_torch.autoload` on top of a checkout's train_v2.py makes it train QGFace's recipes.
+"""The import that makes a checkout's train_v2.py train QGFace's recipes: `import qgface_plugin.arcface_torch.autoload`.
 
 The one module of the package that does its work at import. A message ends the program where something does not fit.
 """

@@ -15,10 +15,11 @@ EXPECTED = ("PartialFC_V2", "get_dataloader")  # what every version of it import
 
 
 def trainer_of(folder: Path) -> Path:
-    """The `train_v2.py` of an arcface_torch checkout.
+    """The `train_v2.py` of an arcface_torch checkout, which `attach` edits; its other parts are not looked at.
 
-    Raises ConfigError for anything else: no such folder, no such file, one that is no Python, or one that does not
-    import what arcface_torch's does.
+    Raises:
+        ConfigError: There is no such folder or file, or it is no Python, or it does not import what arcface_torch's
+            does.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; name the folder recognition/arcface_torch of InsightFace")
@@ -36,7 +37,8 @@ def trainer_of(folder: Path) -> Path:
 def checkout_of(script: Path) -> Path:
     """The checkout that a script belongs to: the nearest folder above it with arcface_torch's `train_v2.py`.
 
-    Raises ConfigError when the script or such a folder is not there.
+    Raises:
+        ConfigError: The script or such a folder is not there.
     """
     if not script.is_file():
         raise ConfigError(f"{script}: no such script")
@@ -47,7 +49,11 @@ def checkout_of(script: Path) -> Path:
 
 
 def parse(file: Path, source: bytes) -> ast.Module:
-    """The syntax tree of a Python file; ConfigError names the file and the line where it is none."""
+    """The syntax tree of a Python file.
+
+    Raises:
+        ConfigError: It is none; the message names the file and the line.
+    """
     try:
         return ast.parse(source, str(file))
     except (SyntaxError, ValueError) as error:
@@ -60,29 +66,44 @@ def _imported(tree: ast.Module) -> set[str]:
 
 
 def missing_parts(folder: Path) -> list[str]:
-    """What an arcface_torch checkout has and this folder has not; empty for a checkout."""
+    """What an arcface_torch checkout has and this folder lacks; empty for a checkout."""
     return [part for part in PARTS if not (folder / part).exists()]
 
 
-def find_checkout(host: str | None = None, environ: Mapping[str, str] = os.environ) -> tuple[Path, str] | None:
-    """The checkout to train in and what named it: config.host, else ARCFACE_TORCH, else the working directory.
+def named_folder(host: str | None = None, environ: Mapping[str, str] = os.environ) -> tuple[Path, str] | None:
+    """The folder that is to be the checkout, looked at or not, and what named it.
 
-    None when nothing names one. Raises ConfigError for a named folder that is no checkout.
+    Args:
+        host: what `config.host`, or a command line, names; it comes first.
+        environ: the environment, whose ARCFACE_TORCH comes second. Third is the working directory, if it is a checkout.
+
+    Returns:
+        None when nothing names one.
     """
     for named, by in ((host, "config.host"), (environ.get("ARCFACE_TORCH"), "ARCFACE_TORCH")):
-        if not named:
-            continue
-        folder = Path(named)
-        missing = missing_parts(folder)
-        if missing:
-            inner = folder / "recognition" / "arcface_torch"
-            advice = f"did you mean {inner}?" if not missing_parts(inner) else "name the folder of its train_v2.py"
-            raise ConfigError(
-                f"{by} names {named}, which is no arcface_torch checkout ({missing[0]} is not there): {advice}"
-            )
-        return folder.resolve(), by
+        if named:
+            return Path(named), by
     here = Path.cwd()
     return None if missing_parts(here) else (here, "the working directory")
+
+
+def find_checkout(host: str | None = None, environ: Mapping[str, str] = os.environ) -> tuple[Path, str] | None:
+    """The checkout to train in and what named it, as `named_folder` has it for `config.host`.
+
+    Raises:
+        ConfigError: The folder that is named is no checkout.
+    """
+    found = named_folder(host, environ)
+    if found is None:
+        return None
+    folder, by = found
+    if missing := missing_parts(folder):
+        inner = folder / "recognition" / "arcface_torch"
+        advice = f"did you mean {inner}?" if not missing_parts(inner) else "name the folder of its train_v2.py"
+        raise ConfigError(
+            f"{by} names {folder}, which is no arcface_torch checkout ({missing[0]} is not there): {advice}"
+        )
+    return folder.resolve(), by
 
 
 def is_own_config(argument: str) -> bool:

@@ -1,9 +1,8 @@
-"""What is there, what is missing and what will be repaired, before a run finds out."""
+"""Doctor: what is there, what is missing and what will be repaired, before a run finds out."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from ..data.packing.inspection import data_found
 from ..utils.errors import ConfigError, DataError
 from . import compat
 from .attach import is_attached
-from .checkout import missing_parts, trainer_of
+from .checkout import missing_parts, named_folder, trainer_of
 from .compat.repair import import_failure, is_stand_in
 from .seam_report import seams_of
 
@@ -27,7 +26,7 @@ class Report:
 
     Attributes:
         versions: package -> its version, or why it is not there.
-        cuda: a line for each device.
+        cuda: one line for each device.
         checkout: facts about the arcface_torch folder; None when there is none to look at.
         seams: seam -> "found", or what is wrong.
         repairs: repair -> "needed: reason", or "not needed".
@@ -57,7 +56,7 @@ class Report:
         tables = {
             "Versions": self.versions,
             "CUDA": {f"device {number}": line for number, line in enumerate(self.cuda)} or {"devices": "none"},
-            "Checkout": self.checkout or {"arcface_torch": "none looked at: the built-in host trains"},
+            "Checkout": self.checkout or {"arcface_torch": "none looked at: the built-in loop trains"},
             "Seams": self.seams,
             "Repairs": self.repairs,
             "Data": self.data or {},
@@ -75,14 +74,16 @@ class Report:
 def examine(folder: str | None = None, data: str | None = None) -> Report:
     """Look at this process, at a checkout and at a data set; nothing is changed.
 
-    folder: an arcface_torch folder; None: the one that ARCFACE_TORCH names, else the working directory if it is one.
-    data: a folder that `config.rec` may name.
+    Args:
+        folder: an arcface_torch folder; None: the one that ARCFACE_TORCH names, else the working directory if it is
+            one.
+        data: a folder that `config.rec` may name.
     """
     packages = versions()
     problems = [f"{name} is not installed: pip install {name}" for name in NEEDED if packages[name] == "missing"]
     checkout, seams, repairs = None, {}, {}
-    named = _to_look_at(folder)
-    if named is not None:
+    if (looked_at := named_folder(folder)) is not None:
+        named, _ = looked_at
         checkout, wrong = _checkout(named)
         problems += wrong
         if not wrong:
@@ -100,13 +101,6 @@ def examine(folder: str | None = None, data: str | None = None) -> Report:
             found = {"folder": data}
             problems.append(str(error))
     return Report(packages, _cuda(), checkout, seams, repairs, found, problems)
-
-
-def _to_look_at(folder: str | None) -> Path | None:
-    named = folder or os.environ.get("ARCFACE_TORCH")
-    if named:
-        return Path(named)
-    return None if missing_parts(Path.cwd()) else Path.cwd()
 
 
 def _checkout(folder: Path) -> tuple[dict[str, str], list[str]]:

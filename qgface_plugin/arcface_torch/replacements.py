@@ -1,4 +1,4 @@
-"""A recipe as a guest in an arcface_torch checkout's training loop: the parts that take the place of the host's."""
+"""Replacements: the parts that stand, for a recipe, in the place of an arcface_torch checkout's own."""
 
 from __future__ import annotations
 
@@ -35,13 +35,19 @@ from .criterion import CheckoutPartialFC, KeySource, MomentumPartialFC
 from .log import checkout_log
 
 LOGGER = logging.getLogger(__name__)
-OURS = ("init_from", "host", "qgface", "degradation", "data", "train", "name", "set_keys")  # no key of the host
+OURS = ("init_from", "host", "qgface", "degradation", "data", "train", "name", "set_keys")  # no keys of a checkout
 
 
-class Guest:
-    """The state that QGFace's parts share inside the host's loop; made before the loop starts, one a process.
+class Replacements:
+    """QGFace's parts in a checkout's loop, and the state that they share; made before the loop starts, one per process.
 
-    run: the recipe; log: its lines before the host has set up logging, or None.
+    Args:
+        run: the recipe.
+        log: its lines from before the checkout has set up logging.
+
+    Example:
+        >>> Replacements(Run()).make_margin().config.m
+        0.4
     """
 
     def __init__(self, run: Run, log: EarlyLog | None = None) -> None:
@@ -58,9 +64,10 @@ class Guest:
         self._log: StepLog | None = None
 
     def settings(self) -> dict[str, Any]:
-        """The host's keys with the recipe's values, with the counts that the data says.
+        """The checkout's keys with the recipe's values, with the counts that the data says.
 
-        Raises ConfigError, DataError or CheckpointError for what does not fit.
+        Raises:
+            ConfigError: The data does not fit the recipe. So do DataError and CheckpointError for what they name.
         """
         if self.run.train.threads:
             torch.set_num_threads(self.run.train.threads)
@@ -74,7 +81,7 @@ class Guest:
         first = Path(run.rec if isinstance(run.rec, str) else run.rec[0])
         settings = {f.name: getattr(run, f.name) for f in fields(Run) if f.name not in OURS}
         settings.update(
-            rec=str(first if first.is_dir() else first.parent),  # where the host looks for val_targets
+            rec=str(first if first.is_dir() else first.parent),  # where the checkout looks for val_targets
             val_targets=list(run.val_targets),
             dali=False,
             dali_aug=False,
@@ -83,7 +90,7 @@ class Guest:
             save_all_states=run.save_all_states or "save_all_states" not in run.set_keys,
         )
         if not run.using_wandb:
-            del settings["wandb_key"]  # the host logs every key
+            del settings["wandb_key"]  # the checkout logs every key
         return settings
 
     def _has_checkpoint(self) -> bool:
@@ -96,7 +103,7 @@ class Guest:
         return everywhere
 
     def make_loader(self, batch_size: int, workers: int) -> TensorLoader:
-        """The pairs of this rank; the host has set up its log by now."""
+        """The pairs of this rank; the checkout has set up its log by now."""
         if self._early is not None:
             self._early.hand_over()
         run, rank, ranks = self.run, distributed.rank(), distributed.world_size()
@@ -106,9 +113,15 @@ class Guest:
         return self.loader
 
     def make_backbone(self, original: Callable[..., nn.Module], name: str, **options: Any) -> nn.Module:
-        """The host's backbone, started from the recipe's seed as the built-in host does, with the recipe's options.
+        """The checkout's backbone, started from the recipe's seed as the built-in loop does, with the recipe's options.
 
-        original: the host's function. Raises ConfigError for a name that it does not know.
+        Args:
+            original: the checkout's function.
+            name: of the backbone.
+            options: what the checkout's loop passes beside it.
+
+        Raises:
+            ConfigError: The checkout does not know the name, or a package that the backbone needs does not import.
         """
         run = self.run
         with torch.random.fork_rng(devices=[]):
@@ -147,9 +160,9 @@ class Guest:
     def make_criterion(
         self, margin: QGFaceMargin, embedding_size: int, num_classes: int, sample_rate: float, fp16: bool
     ) -> CheckoutPartialFC:
-        """The criterion over this rank's share of the classes; its centres are those that the built-in host draws."""
+        """The criterion over this rank's share of the classes; its centres are those that the built-in loop draws."""
         run = self.run
-        torch.manual_seed(run.seed + distributed.rank())  # not the same numbers on every rank, as the host has it
+        torch.manual_seed(run.seed + distributed.rank())  # not the same numbers on every rank, as the checkout has it
         kind = CheckoutPartialFC if self._keys is None else MomentumPartialFC
         options = {"paired": run.degradation is not None, "sample_seed": run.seed}
         criterion = kind(margin, embedding_size, num_classes, sample_rate, fp16, **options)
@@ -167,7 +180,13 @@ class Guest:
         return of_images(self.run.qgface.quality, self.loader.images, self.loader.latest.strengths())
 
     def make_schedule(self, optimizer: torch.optim.Optimizer, warmup: int, total: int) -> Any:
-        """The recipe's learning rate; warmup, total in steps. Milestones become steps. The optimiser is watched."""
+        """The recipe's learning rate. From here on the optimiser is watched.
+
+        Args:
+            optimizer: of backbone and class centres.
+            warmup: steps.
+            total: steps of the whole run; milestones, in epochs, become steps.
+        """
         if self.criterion is not None and self._backbone is not None:
             self.criterion.watch(self._backbone, optimizer, scaled=self._fp16)
         train, steps = self.run.train, total // self.run.num_epoch
@@ -175,19 +194,19 @@ class Guest:
         return build_schedule(optimizer, train.schedule, round(warmup), total, milestones, train.gamma)
 
     def start_log(self, writer: SummaryWriter | None, frequent: int, start_step: int) -> None:
-        """Record beside the host; rank 0 only."""
+        """Record beside the checkout; rank 0 only."""
         if distributed.rank() == 0:
             self._log = checkout_log(self.run, writer, frequent, start_step)
 
     def record(self, global_step: int, epoch: int, lr: float) -> None:
-        """One step is done."""
+        """Record a step that is done, with the epoch that it belongs to and its learning rate."""
         if self._log is not None and self.criterion is not None and self.loader is not None:
             waited = self.loader.prefetcher.take_waited()
             self._log.step(global_step, epoch, lr, self.criterion, self.loader.latest, waited)
 
 
 def _last_norm(backbone: nn.Module, width: int) -> nn.BatchNorm1d | None:
-    """The BatchNorm1d that an embedding leaves through, by its place and width: its name differs between backbones."""
+    """The BatchNorm1d that an embedding leaves through, by position and width: its name differs between backbones."""
     norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm1d)]
     return norms[-1] if norms and norms[-1].num_features == width and norms[-1].affine else None
 

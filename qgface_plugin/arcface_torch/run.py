@@ -1,7 +1,7 @@
 """Training in an arcface_torch checkout: its own train_v2.py, not one line of it changed, with QGFace at its seams.
 
 The working directory stays the user's: relative paths in a recipe (data, output) mean what they mean with the built-in
-host. The checkout is found by sys.path, where its modules are looked for first.
+loop. The checkout is found by sys.path, where its modules are looked for first.
 """
 
 from __future__ import annotations
@@ -21,18 +21,24 @@ from ..utils.errors import ConfigError
 from ..utils.logs import EarlyLog, early_log
 from . import compat, seams
 from .checkout import SCRIPT, checkout_of, is_own_config, missing_parts
-from .replacements import Guest
+from .replacements import Replacements
 
 LOGGER = logging.getLogger(__name__)
 _running: set[Path] = set()  # checkouts whose train_v2.py `train` is running in this process
 
 
 def train(checkout: Path, argument: str, run: Run | None, log: EarlyLog) -> None:
-    """Run the checkout's train_v2.py on `argument`: a recipe, loaded as `run`; or with None a config of its own, which
-    trains what it says, without QGFace.
+    """Run a checkout's train_v2.py.
 
-    Raises ConfigError for a seam that is gone, ConfigError, DataError or CheckpointError for what does not fit the run,
-    TrainingError when its loss is not finite.
+    Args:
+        checkout: its folder.
+        argument: of the command line: a recipe, or a config of the checkout.
+        run: the recipe, loaded; None for a config of the checkout, which trains what it says, without QGFace.
+        log: the lines so far.
+
+    Raises:
+        ConfigError: A seam is gone, or something does not fit the run; so do DataError and CheckpointError.
+        TrainingError: Too many losses in a row were not finite.
     """
     with _as_script(checkout, argument):
         prepare(checkout, argument, run, log)
@@ -49,7 +55,7 @@ def prepare(checkout: Path, argument: str, run: Run | None, log: EarlyLog) -> No
     """What comes before the checkout's first import: repairs, then, for a recipe, QGFace at the seams."""
     compat.apply(checkout)
     if run is not None:
-        seams.install(checkout, Guest(run, log))
+        seams.install(checkout, Replacements(run, log))
         return
     config = checkout / "configs" / f"{Path(argument).stem}.py"
     if not config.is_file():
@@ -60,8 +66,10 @@ def prepare(checkout: Path, argument: str, run: Run | None, log: EarlyLog) -> No
 def autoload() -> None:
     """Prepare the train_v2.py that is running and whose first line this is (`python -m qgface_plugin attach`).
 
-    Nothing happens without an argument, nor when it is `train` that runs the file. Raises ConfigError when the
-    program is no train_v2.py of a checkout.
+    Nothing happens without an argument, nor when it is `train` that runs the file.
+
+    Raises:
+        ConfigError: The program is no train_v2.py of a checkout, or what it is to run does not fit.
     """
     script = Path(getattr(sys.modules["__main__"], "__file__", None) or "-")
     checkout = script.resolve().parent
@@ -96,15 +104,18 @@ def _as_script(checkout: Path, argument: str) -> Iterator[None]:
                 del sys.modules[name]
 
 
-# --- Running a script of an arcface_torch checkout with the repairs it needs ------------------------------------------
-
-
 def run_script(script: str | Path, arguments: list[str]) -> None:
     """Run a script as `python SCRIPT ARGUMENTS` does, after `compat.apply` to its checkout.
 
-    Only repairs are made: without a line by `attach`, `train_v2.py` trains what it trains by itself.
-    Changes `sys.argv` and `sys.path`, so it is the last thing that a process does. Raises ConfigError when the script
-    is not in a checkout; what the script raises passes through.
+    Only repairs are made: without a line by `attach`, `train_v2.py` trains what it trains by itself. `sys.argv` and
+    `sys.path` change, so it is the last thing that a process does. What the script raises passes through.
+
+    Args:
+        script: a file in a checkout.
+        arguments: its command line.
+
+    Raises:
+        ConfigError: The script is not in a checkout.
     """
     script = Path(script)
     checkout = checkout_of(script)

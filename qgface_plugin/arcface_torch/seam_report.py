@@ -1,4 +1,4 @@
-"""Which seams a checkout has, found in a process of its own: it imports the checkout's modules, repaired.
+"""Report of the seams that a checkout has, by a process of its own that imports the checkout's modules, repaired.
 
 python -m qgface_plugin.arcface_torch.seam_report DIR
 """

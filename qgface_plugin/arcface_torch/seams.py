@@ -19,7 +19,7 @@ from typing import Any
 from easydict import EasyDict
 
 from ..utils.errors import ConfigError
-from .replacements import Guest
+from .replacements import Replacements
 
 LOGGER = logging.getLogger(__name__)
 ADVICE = "QGFace does not know this version of arcface_torch: use a checkout of deepinsight/insightface as it is"
@@ -29,70 +29,79 @@ ADVICE = "QGFace does not know this version of arcface_torch: use a checkout of 
 class Seam:
     """A name of the checkout, the parameters that its callers rely on, and what takes its place.
 
-    replace: (guest, the original) -> the replacement; called: parameters of `__call__`, for classes whose instances
-    the loop calls.
+    Attributes:
+        module: where the loop imports it from.
+        name: in that module.
+        parameters: those that callers rely on.
+        what: QGFace's, for the log.
+        replace: (parts, the original) -> the replacement.
+        called: parameters of `__call__`, for classes whose instances the loop calls.
+
+    Example:
+        >>> [seam.name for seam in SEAMS if seam.module == "partial_fc_v2"]
+        ['PartialFC_V2']
     """
 
     module: str
     name: str
     parameters: tuple[str, ...]
     what: str
-    replace: Callable[[Guest, Any], Any]
+    replace: Callable[[Replacements, Any], Any]
     called: tuple[str, ...] = ()
 
 
-def _get_config(guest: Guest, original: Any) -> Any:
+def _get_config(parts: Replacements, original: Any) -> Any:
     def get_config(config_file: str) -> EasyDict:
         base = importlib.import_module("configs.base").config
-        return EasyDict({**base, **guest.settings()})
+        return EasyDict({**base, **parts.settings()})
 
     return get_config
 
 
-def _get_dataloader(guest: Guest, original: Any) -> Any:
+def _get_dataloader(parts: Replacements, original: Any) -> Any:
     def get_dataloader(root_dir, local_rank, batch_size, dali=False, dali_aug=False, seed=2048, num_workers=2):
-        return guest.make_loader(batch_size, num_workers)
+        return parts.make_loader(batch_size, num_workers)
 
     return get_dataloader
 
 
-def _combined_margin_loss(guest: Guest, original: Any) -> Any:
+def _combined_margin_loss(parts: Replacements, original: Any) -> Any:
     def CombinedMarginLoss(s, m1, m2, m3, interclass_filtering_threshold=0):
-        return guest.make_margin()
+        return parts.make_margin()
 
     return CombinedMarginLoss
 
 
-def _partial_fc(guest: Guest, original: Any) -> Any:
+def _partial_fc(parts: Replacements, original: Any) -> Any:
     def PartialFC_V2(margin_loss, embedding_size, num_classes, sample_rate=1.0, fp16=False):
-        return guest.make_criterion(margin_loss, embedding_size, num_classes, sample_rate, fp16)
+        return parts.make_criterion(margin_loss, embedding_size, num_classes, sample_rate, fp16)
 
     return PartialFC_V2
 
 
-def _schedule(guest: Guest, original: Any) -> Any:
+def _schedule(parts: Replacements, original: Any) -> Any:
     def PolynomialLRWarmup(optimizer, warmup_iters, total_iters):
-        return guest.make_schedule(optimizer, warmup_iters, total_iters)
+        return parts.make_schedule(optimizer, warmup_iters, total_iters)
 
     return PolynomialLRWarmup
 
 
-def _get_model(guest: Guest, original: Any) -> Any:
+def _get_model(parts: Replacements, original: Any) -> Any:
     def get_model(name, **kwargs):
-        return guest.make_backbone(original, name, **kwargs)
+        return parts.make_backbone(original, name, **kwargs)
 
     return get_model
 
 
-def _logging(guest: Guest, original: Any) -> Any:
+def _logging(parts: Replacements, original: Any) -> Any:
     class CallBackLogging(original):
         def __init__(self, frequent, total_step, batch_size, start_step=0, writer=None):
             super().__init__(frequent, total_step, batch_size, start_step, writer)
-            guest.start_log(writer, frequent, start_step)
+            parts.start_log(writer, frequent, start_step)
 
         def __call__(self, global_step, loss, epoch, fp16, learning_rate, grad_scaler):
             super().__call__(global_step, loss, epoch, fp16, learning_rate, grad_scaler)
-            guest.record(global_step, epoch, learning_rate)
+            parts.record(global_step, epoch, learning_rate)
 
     return CallBackLogging
 
@@ -132,26 +141,37 @@ SEAMS = (
         "utils.utils_callbacks",
         "CallBackLogging",
         ("frequent", "total_step", "batch_size", "start_step", "writer"),
-        "the terms of the loss beside the host's lines",
+        "the terms of the loss beside the checkout's lines",
         _logging,
         called=("self", "global_step", "loss", "epoch", "fp16", "learning_rate", "grad_scaler"),
     ),
 )
 
 
-def install(checkout: Path, guest: Guest, seams: Sequence[Seam] = SEAMS) -> None:
+def install(checkout: Path, parts: Replacements, seams: Sequence[Seam] = SEAMS) -> None:
     """Put QGFace's parts at the seams, for a train_v2.py that imports them after this. One log line each.
 
-    Raises ConfigError, before anything is replaced, naming the file, what was expected in it and what was found.
+    Args:
+        checkout: its folder, which is first on sys.path.
+        parts: what is put there.
+        seams: where.
+
+    Raises:
+        ConfigError: A seam is not as expected, and nothing has been replaced; the message names the file, what was
+            expected in it and what was found.
     """
     modules = [find(checkout, seam) for seam in seams]
     for seam, module in zip(seams, modules, strict=True):
-        setattr(module, seam.name, seam.replace(guest, getattr(module, seam.name)))
+        setattr(module, seam.name, seam.replace(parts, getattr(module, seam.name)))
         LOGGER.info("%s.%s is QGFace's: %s", seam.module, seam.name, seam.what)
 
 
 def find(checkout: Path, seam: Seam) -> ModuleType:
-    """The seam's module, imported from the checkout, whose folder is first on sys.path. Raises ConfigError."""
+    """The seam's module, imported from the checkout, whose folder is first on sys.path.
+
+    Raises:
+        ConfigError: As `install` has it.
+    """
     expected = f"{seam.name}({', '.join(seam.parameters)})"
     file = checkout.joinpath(*seam.module.split("."))
     file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")

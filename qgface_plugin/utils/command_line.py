@@ -14,6 +14,10 @@ def guarded(tool: str, run: Callable[[], int]) -> int:
     """The status of `run()`; 2 when its input does not fit, 1 when it could not go on, with the reason on stderr.
 
     A folder that cannot be written or a full disk is the second kind; so is an interruption from the keyboard.
+
+    Args:
+        tool: the name that messages begin with.
+        run: the work, which returns an exit status. What is no user's error passes through.
     """
     try:
         return run()
@@ -31,14 +35,19 @@ def guarded(tool: str, run: Callable[[], int]) -> int:
 
 
 def print_table(rows: Mapping[str, object]) -> None:
-    """Name and value a line, the values below each other."""
+    """Print one line per row, name and value, the values below each other."""
     width = max(map(len, rows))
     for name, value in rows.items():
         print(f"{name:<{width}}  {value}")
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest entry, the first one flush left and the others flush right."""
+    """A table for people: columns as wide as their widest entry, the first flush left and the others flush right.
+
+    Args:
+        head: the columns' titles.
+        rows: as many cells each.
+    """
     lines = [list(head), *map(list, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     lines.insert(1, ["-" * width for width in widths])

@@ -1,4 +1,4 @@
-"""Where a run computes and in which precision."""
+"""Device and precision of a run, its seeds, and the memory of a CPU."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def pick_device(name: str, setting: str = "config.qgface.train.device") -> torch.device:
-    """The device that `setting` names; "auto": this rank's GPU where there is one, else the CPU.
+    """The device that a setting names.
 
-    Raises ConfigError when a GPU is named and there is none, and for what names no device.
+    Args:
+        name: "auto" (this rank's GPU where there is one, else the CPU), "cpu", "cuda" (this rank's) or "cuda:N".
+        setting: the setting, for messages.
+
+    Raises:
+        ConfigError: A GPU is named and there is none, or the name is no device's.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -40,8 +45,14 @@ def pick_device(name: str, setting: str = "config.qgface.train.device") -> torch
 
 
 def pick_precision(precision: str, fp16: bool, device: torch.device) -> torch.dtype:
-    """The type of the backbone's arithmetic. `config.fp16` is float16; float16 needs a GPU, a CPU takes float32 instead
-    and says so in the log; bfloat16 on a CPU without instructions for it is taken, with a warning."""
+    """The type of the backbone's arithmetic.
+
+    Args:
+        precision: a key of DTYPES. float16 needs a GPU: a CPU takes float32 instead and says so in the log. bfloat16
+            on a CPU without instructions for it is taken, with a warning.
+        fp16: `config.fp16`, which makes float16 of float32.
+        device: where the backbone runs.
+    """
     dtype = torch.float16 if fp16 and precision == "float32" else DTYPES[precision]
     if dtype == torch.float16 and device.type != "cuda":
         LOGGER.warning("float16 needs a GPU: this run computes in float32 on %s", device)
@@ -52,7 +63,7 @@ def pick_precision(precision: str, fp16: bool, device: torch.device) -> torch.dt
 
 
 def has_bfloat16() -> bool:
-    """Does this CPU multiply bfloat16 itself (AVX512-BF16, AMX, or Arm's BF16)? Linux only; elsewhere False."""
+    """Whether this CPU multiplies bfloat16 itself (AVX512-BF16, AMX, or Arm's BF16). Linux only; elsewhere False."""
     try:
         facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -70,9 +81,6 @@ def seed_everything(seed: int, rank: int) -> None:
     random.seed(seed + rank)
     np.random.seed((seed + rank) % 2**32)  # noqa: NPY002 - libraries may draw from the global generator
     torch.manual_seed(seed + rank)
-
-
-# --- Memory for training on a CPU: pages that one step has freed are kept for the next --------------------------------
 
 
 # malloc.h: parameters of mallopt

@@ -1,4 +1,4 @@
-"""The only file with collectives. Without a process group, or alone in one, every function is the identity.
+"""Collectives, all of the project's. Without a process group, or alone in one, every function is the identity.
 
 Gradient convention (arcface_torch's partial FC): every rank computes the same scalar loss; a rank's backward pass holds
 the part that its own class centres contribute. `gather_views` therefore sums gradients over the ranks and multiplies
@@ -70,7 +70,14 @@ class _GatherViews(torch.autograd.Function):
 def gather_views(local: Tensor, views: int = 2) -> Tensor:
     """Rows of all ranks, [originals of rank 0, 1, ...; degraded of rank 0, 1, ...], differentiable.
 
-    local (views * B, ...) with the same B on every rank. One all-gather; one reduce-scatter in the backward pass.
+    One all-gather; one reduce-scatter in the backward pass.
+
+    Args:
+        local: (views * B, ...) with the same B on every rank.
+        views: 2 for pairs, 1 for single views.
+
+    Returns:
+        (views * ranks * B, ...).
     """
     return _GatherViews.apply(local, views) if world_size() > 1 else local
 
@@ -103,11 +110,16 @@ class _FinishSoftmax(torch.autograd.Function):
 
 
 def finish_softmax(logsumexp: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Two scalars a row finish a softmax that is sharded over the ranks.
+    """Finish a softmax that is sharded over the ranks, with two scalars per row.
 
-    logsumexp (R,): over this rank's columns (-inf when it has none); share (R,): what this rank adds to a row's
-    target logit (the logit on the rank that owns the class, 0 elsewhere). Returns both over all ranks, (R,) each.
     Two all-reduces (maximum, sum); none in the backward pass.
+
+    Args:
+        logsumexp: (R,) over this rank's columns, -inf when it has none.
+        share: (R,) what this rank adds to a row's target logit: the logit on the rank that owns the class, 0 elsewhere.
+
+    Returns:
+        Both over all ranks, (R,) each.
     """
     return _FinishSoftmax.apply(logsumexp, share) if world_size() > 1 else (logsumexp, share)
 
@@ -145,7 +157,7 @@ def all_hold(conditions: Sequence[bool], device: torch.device | str = "cpu") -> 
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """Every rank's small plain value, by rank; for what is said once a run, never in a step."""
+    """Every rank's small plain value, by rank; for what is said once per run, never in a step."""
     if world_size() == 1:
         return [value]
     values = [None] * world_size()

@@ -1,4 +1,4 @@
-"""Where the package's log goes while a run records: its file and the console."""
+"""Logs of a run: the package's lines on the console and in a file, before and after the file is known."""
 
 from __future__ import annotations
 
@@ -41,11 +41,19 @@ class _Console(logging.Handler):
         tqdm.write(self.format(record), file=sys.stdout)
 
 
-# --- The package's log before a host has set up its own: printed at once, and handed to the host's file later ---------
-
-
 class EarlyLog(logging.Handler):
-    """Prints the package's lines, from INFO on, on rank 0 and keeps them until `hand_over`."""
+    """The package's log before a checkout has set up its own: printed at once, handed to the checkout's file later.
+
+    Lines from INFO on, on rank 0 only. It listens from the moment it is made until `stop`.
+
+    Example:
+        >>> log = EarlyLog()
+        >>> logging.getLogger(PACKAGE).info("a line")  # doctest: +ELLIPSIS
+        Training: ...-a line
+        >>> len(log.records)
+        1
+        >>> log.stop()
+    """
 
     def __init__(self) -> None:
         super().__init__()

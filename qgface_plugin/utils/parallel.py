@@ -11,15 +11,23 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 32  # results a thread may have waiting
+AHEAD = 32  # results that may wait, per thread
 
 
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """`map(function, items)` by `workers` threads, for functions that read files or decode images.
 
     Unlike `Executor.map` it begins only `AHEAD * workers` items before their results are asked for, so that millions of
-    images neither queue up nor wait in memory. What `function` raises is raised here, at its item's turn; items that
-    have not begun by then are dropped.
+    images neither queue up nor wait in memory.
+
+    Args:
+        function: what is done to each item. What it raises is raised here, at its item's turn; items that have not
+            begun by then are dropped.
+        items: they are drawn by the caller's thread.
+        workers: threads.
+
+    Yields:
+        The results, in the order of the items.
     """
     rest = iter(items)
     with ThreadPoolExecutor(workers) as pool:

@@ -1,4 +1,4 @@
-"""How the ranks of one attempt find each other where torchrun's store outlives the attempts.
+"""Rendezvous of the ranks of one attempt, where torchrun's store outlives the attempts.
 
 torchrun (PyTorch 2.4 and later) keeps one store over all restarts, and a rank that starts again may read there the
 address of a process that is dead. TORCHELASTIC_RESTART_COUNT is no help: each machine's agent counts on its own. So
@@ -32,7 +32,10 @@ def agree(store: Store, rank: int, ranks: int, timeout: timedelta = TIMEOUT) -> 
     """The name of this attempt, the same on all ranks and on no earlier attempt.
 
     Rank 0 offers a name; a rank accepts an offer under a fresh name of its own; rank 0 lists those it has met. Who does
-    not find itself on the list has read an earlier attempt's offer and looks again. Raises TimeoutError.
+    not find itself on the list has read an earlier attempt's offer and looks again.
+
+    Raises:
+        TimeoutError: Not all ranks have come in time.
     """
     own, until = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds()
     if rank == 0:

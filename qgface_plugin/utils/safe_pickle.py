@@ -1,4 +1,4 @@
-"""Reads pickles that hold only plain values: lists, tuples, numbers, text, bytes and uint8 or bool arrays.
+"""Pickles of plain values only: lists, tuples, numbers, text, bytes and uint8 or bool arrays.
 
 No class or function of the file's choosing is ever called: opcodes that build other objects are refused, and the few
 names that NumPy's and Python 2's pickles contain stand for functions of this file.
@@ -10,22 +10,29 @@ import io
 import math
 import pickle
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from .errors import DataError
 
-OPCODES = frozenset(
-    """PROTO FRAME STOP MARK MEMOIZE PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
+OPCODES = """
+    PROTO FRAME STOP MARK MEMOIZE PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
     EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 NONE NEWTRUE NEWFALSE INT BININT BININT1
     BININT2 LONG LONG1 STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES
-    BINBYTES8 BYTEARRAY8""".split()
-)
+    BINBYTES8 BYTEARRAY8
+"""
 DTYPES = {"u1": np.dtype("u1"), "b1": np.dtype("?")}
 
 
 class PlainArray:
-    """A uint8 or bool array in a pickle, still as its parts; `values` checks them and makes the array."""
+    """A uint8 or bool array in a pickle, still as its parts; `values` checks them and makes the array.
+
+    Example:
+        >>> load_plain(pickle.dumps(np.arange(3, dtype=np.uint8)), "example").values()
+        array([0, 1, 2], dtype=uint8)
+    """
 
     def __init__(self, raw: object = b"", dtype: object = None, shape: object = (0,), order: object = "C") -> None:
         self.raw, self._dtype, self._shape, self._order = raw, dtype, shape, order
@@ -87,13 +94,30 @@ NAMES = {
 }
 
 
-class _Opcodes(dict):
+class Opcodes(dict[int, Any]):
+    """The `dispatch` of an unpickler that knows the opcodes of these names and refuses all others.
+
+    For subclasses of Python's unpickler in Python, not of the one in C: its memo is a dict and what it reads is bounded
+    by the data, while the one in C allocates whatever sizes and memo indices a file claims.
+
+    Args:
+        names: as `pickle` has them, separated by blanks.
+        refused: the error for any other opcode, made of its character.
+    """
+
+    def __init__(self, names: str, refused: Callable[[str], Exception]) -> None:
+        codes = [getattr(pickle, name)[0] for name in names.split()]
+        super().__init__({code: pickle._Unpickler.dispatch[code] for code in codes})
+        self._refused = refused
+
     def __missing__(self, code: int) -> None:
-        raise DataError(f"refused: pickle opcode {chr(code)!r}, which no pair set needs")
+        raise self._refused(chr(code))
 
 
-# Python's own unpickler in Python, not the one in C: its memo is a dict and what it reads is bounded by the data, while
-# the one in C allocates whatever sizes and memo indices the file claims.
+def _refused(code: str) -> DataError:
+    return DataError(f"refused: pickle opcode {code!r}, which no pair set needs")
+
+
 class _PlainUnpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> object:
         try:
@@ -105,14 +129,16 @@ class _PlainUnpickler(pickle._Unpickler):
         (size,) = struct.unpack("<Q", self.read(8))
         self.append(self.read(size))
 
-    dispatch = _Opcodes(
-        (getattr(pickle, name)[0], pickle._Unpickler.dispatch[getattr(pickle, name)[0]]) for name in OPCODES
-    )
+    dispatch = Opcodes(OPCODES, _refused)
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
 
 def load_plain(data: bytes, where: str) -> object:
     """The value in a pickle of any protocol, by Python 2 or 3; Python 2's `str` becomes bytes, arrays `PlainArray`.
+
+    Args:
+        data: the pickle.
+        where: the file that it is from, for messages.
 
     Raises:
         DataError: cut short or damaged, or asking for anything but plain values; the message starts with `where` and

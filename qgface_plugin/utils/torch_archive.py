@@ -1,4 +1,4 @@
-"""What a file of torch.save claims to hold, checked before torch.load believes it.
+"""Archives of torch.save: what one claims to hold, checked before torch.load believes it.
 
 torch.load allocates what the file asks for: a compressed entry expands, a pickled call makes as many bytes as it is
 told to, and a tensor is as long as the pickle says, whatever its entry holds, which reads memory that is not the
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import CheckpointError
+from .safe_pickle import Opcodes
 
-OPCODES = frozenset(
-    """PROTO STOP MARK GLOBAL REDUCE BUILD EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT
+OPCODES = """
+    PROTO STOP MARK GLOBAL REDUCE BUILD EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT
     SETITEM SETITEMS EMPTY_SET NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT LONG1 BINUNICODE SHORT_BINSTRING
-    BINPERSID BINGET LONG_BINGET BINPUT LONG_BINPUT""".split()
-)
+    BINPERSID BINGET LONG_BINGET BINPUT LONG_BINPUT
+"""
 ITEM_BYTES = {
     "DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "LongStorage": 8, "IntStorage": 4,
     "ShortStorage": 2, "CharStorage": 1, "ByteStorage": 1, "BoolStorage": 1, "UntypedStorage": 1,
@@ -37,9 +38,16 @@ class RefusedError(ValueError):
 
 
 def check_entries(archive: zipfile.ZipFile, size: int) -> None:
-    """ValueError unless every entry is a file stored as it is, under a name of its own, and all fit into the size.
+    """Check that every entry is a file stored as it is, under a name of its own, and that all fit into the size.
 
     torch.load takes an entry that is marked as a folder for read, and gives whatever was in memory before.
+
+    Args:
+        archive: the archive, whose entries are not read.
+        size: its bytes.
+
+    Raises:
+        ValueError: An entry is anything else; the message says which and what.
     """
     entries, total = archive.infolist(), 0
     for entry in entries:
@@ -55,9 +63,15 @@ def check_entries(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def check_outline(file: BinaryIO, path: Path) -> None:
-    """Whether a file holds tensors of the sizes it claims, and plain values, and nothing else.
+    """Check that a file holds tensors of the sizes it claims, and plain values, and nothing else.
 
-    Raises CheckpointError naming what else it asks for, ValueError or another Exception for a damaged file.
+    Args:
+        file: the file, open for reading.
+        path: its name, for messages.
+
+    Raises:
+        CheckpointError: It asks for something else; the message names it.
+        ValueError: It is damaged. So is one that raises any other Exception.
     """
     with zipfile.ZipFile(file) as archive:
         check_entries(archive, file.seek(0, io.SEEK_END))
@@ -84,9 +98,8 @@ class _Part:
         raise RefusedError("it changes an object after making it")
 
 
-class _Opcodes(dict):
-    def __missing__(self, code: int) -> None:
-        raise RefusedError(f"it uses pickle opcode {chr(code)!r}")
+def _refused(code: str) -> RefusedError:
+    return RefusedError(f"it uses pickle opcode {code!r}")
 
 
 def _storage(name: str) -> _Part:
@@ -95,7 +108,6 @@ def _storage(name: str) -> _Part:
     return part
 
 
-# In Python, not C, for the reason that data/safe_pickle.py gives.
 class _Outline(pickle._Unpickler):
     def __init__(self, pickled: bytes, sizes: dict[str, int]) -> None:
         super().__init__(io.BytesIO(pickled), encoding="bytes")
@@ -146,9 +158,7 @@ class _Outline(pickle._Unpickler):
             raise ValueError("an OrderedDict is made of something else than its items")
         self.stack[-1] = function(*arguments)
 
-    dispatch = _Opcodes(
-        (getattr(pickle, name)[0], pickle._Unpickler.dispatch[getattr(pickle, name)[0]]) for name in OPCODES
-    )
+    dispatch = Opcodes(OPCODES, _refused)
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.REDUCE[0]] = load_reduce

@@ -1,7 +1,7 @@
 """Checkpoints that survive a kill, a full disk and a damaged file; readable by plain `torch.load(weights_only=True)`.
 
-A file is written under a temporary name and takes its place in one step, so a reader sees the old or the new one. Keys
-are arcface_torch's; what this project adds is under `qgface`.
+A reader sees the old file or the new one, never a part (`files.atomic_write`). The keys of a training checkpoint are
+arcface_torch's; what this project adds is under `qgface`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,13 @@ KEYS = (
 def save(path: str | Path, state: Mapping[str, Any]) -> None:
     """Write `state` to `path` atomically and durably; on any failure the file of before is whole and in place.
 
-    `state` holds tensors, numbers, strings, None, and dicts, lists, tuples of them: what weights_only can load.
-    Raises CheckpointError naming the entry that is anything else, or the reason why it could not be written.
+    Args:
+        path: the file.
+        state: tensors, numbers, strings, None, and dicts, lists, tuples of them: what weights_only can load.
+
+    Raises:
+        CheckpointError: An entry is anything else, or the file cannot be written; the message names the entry, or the
+            reason.
     """
     with replacing(Path(path), state):
         pass
@@ -48,8 +53,10 @@ def save(path: str | Path, state: Mapping[str, Any]) -> None:
 def load(path: str | Path) -> Any:
     """The object in `path`, on the CPU, after a check that the file is whole; code in the file is never run.
 
-    Raises DamagedError for a file that is cut short or changed (the SHA-256 for our own files, the archive's CRCs for
-    arcface_torch's), CheckpointError for one that is absent or holds more than tensors and plain values.
+    Raises:
+        DamagedError: The file is cut short or has changed (by the SHA-256 of our own files, by the archive's CRCs of
+            arcface_torch's).
+        CheckpointError: It is absent, or holds more than tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,7 +84,8 @@ def load(path: str | Path) -> Any:
 def peek(path: str | Path) -> Any:
     """The object in `path` without reading what its tensors hold, for its numbers; not checked to be whole.
 
-    Raises as `load` does where not even the head can be read.
+    Raises:
+        CheckpointError: As `load` has it, where not even the head can be read.
     """
     try:
         with open(path, "rb") as file:
@@ -89,7 +97,10 @@ def peek(path: str | Path) -> Any:
 
 @contextmanager
 def replacing(path: Path, state: Mapping[str, Any]) -> Iterator[None]:
-    """Write `state` beside `path`, let the body make room, put it in place; all else waits until it is on the disk."""
+    """Write `state` beside `path`, let the body make room, put it in place.
+
+    The body runs once the new file is on the disk. Arguments and errors are those of `save`.
+    """
     _check_plain(state, "state")
     try:
         with atomic_write(path, "w+b", durable=True) as file:
@@ -130,12 +141,9 @@ def _check_plain(value: Any, where: str) -> None:
         )
 
 
-# --- Is a file of torch.save whole? torch.load itself notices a missing end, but no flipped byte ----------------------
-# The seal is the SHA-256 of all that precedes it, kept as the comment that a ZIP archive may have at its very end; so
-# the
-# file stays one that torch.load and unzip read. Files without a seal have the CRCs of their archive.
-
-
+# The checksum of a file: torch.load itself notices a missing end, but no flipped byte. It is the SHA-256 of all that
+# precedes it, kept as the comment that a ZIP archive may have at its very end, so that torch.load and unzip read the
+# file. Files without one have the CRCs of their archive.
 _ZIP_END, _ZIP_END_LENGTH = b"PK\x05\x06", 22  # the archive's last record; its last two bytes: length of the comment
 _SEAL, _SEAL_LENGTH = b"qgface-sha256:", 14 + 64
 
@@ -155,7 +163,11 @@ def seal(file: BinaryIO) -> None:
 
 
 def check_whole(path: Path) -> None:
-    """Raise DamagedError, with the reason, unless the file is as it was written."""
+    """Check that a file is as it was written.
+
+    Raises:
+        DamagedError: It is not; the message gives the reason.
+    """
     with open(path, "rb") as file:
         start = file.read(4)
         size = file.seek(0, os.SEEK_END)

@@ -50,10 +50,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_without_a_checkout_the_built_in_host_is_examined() -> None:
+def test_without_a_checkout_the_built_in_loop_is_examined() -> None:
     report = examine()
     assert report.checkout is None and report.can_train and not report.seams and not report.repairs
-    assert "none looked at: the built-in host trains" in report.as_text()
+    assert "none looked at: the built-in loop trains" in report.as_text()
     assert report.as_text().endswith("Nothing is missing: this can train.")
 
 

@@ -10,7 +10,7 @@ import torch
 from tiny import IDENTITIES, IMAGES, tiny_run, write_faces
 from torch import nn
 
-from qgface_plugin.arcface_torch.replacements import Guest
+from qgface_plugin.arcface_torch.replacements import Replacements
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.models.weights import export_backbone
@@ -19,7 +19,7 @@ from qgface_plugin.utils.errors import ConfigError, DataError
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("guest")
+    path = tmp_path_factory.mktemp("parts")
     write_faces(path / "data")
     return path
 
@@ -38,7 +38,7 @@ class Named(nn.Module):
 
 def test_settings_are_the_hosts_keys_with_counts(folder):
     run = tiny_run(folder, wandb_key="secret", set_keys=frozenset({"lr"}))
-    settings = Guest(run).settings()
+    settings = Replacements(run).settings()
     assert (settings["num_classes"], settings["num_image"]) == (IDENTITIES, IDENTITIES * IMAGES)
     assert settings["rec"] == str(folder / "data") and settings["save_all_states"] is True
     assert settings["dali"] is False and settings["fp16"] is False and settings["resume"] is False
@@ -48,42 +48,42 @@ def test_settings_are_the_hosts_keys_with_counts(folder):
 def test_settings_of_a_file_name_its_folder_and_keep_what_is_set(folder):
     run = tiny_run(folder, rec=str(folder / "data" / "train.rec"), save_all_states=False, using_wandb=True,
                    wandb_key="mine", set_keys=frozenset({"save_all_states"}))  # fmt: skip
-    settings = Guest(run).settings()
+    settings = Replacements(run).settings()
     assert settings["rec"] == str(folder / "data")
     assert settings["save_all_states"] is False and settings["wandb_key"] == "mine"
 
 
 def test_a_resume_without_checkpoint_starts_anew(folder, caplog):
     with caplog.at_level(logging.INFO, "qgface_plugin"):
-        assert Guest(tiny_run(folder, resume=True)).settings()["resume"] is False
+        assert Replacements(tiny_run(folder, resume=True)).settings()["resume"] is False
     assert "holds no checkpoint: this run starts anew" in caplog.text
     (folder / "saved").mkdir()
     (folder / "saved" / "checkpoint_gpu_0.pt").touch()
-    assert Guest(tiny_run(folder, resume=True, output=str(folder / "saved"))).settings()["resume"] is True
+    assert Replacements(tiny_run(folder, resume=True, output=str(folder / "saved"))).settings()["resume"] is True
 
 
 def test_data_that_does_not_fit_is_named(folder):
     with pytest.raises(ConfigError, match="config.num_classes is 7, but .* has 6"):
-        Guest(tiny_run(folder, num_classes=7)).settings()
+        Replacements(tiny_run(folder, num_classes=7)).settings()
     with pytest.raises(DataError, match="no such file or folder"):
-        Guest(tiny_run(folder, rec=str(folder / "nothing"))).settings()
+        Replacements(tiny_run(folder, rec=str(folder / "nothing"))).settings()
 
 
 def test_the_last_norm_loses_its_bias_whatever_its_name(folder):
-    backbone = Guest(tiny_run(folder, train=TrainOptions(features_bias=False))).make_backbone(
+    backbone = Replacements(tiny_run(folder, train=TrainOptions(features_bias=False))).make_backbone(
         lambda name: Named(), "vit_t"
     )
     assert (backbone.feature[2].bias == 0).all() and not backbone.feature[2].bias.requires_grad
     assert (backbone.norm.bias == 1).all() and backbone.norm.bias.requires_grad
-    kept = Guest(tiny_run(folder)).make_backbone(lambda name: Named(), "vit_t")
+    kept = Replacements(tiny_run(folder)).make_backbone(lambda name: Named(), "vit_t")
     assert (kept.feature[2].bias == 1).all() and kept.feature[2].bias.requires_grad
 
 
 @pytest.mark.parametrize("other", [nn.Linear(3, 8), Named(width=9), Named(affine=False)], ids=["none", "wide", "plain"])
 def test_a_backbone_without_such_a_norm_is_named_in_the_log(folder, caplog, other):
-    guest = Guest(tiny_run(folder, train=TrainOptions(features_bias=False)))
+    parts = Replacements(tiny_run(folder, train=TrainOptions(features_bias=False)))
     before = {name: value.clone() for name, value in other.state_dict().items()}
-    assert guest.make_backbone(lambda name: other, "vit_x") is other
+    assert parts.make_backbone(lambda name: other, "vit_x") is other
     assert "features_bias = False does nothing: vit_x does not end in a BatchNorm1d" in caplog.text
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
 
@@ -91,14 +91,14 @@ def test_a_backbone_without_such_a_norm_is_named_in_the_log(folder, caplog, othe
 def test_the_backbone_starts_from_the_recipes_seed_and_init_from(folder):
     run = tiny_run(folder)
     torch.manual_seed(0)
-    one = Guest(run).make_backbone(lambda name: Named(), "x")
+    one = Replacements(run).make_backbone(lambda name: Named(), "x")
     torch.manual_seed(1)
-    two = Guest(run).make_backbone(lambda name: Named(), "x")
-    other = Guest(replace(run, seed=4)).make_backbone(lambda name: Named(), "x")
+    two = Replacements(run).make_backbone(lambda name: Named(), "x")
+    other = Replacements(replace(run, seed=4)).make_backbone(lambda name: Named(), "x")
     assert torch.equal(one.feature[1].weight, two.feature[1].weight)
     assert not torch.equal(one.feature[1].weight, other.feature[1].weight)
     export_backbone(folder / "model.pt", other.state_dict())
-    loaded = Guest(replace(run, init_from=str(folder / "model.pt"))).make_backbone(lambda name: Named(), "x")
+    loaded = Replacements(replace(run, init_from=str(folder / "model.pt"))).make_backbone(lambda name: Named(), "x")
     assert torch.equal(loaded.feature[1].weight, other.feature[1].weight)
 
 
@@ -107,12 +107,12 @@ def test_an_unknown_network_is_named(folder):
         raise ValueError()
 
     with pytest.raises(ConfigError, match="config.network is 'quick': the checkout has no such backbone"):
-        Guest(tiny_run(folder)).make_backbone(get_model, "quick")
+        Replacements(tiny_run(folder)).make_backbone(get_model, "quick")
 
 
 def test_the_criterion_follows_the_recipe(folder):
-    guest = Guest(tiny_run(folder, qgface=QGFaceConfig(queue="none", m=0.3, b=0.1), degradation=None))
-    criterion = guest.make_criterion(guest.make_margin(), 8, 6, 0.5, False)
+    parts = Replacements(tiny_run(folder, qgface=QGFaceConfig(queue="none", m=0.3, b=0.1), degradation=None))
+    criterion = parts.make_criterion(parts.make_margin(), 8, 6, 0.5, False)
     assert (criterion.config.m, criterion.config.b, criterion.queue, criterion.views) == (0.3, 0.1, None, 1)
     assert criterion.sample_rate == 0.5 and criterion.weight.shape == (6, 8)
     assert "_extra_state" not in criterion.state_dict()
@@ -120,9 +120,9 @@ def test_the_criterion_follows_the_recipe(folder):
 
 def test_milestones_become_steps(folder):
     options = TrainOptions(schedule="step", milestones=(1, 2), gamma=0.1)
-    guest = Guest(tiny_run(folder, num_epoch=3, lr=1.0, train=options))
+    parts = Replacements(tiny_run(folder, num_epoch=3, lr=1.0, train=options))
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = guest.make_schedule(optimizer, warmup=0.0, total=12)
+    schedule = parts.make_schedule(optimizer, warmup=0.0, total=12)
     rates = []
     for _ in range(12):
         rates.append(schedule.get_last_lr()[0])
@@ -136,4 +136,4 @@ def test_a_network_whose_packages_are_missing_is_named(folder):
 
     message = r"config.network is 'vit_t', for which .* 'a_package_that_is_not_there' \(.*test_replacements.py\)"
     with pytest.raises(ConfigError, match=message):
-        Guest(tiny_run(folder, network="vit_t")).make_backbone(vit, "vit_t")
+        Replacements(tiny_run(folder, network="vit_t")).make_backbone(vit, "vit_t")

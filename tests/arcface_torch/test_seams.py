@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from checkouts import MINI, copy_of, real_checkout
 
-from qgface_plugin.arcface_torch.replacements import Guest
+from qgface_plugin.arcface_torch.replacements import Replacements
 from qgface_plugin.arcface_torch.run import _as_script
 from qgface_plugin.arcface_torch.seams import SEAMS, find, imports, install
 from qgface_plugin.config.run import Run
@@ -44,7 +44,7 @@ def imported(checkout: Path) -> Iterator[None]:
 
 def test_all_of_the_miniatures_seams_are_found_and_filled(checkout):
     with imported(checkout):
-        install(checkout, Guest(Run()))
+        install(checkout, Replacements(Run()))
         import dataset
         import losses
 
@@ -58,7 +58,7 @@ def test_a_renamed_one_is_named(checkout, seam):
     file = file_of(checkout, seam)
     change(file, rf"(def|class) {seam.name}\b", r"\1 Renamed")
     with imported(checkout), pytest.raises(ConfigError) as error:
-        install(checkout, Guest(Run()))
+        install(checkout, Replacements(Run()))
     expected = f"{file} has no {seam.name}({', '.join(seam.parameters)}), it has "
     assert str(error.value).startswith(expected) and "Renamed" in str(error.value)
 
@@ -69,7 +69,7 @@ def test_another_signature_is_named(checkout, seam):
     first = seam.parameters[0]
     change(file, rf"\b{first}\b", f"other_{first}")
     with imported(checkout), pytest.raises(ConfigError) as error:
-        install(checkout, Guest(Run()))
+        install(checkout, Replacements(Run()))
     assert str(error.value).startswith(f"{file}: expected {seam.name}({first}")
     assert f", found {seam.name}(other_{first}" in str(error.value)
 
@@ -78,17 +78,17 @@ def test_the_call_of_the_logger_is_checked(checkout):
     file = checkout / "utils" / "utils_callbacks.py"
     change(file, "learning_rate, grad_scaler", "grad_scaler, learning_rate")
     with imported(checkout), pytest.raises(ConfigError, match=r"expected CallBackLogging.__call__\(self, global_step"):
-        install(checkout, Guest(Run()))
+        install(checkout, Replacements(Run()))
 
 
 def test_further_parameters_must_be_optional(checkout):
     file = checkout / "losses.py"
     change(file, "interclass_filtering_threshold=0", "interclass_filtering_threshold=0, extra=1")
     with imported(checkout):
-        install(checkout, Guest(Run()))
+        install(checkout, Replacements(Run()))
     change(file, "interclass_filtering_threshold=0, extra=1", "interclass_filtering_threshold, extra")
     with imported(checkout), pytest.raises(ConfigError, match="found CombinedMarginLoss.*extra"):
-        install(checkout, Guest(Run()))
+        install(checkout, Replacements(Run()))
 
 
 def test_a_missing_module_is_named(checkout):
@@ -97,13 +97,13 @@ def test_a_missing_module_is_named(checkout):
         imported(checkout),
         pytest.raises(ConfigError, match=r"lr_scheduler.py is not there: QGFace expects Polynomial"),
     ):
-        install(checkout, Guest(Run()))
+        install(checkout, Replacements(Run()))
 
 
 def test_a_module_that_fails_is_named(checkout):
     (checkout / "losses.py").write_text("import no_such_package\n")
     with imported(checkout), pytest.raises(ConfigError, match="losses.py cannot be imported: ModuleNotFoundError"):
-        install(checkout, Guest(Run()))
+        install(checkout, Replacements(Run()))
 
 
 def test_a_loop_that_does_not_use_it_is_named(checkout):
@@ -112,14 +112,14 @@ def test_a_loop_that_does_not_use_it_is_named(checkout):
         imported(checkout),
         pytest.raises(ConfigError, match="does not import CombinedMarginLoss from losses: its loop"),
     ):
-        install(checkout, Guest(Run()))
+        install(checkout, Replacements(Run()))
 
 
 def test_nothing_is_replaced_when_one_is_missing(checkout):
     change(checkout / "utils" / "utils_callbacks.py", "class CallBackLogging", "class Renamed")
     with imported(checkout):
         with pytest.raises(ConfigError):
-            install(checkout, Guest(Run()))
+            install(checkout, Replacements(Run()))
         assert sys.modules["losses"].CombinedMarginLoss.__module__ == "losses"
 
 

@@ -1,4 +1,4 @@
-"""arcface_torch's training loop, written for CUDA and NCCL, on a machine without a GPU."""
+"""CPU and gloo for arcface_torch's training loop, which is written for CUDA and NCCL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What arcface_torch uses of MXNet, served by this project's own reader and decoder."""
+"""Stand-in for MXNet: what arcface_torch uses of it, served by this project's own reader and decoder."""
 
 from __future__ import annotations
 

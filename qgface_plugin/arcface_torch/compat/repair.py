@@ -1,4 +1,4 @@
-"""What a repair is: something that a checkout expects of the packages around it and they no longer have."""
+"""Repairs: what one is and how it is made, of something that a checkout expects and packages no longer have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What arcface_torch's `dataset.py` uses of torchvision, on arrays: no PIL."""
+"""Stand-in for torchvision: what arcface_torch's `dataset.py` uses of it, on arrays, without PIL."""
 
 from __future__ import annotations
 
