@@ -91,11 +91,11 @@ def leave_sigterm_to_the_parent() -> None:
 @contextmanager
 def open_batches(loader: DataLoader) -> Iterator[Iterator[PairBatch]]:
     """The loader's batches; its workers are gone at the end of the block, also when an error ends it."""
-    found = iter(loader)
+    batches = iter(loader)
     try:
-        yield found
+        yield batches
     finally:
-        if shut_down := getattr(found, "_shutdown_workers", None):  # else it waits for the garbage collector
+        if shut_down := getattr(batches, "_shutdown_workers", None):  # else it waits for the garbage collector
             shut_down()
 
 

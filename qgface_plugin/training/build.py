@@ -68,8 +68,7 @@ def make_criterion(run: Run, device: torch.device, fp16: bool) -> QGPartialFC:
 
 
 def make_optimizer(run: Run, backbone: nn.Module, criterion: nn.Module) -> torch.optim.Optimizer:
-    """SGD or AdamW, one pass over all numbers ("fused"); the class centres are the last group, as arcface_torch has
-    it."""
+    """SGD or AdamW, in one pass over all weights; the class centres are the last group, as arcface_torch has it."""
     groups = [{"params": [p for p in module.parameters() if p.requires_grad]} for module in (backbone, criterion)]
     if run.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=run.lr, weight_decay=run.weight_decay, fused=True)
@@ -145,11 +144,11 @@ def open_pair_sets(run: Run) -> list[PairSet]:
         return []
     roots = [Path(root) for root in ([run.rec] if isinstance(run.rec, str) else run.rec)]
     folders = [root if root.is_dir() else root.parent for root in roots]
-    found = []
+    sets = []
     for name in run.val_targets:
         path = next((folder / f"{name}.bin" for folder in folders if (folder / f"{name}.bin").exists()), None)
         if path is None:
             LOGGER.warning("no verification on %s: there is no %s.bin in %s", name, name, ", ".join(map(str, folders)))
         else:
-            found.append(read_bin(path))
-    return found
+            sets.append(read_bin(path))
+    return sets

@@ -1,4 +1,4 @@
-"""Learning rate over a run: a factor of the base rate for every step, as pure functions and as a torch scheduler."""
+"""Learning rate over a run: a factor of the base rate for each step, as pure functions and as a torch scheduler."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ def polynomial_factor(step: int, warmup_steps: int, total_steps: int) -> float:
     """Warm-up, then a straight line from 1 at `warmup_steps` to 0 at `total_steps` (arcface_torch, power 1).
 
     A warm-up that fills the whole run has no line: the factor stays where it was at `total_steps`.
+
+    >>> [polynomial_factor(step, warmup_steps=2, total_steps=6) for step in range(1, 7)]
+    [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
     """
     if step <= warmup_steps or warmup_steps >= total_steps:
         return warmup_factor(min(step, total_steps), warmup_steps)
@@ -32,7 +35,11 @@ def polynomial_factor(step: int, warmup_steps: int, total_steps: int) -> float:
 
 
 def step_factor(step: int, warmup_steps: int, milestone_steps: Sequence[int], gamma: float) -> float:
-    """Warm-up, times gamma for every milestone m with m <= step; the milestones ascend."""
+    """Warm-up, times gamma for every milestone m with m <= step; the milestones ascend.
+
+    >>> [step_factor(step, 0, [2, 4], gamma=0.5) for step in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
     return warmup_factor(step, warmup_steps) * gamma ** bisect_right(milestone_steps, step)
 
 
@@ -46,14 +53,20 @@ def build_schedule(
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """A scheduler for `optimizer`, to be stepped once after every global step; each group keeps its own base rate.
 
-    Parameters
-    ----------
-    kind : "polynomial" or "step"
-    warmup_steps, total_steps : in global steps
-    milestone_steps : ascending global steps from which on the rate is divided (kind "step" only)
-    gamma : factor at every milestone, above 0
+    Args:
+        optimizer: its groups have their base rates already.
+        kind: "polynomial" or "step".
+        warmup_steps, total_steps: in global steps.
+        milestone_steps: ascending global steps from which on the rate is divided (kind "step" only).
+        gamma: factor at every milestone, above 0.
 
-    Raises ConfigError naming the value that cannot be used.
+    Raises:
+        ConfigError: naming the value that cannot be used.
+
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)
+    >>> schedule = build_schedule(optimizer, "polynomial", warmup_steps=4, total_steps=10)
+    >>> schedule.get_last_lr()
+    [0.05]
     """
     milestones = list(milestone_steps)
     if kind not in KINDS:

@@ -25,7 +25,7 @@ class RunningMeans:
         self._steps, self._sums, self._counts = 0, {}, {}
 
     def add(self, terms: Mapping[str, float | torch.Tensor]) -> None:
-        """One step's numbers or 0-d tensors; a name may be absent from some steps."""
+        """Take one step's numbers or 0-d tensors; a name may be absent from some steps."""
         self._steps += 1
         for name, value in terms.items():
             value = value.detach().float() if isinstance(value, torch.Tensor) else value
@@ -90,7 +90,7 @@ class Throughput:
         self._clock = time.perf_counter()
 
     def add(self, samples: int, waited: float | None = None) -> None:
-        """One step of `samples` images over all ranks, for whose data the loop has waited so many seconds."""
+        """Take one step of `samples` images over all ranks, for whose data the loop has waited so many seconds."""
         self._steps, self._samples = self._steps + 1, self._samples + samples
         self._waited = None if waited is None else (self._waited or 0.0) + waited
 

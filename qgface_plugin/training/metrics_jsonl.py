@@ -1,29 +1,43 @@
-"""metrics.jsonl: one JSON object a line, each step once, whatever was resumed."""
+"""Log of a run's numbers, metrics.jsonl: one JSON object per line, each step once, whatever was resumed."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..utils.files import write_text
+
 
 class MetricsLog:
-    """Appends lines to `path`; lines after `start_step`, from a run that this one takes over, are dropped first.
+    """Appends lines to a file; lines after `start_step`, from a run that this one takes over, are dropped first.
 
-    `kept`: the lines that stay, as dicts. A last line cut short by a kill is dropped too.
+    A last line cut short by a kill is dropped too.
+
+    Args:
+        path: the file; its folder exists.
+        start_step: global steps that are done already; 0 drops all lines.
+
+    Attributes:
+        kept: the lines that stay, as dicts.
+
+    >>> import tempfile
+    >>> log = MetricsLog(Path(tempfile.mkdtemp()) / "metrics.jsonl")
+    >>> log.write({"step": 1, "loss": 2.5})
+    >>> log.write({"step": 2, "loss": float("nan")})
+    >>> log.close()
+    >>> MetricsLog(log.path, start_step=1).kept
+    [{'step': 1, 'loss': 2.5}]
     """
 
     def __init__(self, path: str | Path, start_step: int = 0) -> None:
-        path = Path(path)
+        self.path = path = Path(path)
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         parsed = [line for line in map(_parse, lines) if line is not None]
         self.kept = [line for line in parsed if line["step"] <= start_step and start_step > 0]
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(map(_spell, self.kept)), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, "".join(map(_spell, self.kept)))
         self._file = open(path, "a", encoding="utf-8")
 
     def write(self, line: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A picture of a batch: every pair of views with its quality, framed by what its gates do with it."""
+"""Picture of a batch: every pair of views with its quality, framed by what its gates do with it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,22 @@ def pair_grid(
     A view's frame is green when it takes part in the classification (u > b), red when not; the pair's frame and title
     are red when the pair takes part in the contrast (min u <= b), green when not (eqs. 3 and 4 with exact gates).
 
-    Parameters
-    ----------
-    high, low : uint8 (N, 3, height, width) RGB, N at least 1: the original and the degraded views
-    u_high, u_low : (N,), quality on the threshold's scale, in [0, 1]
-    b : the threshold
+    Args:
+        high, low: uint8 (N, 3, height, width) RGB, N at least 1: the original and the degraded views.
+        u_high, u_low: (N,), quality on the threshold's scale, in [0, 1].
+        b: the threshold.
+        columns, rows: pairs beside and above each other at most.
 
-    Returns uint8 (rows of pixels, columns of pixels, 3) RGB. Raises ValueError for shapes that do not belong together.
+    Returns:
+        uint8 (rows of pixels, columns of pixels, 3) RGB.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+
+    >>> views = np.zeros((2, 3, 112, 112), np.uint8)
+    >>> picture = pair_grid(views, views, [0.9, 0.8], [0.6, 0.1], b=0.2)
+    >>> picture.dtype, picture.ndim
+    (dtype('uint8'), 3)
     """
     high, low, u_high, u_low = (np.asarray(torch.as_tensor(x).detach().cpu()) for x in (high, low, u_high, u_low))
     n = len(high)
@@ -99,14 +108,14 @@ def _legend(b: float, width: int) -> np.ndarray:
     box = LINE // 2
     lengths = [box + GAP + cv2.getTextSize(text, FONT, LEGEND_SCALE, 1)[0][0] + 2 * MARGIN for _, text in entries]
     width = max(width, MARGIN + max(lengths))
-    places, left, line = [], MARGIN, 0
+    corners, left, line = [], MARGIN, 0
     for length in lengths:
         if left + length > width and left > MARGIN:
             left, line = MARGIN, line + 1
-        places.append((left, MARGIN // 2 + line * LINE))
+        corners.append((left, MARGIN // 2 + line * LINE))
         left += length
     legend = _blank(MARGIN + (line + 1) * LINE, width)
-    for (x, y), (colour, text) in zip(places, entries, strict=True):
+    for (x, y), (colour, text) in zip(corners, entries, strict=True):
         top = y + (LINE - box) // 2
         legend[top : top + box, x : x + box] = colour
         if text.startswith("view"):

@@ -1,4 +1,4 @@
-"""SIGTERM: a run that is asked to leave finishes its step, saves and leaves (with exit status 143, 128 + 15)."""
+"""Preemption: a run that is sent SIGTERM finishes its step, saves and leaves with exit status 143 (128 + 15)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ EXIT_STATUS = 128 + signal.SIGTERM
 
 
 class StopWatch:
-    """`wanted()`: has this process been sent SIGTERM since the watch began?"""
+    """A note of whether this process has been sent SIGTERM since the watch began.
+
+    >>> with watch_for_stop() as stop:
+    ...     before = stop.wanted()
+    ...     signal.raise_signal(signal.SIGTERM)
+    ...     before, stop.wanted()
+    (False, True)
+    """
 
     def __init__(self) -> None:
         self._wanted = False
 
     def wanted(self) -> bool:
-        """Cheap enough to ask at every step."""
+        """Whether it has; cheap enough to ask at every step."""
         return self._wanted
 
     def _notice(self, *_: object) -> None:

@@ -87,8 +87,8 @@ class RunRecorder:
     def resume(self, global_step: int, state: Mapping[str, Any] | None = None) -> None:
         """Continue after `global_step`, with `state` of then: what the files hold of later steps is dropped.
 
-        Called once, before the first `step`. Without this call the run starts at 0 and takes the place of what is in
-        the folder; training.log is only ever appended to.
+        Called once, before the first `step`. Without this call the run starts at 0 and replaces what is in the
+        folder; training.log is only ever appended to.
         """
         if self.rank == 0:
             self._begin(global_step)

@@ -102,7 +102,7 @@ class RunState:
         progress: the position in the data.
         recorder: what the next line of the log already holds.
         run: the resolved recipe.
-        steps_per_epoch: global steps of an epoch of this run.
+        steps_per_epoch: global steps per epoch of this run.
         run_id: name of the run, the same on all ranks.
     """
 
@@ -116,7 +116,7 @@ class RunState:
 
     @property
     def global_batch(self) -> int:
-        """Images of a step over all ranks."""
+        """Images per step over all ranks."""
         return self.run.batch_size * distributed.world_size()
 
     def state_dict(self) -> dict[str, Any]:
@@ -206,12 +206,12 @@ def check_same_run(extra: Mapping[str, Any], now: Mapping[str, Any], where: str)
 
 def _pending_gradients(backbone: nn.Module, criterion: nn.Module) -> dict[str, list[Tensor | None]] | None:
     """The gradients that wait for an update (gradient_acc), parameter by parameter; None when none do."""
-    found = {
+    gradients = {
         name: [parameter.grad for parameter in module.parameters()]
         for name, module in (("backbone", backbone), ("criterion", criterion))
     }
-    waiting = any(gradient is not None for gradients in found.values() for gradient in gradients)
-    return found if waiting else None
+    waiting = any(gradient is not None for of_module in gradients.values() for gradient in of_module)
+    return gradients if waiting else None
 
 
 def _load_gradients(

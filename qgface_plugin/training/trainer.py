@@ -218,9 +218,9 @@ class Trainer:
                 self.store.save(self.state.state_dict())
             except CheckpointError as error:
                 problem = str(error)
-            for found in distributed.gather_objects(problem):
-                if found is not None:
-                    raise TrainingError(found)
+            for message in distributed.gather_objects(problem):
+                if message is not None:
+                    raise TrainingError(message)
             self.store.prune(self.state.run_id)
 
     def verify(self) -> None:

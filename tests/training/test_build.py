@@ -1,4 +1,4 @@
-"""The parts of a run: sources, verification sets, optimiser groups."""
+"""What a run is built of: sources, verification sets, optimiser groups."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_counts_come_from_the_data(run):
 
 
 def test_image_count_that_differs(run):
-    with pytest.raises(ConfigError, match=r"config\.num_image is 47, but .*data has 48: leave it out"):
+    with pytest.raises(ConfigError, match=r"config\.num_image is 47, but .*data has 48"):
         open_source(replace(run, num_image=47))
 
 
 def test_no_data_named(run):
-    with pytest.raises(ConfigError, match=r"config\.rec names no data.*DATA_ROOT"):
+    with pytest.raises(ConfigError, match=r"config\.rec"):
         open_source(replace(run, rec=None))
 
 
@@ -41,7 +41,7 @@ def test_folder_source_is_chosen_explicitly(tmp_path):
         (tmp_path / "images" / f"p{who}").mkdir(parents=True)
         cv2.imwrite(str(tmp_path / "images" / f"p{who}" / "0.png"), face(who, 0))
     run = tiny_run(tmp_path, rec=str(tmp_path / "images"))
-    with pytest.raises(DataError, match="no .rec file in this folder"):
+    with pytest.raises(DataError, match="no .rec file"):
         open_source(run)
     _, resolved = open_source(replace(run, data=DataOptions(source="folder")))
     assert (resolved.num_classes, resolved.num_image) == (3, 3)

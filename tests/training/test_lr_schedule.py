@@ -90,11 +90,11 @@ def test_a_resumed_schedule_continues_with_the_same_rates(kind):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("cosine", 0, 10), "'cosine': it must be one of 'polynomial', 'step'"),
-        (("polynomial", 0, 0), "smaller than one global batch"),
+        (("cosine", 0, 10), "'cosine'"),
+        (("polynomial", 0, 0), "0 steps"),
         (("polynomial", -1, 10), "-1 of warm-up"),
-        (("step", 0, 10, (6, 3)), r"\[6, 3\]: they must be ascending"),
-        (("step", 0, 10, (0,)), "ascending steps of at least 1"),
+        (("step", 0, 10, (6, 3)), r"\[6, 3\]"),
+        (("step", 0, 10, (0,)), r"\[0\]"),
         (("step", 0, 10, (3,), 0.0), "gamma is 0.0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The warning about an upside-down norm: when it comes, and how often."""
+"""Meters: when the warning about an upside-down norm comes and how often, and means of the terms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_silent_while_the_norm_carries_quality():
     assert all(watch.update(0.5, 10, epoch) is None for epoch in range(5))
 
 
-def test_it_warns_when_the_mean_falls_below_a_half_and_says_what_to_do():
+def test_it_warns_when_the_mean_falls_below_a_half():
     watch = OrderWatch(grace_steps=10)
     texts = [watch.update(0.9, 100, 0), *(watch.update(0.1, 10, 0) for _ in range(20))]
     first = next(i for i, text in enumerate(texts) if text)

@@ -90,7 +90,7 @@ def test_the_arguments_stay_as_they_are():
 @pytest.mark.parametrize("shapes", [(0, 0, 0, 0), (2, 1, 2, 2), (2, 2, 1, 2), (2, 2, 2, 3)])
 def test_shapes_that_do_not_belong_together(shapes):
     a, b, c, d = shapes
-    with pytest.raises(ValueError, match="they must be"):
+    with pytest.raises(ValueError, match="N at least 1"):
         pair_grid(np.zeros((a, 3, 8, 8), np.uint8), np.zeros((b, 3, 8, 8), np.uint8), np.zeros(c), np.zeros(d), 0.2)
 
 

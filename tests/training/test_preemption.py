@@ -9,7 +9,7 @@ import threading
 from qgface_plugin.training.preemption import EXIT_STATUS, watch_for_stop
 
 
-def test_it_is_noticed_once_or_twice_and_the_handler_of_before_comes_back():
+def test_it_is_noticed_and_the_handler_of_before_comes_back():
     before = signal.getsignal(signal.SIGTERM)
     with watch_for_stop() as watch:
         assert not watch.wanted()

@@ -215,7 +215,7 @@ def test_paused_time_is_not_training_time(tmp_path, monkeypatch):
     assert [line["samples_per_second"] for line in metrics(tmp_path)] == [16.0, 16.0]
 
 
-def test_a_resumed_recorder_writes_the_line_that_an_undisturbed_one_writes(tmp_path):
+def test_a_resumed_recorder_writes_the_same_line(tmp_path):
     for name, stop in (("whole", None), ("pieces", 4)):
         with RunRecorder(tmp_path / name, 0, {}, 6, frequent=3, progress=False) as run:
             for step in range(1, (stop or 6) + 1):

@@ -194,7 +194,7 @@ def test_sigterm_on_one_rank_stops_all_after_the_same_step(folder):
     assert [part["global_step"] for part in checkpoints(folder, "sigterm", 2)] == [2, 2]
 
 
-def test_a_disk_that_is_full_for_one_rank_stops_all_with_the_old_set_whole(folder):
+def test_a_disk_that_is_full_for_one_rank_stops_all(folder):
     for rank in range(2):
         said = json.loads((folder / f"said{rank}.json").read_text())["disk"]
         assert "checkpoint_gpu_1.pt could not be saved: No space left on device" in said

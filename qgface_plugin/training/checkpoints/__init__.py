@@ -1,1 +1,1 @@
-"""Checkpoints: which files, which set, cut anew for other numbers of ranks."""
+"""Checkpoints of the built-in loop: files, whole sets, and sets of another number of ranks."""

@@ -1,4 +1,4 @@
-"""The newest state that every rank of a run has whole, cut anew where another number of ranks has saved it."""
+"""Latest state that every rank of a run has whole, resharded where another number of ranks has saved it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...utils import distributed
 from ...utils.errors import CheckpointError
 from ...utils.torch_files import DamagedError, load
 from .reshard import needed, reshard
-from .store import CheckpointSet, as_checkpoint, complete_sets, entries
+from .store import CheckpointSet, Entry, as_checkpoint, complete_sets, entries
 
 LOGGER = logging.getLogger(__name__)
 
@@ -18,12 +18,22 @@ LOGGER = logging.getLogger(__name__)
 def latest_state(
     folder: str | Path, name: str, *, num_classes: int, queue_size: int | None, queue_slots: int, only_own: bool = False
 ) -> dict[str, Any] | None:
-    """This rank's state of the newest step that all ranks have saved whole; None where there is no checkpoint.
+    """This rank's state of the latest step that all ranks have saved whole.
 
     Ranks may have been killed between their saves, and files may be damaged: then it is an older step, and the log
-    says why. A set saved by another number of ranks is cut anew, for which every rank must see all files of the set.
-    name: the run that is preferred, with `only_own` the only one; the others as for `reshard`. Raises CheckpointError,
-    on all ranks, when there are files but no usable set (None with `only_own`), or for a file that is refused.
+    says why. A set saved by another number of ranks is resharded, for which every rank must see all files of the set.
+
+    Args:
+        folder: that the checkpoints are in.
+        name: the run that is preferred, with `only_own` the only one.
+        num_classes, queue_size, queue_slots: as for `reshard`.
+        only_own: other runs' checkpoints do not count.
+
+    Returns:
+        The state; None where there is no checkpoint, with `only_own` also where there is no usable one.
+
+    Raises:
+        CheckpointError: on all ranks, when there are files but no usable set, or for a file that is refused.
     """
     seen, problems, refused = [], [], None
     try:
@@ -33,12 +43,12 @@ def latest_state(
     everyone = distributed.gather_objects((seen, problems, refused))
     if refused := next((third for _, _, third in everyone if third), None):
         raise CheckpointError(refused)
-    found = {entry.path.name: entry for rank in everyone for entry in rank[0]}.values()
+    files = {entry.path.name: entry for rank in everyone for entry in rank[0]}.values()
     problems = sorted({problem for _, listed, _ in everyone for problem in listed})
     for problem in problems:
         LOGGER.warning("%s; it is passed over", problem)
 
-    for candidate in complete_sets(found, name):
+    for candidate in complete_sets(files, name):
         if only_own and candidate.run_id != name:
             continue
         state, problem, refused = None, None, None
@@ -56,15 +66,15 @@ def latest_state(
             return state
         problems += damaged
         LOGGER.warning("%s; step %d is passed over for the checkpoint before it", "; ".join(damaged), candidate.step)
-    if only_own or not (found or problems):
+    if only_own or not (files or problems):
         return None
-    raise CheckpointError(_nothing_usable(folder, list(found), problems))
+    raise CheckpointError(_nothing_usable(folder, list(files), problems))
 
 
 def _load(folder: Path, which: CheckpointSet, num_classes: int, queue_size: int | None, slots: int) -> dict[str, Any]:
     ranks, rank = distributed.world_size(), distributed.rank()
     wanted = [rank] if which.ranks == ranks else needed(num_classes, which.ranks, rank, ranks)
-    parts = {}
+    saved = {}
     here = {(e.rank, e.step, e.ranks, e.run_id): e.path for e in entries(folder, wanted.__contains__)[0]}
     for i in wanted:
         path = here.get((i, which.step, which.ranks, which.run_id))
@@ -73,32 +83,32 @@ def _load(folder: Path, which: CheckpointSet, num_classes: int, queue_size: int 
                 f"rank {rank} does not see rank {i}'s checkpoint of step {which.step} in {folder}: put the files of "
                 "all ranks into one folder that every machine sees"
             )
-        parts[i] = as_checkpoint(path, load(path))
+        saved[i] = as_checkpoint(path, load(path))
         if i != wanted[0]:
-            parts[i].pop("state_dict_backbone")
+            saved[i].pop("state_dict_backbone")
     if which.ranks == ranks:
-        return parts[rank]
-    saved = parts[0].get("qgface", {}).get("recipe", {}).get("num_classes", num_classes)
-    if saved != num_classes:
-        raise CheckpointError(f"{folder} holds a run on {saved} classes, and the data has {num_classes}")
+        return saved[rank]
+    then = saved[0].get("qgface", {}).get("recipe", {}).get("num_classes", num_classes)
+    if then != num_classes:
+        raise CheckpointError(f"{folder} holds a run on {then} classes, and the data has {num_classes}")
     LOGGER.info(
         "step %d was saved by %d rank(s), this run has %d: its state is cut anew", which.step, which.ranks, ranks
     )
     return reshard(
-        parts, rank, ranks, before=which.ranks, num_classes=num_classes, queue_size=queue_size, queue_slots=slots
+        saved, rank, ranks, before=which.ranks, num_classes=num_classes, queue_size=queue_size, queue_slots=slots
     )
 
 
-def _nothing_usable(folder: str | Path, found: list[Any], problems: list[str]) -> str:
-    if any(entry.ranks is None for entry in found):
-        foreign = next(entry.path for entry in found if entry.ranks is None)
+def _nothing_usable(folder: str | Path, files: list[Entry], problems: list[str]) -> str:
+    if any(entry.ranks is None for entry in files):
+        foreign = next(entry.path for entry in files if entry.ranks is None)
         return (
-            f"{foreign} was not saved by the built-in host: set config.init_from to it to start from its weights, "
+            f"{foreign} was not saved by the built-in loop: set config.init_from to it to start from its weights, "
             "and config.output to a new folder"
         )
     reasons = list(problems)
-    for step, ranks in sorted({(e.step, e.ranks) for e in found}):
-        there = {e.rank for e in found if (e.step, e.ranks) == (step, ranks)}
+    for step, ranks in sorted({(e.step, e.ranks) for e in files}):
+        there = {e.rank for e in files if (e.step, e.ranks) == (step, ranks)}
         missing = [str(i) for i in range(min(ranks, 1000)) if i not in there]
         if missing:
             reasons.append(f"step {step} of {ranks} rank(s) lacks rank(s) {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""The random generators' states as plain values, so that a checkpoint can carry them."""
+"""Random generators: their states as plain values, so that a checkpoint can carry them."""
 
 from __future__ import annotations
 

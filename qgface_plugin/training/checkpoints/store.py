@@ -1,4 +1,4 @@
-"""The checkpoints in a run's folder: which there are, which sets of them are whole, which are kept."""
+"""Checkpoints in a run's folder: which there are, which sets of them are whole, which are kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = re.compile(r"checkpoint_gpu_(\d+)(?:\.(\d+))?\.pt")
 
 @dataclass(frozen=True)
 class Entry:
-    """One checkpoint file. ranks, run_id: None in a file that the built-in host did not write."""
+    """One checkpoint file. ranks, run_id: None in a file that the built-in loop did not write."""
 
     path: Path
     rank: int
@@ -41,10 +41,12 @@ class CheckpointSet:
 def entries(folder: str | Path, wanted: Callable[[int], bool] = lambda rank: True) -> tuple[list[Entry], list[str]]:
     """The checkpoints in `folder` of the ranks that are `wanted`, and what is wrong with the damaged ones.
 
-    Only their heads are read: a file may still turn out to be damaged when it is loaded. Raises CheckpointError for a
-    file that is refused, of a later format, or no training checkpoint.
+    Only their heads are read: a file may still turn out to be damaged when it is loaded.
+
+    Raises:
+        CheckpointError: a file is refused, of a later format, or no training checkpoint.
     """
-    found, problems = [], []
+    files, problems = [], []
     for path in sorted(Path(folder).glob("checkpoint_gpu_*.pt")):
         match = NAME.fullmatch(path.name)
         if not match or not wanted(int(match[1])):
@@ -59,14 +61,14 @@ def entries(folder: str | Path, wanted: Callable[[int], bool] = lambda rank: Tru
                 continue
             raise
         extra = state.get("qgface", {})
-        found.append(Entry(path, int(match[1]), state["global_step"], extra.get("world_size"), extra.get("run_id")))
-    return found, problems
+        files.append(Entry(path, int(match[1]), state["global_step"], extra.get("world_size"), extra.get("run_id")))
+    return files, problems
 
 
-def complete_sets(found: Iterable[Entry], run_id: str | None = None) -> list[CheckpointSet]:
+def complete_sets(files: Iterable[Entry], run_id: str | None = None) -> list[CheckpointSet]:
     """The sets of which no rank's checkpoint is missing: those of `run_id` first, then the latest step first."""
     ranks_of: dict[CheckpointSet, set[int]] = {}
-    for entry in found:
+    for entry in files:
         if entry.ranks is not None:
             key = CheckpointSet(entry.step, entry.ranks, entry.run_id or "")
             ranks_of.setdefault(key, set()).add(entry.rank)
@@ -81,7 +83,7 @@ def complete_sets(found: Iterable[Entry], run_id: str | None = None) -> list[Che
 class CheckpointStore:
     """The checkpoints of one rank of `ranks` in one folder.
 
-    The newest is `checkpoint_gpu_<rank>.pt`, as arcface_torch names it; the ones before it carry their step,
+    The latest is `checkpoint_gpu_<rank>.pt`, as arcface_torch names it; the ones before it carry their step,
     `checkpoint_gpu_<rank>.<global_step>.pt`. `keep` (at least 1) counts all of them.
     """
 
@@ -93,11 +95,11 @@ class CheckpointStore:
         self._last: int | None = None
 
     def go_on_from(self, step: int) -> None:
-        """The run has resumed after `step`: a newest checkpoint of another step is damaged, or other ranks lack it."""
+        """The run has resumed after `step`: a latest checkpoint of another step is damaged, or other ranks lack it."""
         self._last = step
 
     def save(self, state: Mapping[str, Any]) -> Path:
-        """Save `state` (all of KEYS, optionally `qgface`) as the newest; the one before moves to its step's name.
+        """Save `state` (all of KEYS, optionally `qgface`) as the latest; the one before moves to its step's name.
 
         Nothing is removed: that is `prune`'s, once every rank has saved. Raises CheckpointError as `checkpoint.save`
         does: what was there before is still there then.
@@ -111,19 +113,19 @@ class CheckpointStore:
         return self.latest
 
     def prune(self, run_id: str | None = None) -> None:
-        """Remove what is superseded: all but the newest `keep` checkpoints of this run, and those of other runs.
+        """Remove what is superseded: all but the latest `keep` checkpoints of this run, and those of other runs.
 
         Files of ranks that a run on fewer ranks no longer has are removed with the set that they belong to.
         """
         try:
-            found, _ = entries(self.folder, lambda rank: rank % self.ranks == self.rank)
+            files, _ = entries(self.folder, lambda rank: rank % self.ranks == self.rank)
         except CheckpointError as error:  # no reason to stop a run that has just saved
             LOGGER.warning("%s; no older checkpoint is removed", error)
             return
-        own = sorted({e.step for e in found if e.rank == self.rank and e.run_id == run_id}, reverse=True)
-        newest = next((e.step for e in found if e.path == self.latest), None)
-        kept = [step for step in own if newest is None or step <= newest][: self.keep]
-        for entry in found:
+        own = sorted({e.step for e in files if e.rank == self.rank and e.run_id == run_id}, reverse=True)
+        latest = next((e.step for e in files if e.path == self.latest), None)
+        kept = [step for step in own if latest is None or step <= latest][: self.keep]
+        for entry in files:
             if entry.run_id != run_id or entry.step not in kept:
                 entry.path.unlink(missing_ok=True)
         for path, meant in leftovers(self.folder):
@@ -132,7 +134,7 @@ class CheckpointStore:
                 path.unlink(missing_ok=True)
 
     def _set_aside(self, next_step: int) -> None:
-        """Give the newest its step's name: what this run saved last or resumed from, or what an earlier run left."""
+        """Give the latest its step's name: what this run saved last or resumed from, or what an earlier run left."""
         if not self.latest.exists():
             return
         try:
@@ -156,9 +158,9 @@ def as_checkpoint(path: Path, state: Any) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is no training checkpoint: its step, its ranks or its run have no value it can be"
         )
-    found = extra.get("format", FORMAT)
-    if type(found) is not int or found > FORMAT:
-        raise CheckpointError(f"{path} has format {found}, later than this version's {FORMAT}: update qgface_plugin")
+    written = extra.get("format", FORMAT)
+    if type(written) is not int or written > FORMAT:
+        raise CheckpointError(f"{path} has format {written}, later than this version's {FORMAT}: update qgface_plugin")
     return state
 
 

@@ -34,7 +34,7 @@ def tool():
 
 
 def write(folder: Path, ranks: int, step: int = 7, foreign: bool = False) -> None:
-    """The checkpoints of `ranks` ranks, with or without what the built-in host adds."""
+    """The checkpoints of `ranks` ranks, with or without what the built-in loop adds."""
     for rank in range(ranks):
         state = {**part(rank, ranks), "global_step": step}
         if foreign:
@@ -224,7 +224,7 @@ def test_every_rank_has_what_it_would_have_saved_itself(before, ranks):
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_dead_entries_stay_behind_and_the_ring_goes_on_at_its_oldest(ranks):
+def test_dead_entries_stay_behind(ranks):
     serials = []
     for rank in range(ranks):
         found = cut(4, rank, ranks, queue_size=LIMIT, queue_slots=SLOTS)
@@ -263,7 +263,7 @@ def test_state_without_queue_gradients_or_our_own_keys():
 
 
 def test_parts_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"rank 0 of 1 needs the parts of ranks \[1\]"):
+    with pytest.raises(ValueError, match=r"ranks \[1\]"):
         reshard({0: part(0, 2)}, 0, 1, before=2, num_classes=CLASSES)
-    with pytest.raises(ValueError, match="rank 1 of 2 has 4 centres: of 11 classes it owns 5"):
+    with pytest.raises(ValueError, match="rank 1 of 2 has 4 centres"):
         reshard({0: part(0, 2), 1: part(1, 3)}, 0, 1, before=2, num_classes=CLASSES)

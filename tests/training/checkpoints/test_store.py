@@ -77,7 +77,7 @@ def test_nothing_is_removed_before_all_ranks_have_saved(tmp_path):
     assert names(tmp_path) == ["checkpoint_gpu_0.pt"]
 
 
-def test_rotation_goes_on_in_a_new_process_and_without_hard_links(tmp_path, monkeypatch):
+def test_rotation_in_a_new_process_and_without_hard_links(tmp_path, monkeypatch):
     def no_links(*arguments):
         raise OSError(errno.EPERM, "no links here")
 
@@ -107,7 +107,7 @@ def test_a_run_that_goes_back_replaces_the_later_steps(tmp_path):
     assert steps(tmp_path) == [(0, 10), (0, 15)]
 
 
-def test_a_newest_that_was_passed_over_does_not_push_the_good_one_out(tmp_path):
+def test_a_damaged_latest_does_not_push_the_good_one_out(tmp_path):
     store = CheckpointStore(tmp_path)
     saved(store, 10, 20)
     whole = bytearray(store.latest.read_bytes())
@@ -119,7 +119,7 @@ def test_a_newest_that_was_passed_over_does_not_push_the_good_one_out(tmp_path):
     assert steps(tmp_path) == [(0, 10), (0, 30)]
 
 
-def test_a_damaged_newest_is_replaced(tmp_path, caplog):
+def test_a_damaged_latest_is_replaced(tmp_path, caplog):
     store = CheckpointStore(tmp_path)
     saved(store, 10, 20)
     store.latest.write_bytes(store.latest.read_bytes()[:-1000])
@@ -131,7 +131,7 @@ def test_a_damaged_newest_is_replaced(tmp_path, caplog):
     assert steps(tmp_path) == [(0, 10), (0, 30)]
 
 
-def test_another_runs_checkpoints_stay_until_the_new_run_has_its_own(tmp_path):
+def test_another_runs_checkpoints_stay_until_the_first_save(tmp_path):
     saved(CheckpointStore(tmp_path), 10, 20, run_id="old")
     store = CheckpointStore(tmp_path)
     store.save(state(10, "new"))
@@ -186,7 +186,7 @@ def test_files_that_are_no_checkpoint_of_ours(tmp_path):
     torch.save(foreign, store.latest)  # as arcface_torch writes it
     assert entries(tmp_path) == ([Entry(store.latest, 0, 10, None, None)], [])
     torch.save({"weight": torch.ones(1)}, store.latest)
-    with pytest.raises(CheckpointError, match="is no training checkpoint: it lacks epoch, global_step"):
+    with pytest.raises(CheckpointError, match="lacks epoch, global_step"):
         entries(tmp_path)
     save(store.latest, {**state(10), "qgface": {"format": FORMAT + 1}})
     with pytest.raises(CheckpointError, match="later than this version's"):
@@ -201,7 +201,7 @@ def test_heads_that_no_run_writes_are_refused(tmp_path, change):
     found = state(10)
     (found if key in found else found["qgface"])[key] = value
     save(tmp_path / "checkpoint_gpu_0.pt", found)
-    with pytest.raises(CheckpointError, match="its step, its ranks or its run have no value it can be"):
+    with pytest.raises(CheckpointError, match="its step, its ranks or its run"):
         entries(tmp_path)
 
 
@@ -252,13 +252,11 @@ def test_full_disk(tmp_path, monkeypatch, part):
         lambda path, mode: FullDisk(open(path, mode), room) if "w" in mode else open(path, mode),
         raising=False,
     )
-    with pytest.raises(
-        CheckpointError, match="could not be saved: No space left on device; the one saved before is whole"
-    ):
+    with pytest.raises(CheckpointError, match="No space left on device; the one saved before is whole"):
         store.save(state(20))
     assert names(tmp_path) == ["checkpoint_gpu_0.pt"]
     assert steps(tmp_path) == [(0, 10)]
-    with pytest.raises(CheckpointError, match="there is none saved before"):
+    with pytest.raises(CheckpointError, match="none saved before"):
         save(tmp_path / "other.pt", {**state(1), "more": torch.ones(100)})
     monkeypatch.undo()
     store.save(state(30))

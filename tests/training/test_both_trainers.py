@@ -1,4 +1,4 @@
-"""Sources of quality, a running threshold and other heads in whole runs: both hosts train alike and resume exactly."""
+"""Both trainers train alike and resume exactly: sources of quality, a running threshold and other heads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS = {
     "magface": {"margin": "magface", "magface_norms": (1.0, 5.0), "b": 0.5},
 }
 KEYS = ("loss", "contrastive", "b", "lq_share_pair", "quality_order")
-IN_BOTH_HOSTS = f"""
+WITH_BOTH = f"""
 import os, sys
 from qgface_plugin.launch import run_recipe
 from qgface_plugin.training import build
@@ -50,7 +50,7 @@ def lines(path) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_built_in_host_resumes_exactly(folder, monkeypatch, name):
+def test_the_built_in_loop_resumes_exactly(folder, monkeypatch, name):
     monkeypatch.setattr(build, "get_model", tiny_model)
     method, half = QGFaceConfig(**SETTINGS[name]), TrainOptions(max_steps=5, checkpoint_every=5)
     train(tiny_run(folder, qgface=method, output=str(folder / "straight")))
@@ -68,21 +68,21 @@ REST = [pytest.param(name, marks=pytest.mark.long) for name in SETTINGS if name 
 
 
 @pytest.mark.parametrize("name", ["degradation", *REST])
-def test_in_a_checkout_as_in_the_built_in_host_and_resumed_exactly(folder, name):
+def test_a_checkout_trains_alike_and_resumes_exactly(folder, name):
     shared = f"config.qgface.update({SETTINGS[name]!r})\nconfig.frequent = 1\nconfig.num_epoch = 3\n"
     shared += "config.qgface.train.update(schedule='step', milestones=(1,))\n"
     for recipe, extra in (
-        ("two", "config.output = 'work_dirs/guest'\nconfig.num_epoch = 2\n"),
-        ("on", "config.output = 'work_dirs/guest'\nconfig.resume = True\n"),
+        ("two", "config.output = 'work_dirs/checkout'\nconfig.num_epoch = 2\n"),
+        ("on", "config.output = 'work_dirs/checkout'\nconfig.resume = True\n"),
         ("three", ""),
         ("builtin", ""),
     ):
         write_recipe(folder, recipe, shared + extra)
-    guest = run("-c", IN_BOTH_HOSTS, cwd=folder, ARCFACE_TORCH=str(MINI))
-    assert guest.returncode == 0, guest.stderr
-    resumed, straight, ours = (metrics(folder / "work_dirs" / output) for output in ("guest", "three", "builtin"))
+    done = run("-c", WITH_BOTH, cwd=folder, ARCFACE_TORCH=str(MINI))
+    assert done.returncode == 0, done.stderr
+    resumed, straight, ours = (metrics(folder / "work_dirs" / output) for output in ("checkout", "three", "builtin"))
     assert len(straight) == 18 and any(line["contrastive"] != 0 for line in straight)
-    assert "training with the built-in loop" in guest.stdout
+    assert "training with the built-in loop" in done.stdout
     assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in straight], rel=1e-5)
     for key in KEYS:
         assert [line[key] for line in resumed] == [line[key] for line in straight], key
