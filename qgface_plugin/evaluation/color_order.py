@@ -12,7 +12,7 @@ import numpy as np
 from ..models.embeddings import Embeddings
 from ..models.face_model import FaceModel
 from ..utils.errors import DataError
-from ..utils.sampling import evenly_spread
+from ..utils.sampling import evenly_spaced
 from .embed_files import read_face
 from .metrics.verification import auc, pair_distances
 
@@ -87,7 +87,7 @@ def check_color_order(
     kinds = np.flatnonzero(same), np.flatnonzero(~same)
     if min(map(len, kinds)) < 2:
         raise DataError(f"{len(kinds[0])} genuine and {len(kinds[1])} impostor pairs: the check needs two of each")
-    chosen = np.sort(np.concatenate([kind[evenly_spread(len(kind), max(pairs // 2, 2))] for kind in kinds]))
+    chosen = np.sort(np.concatenate([kind[evenly_spaced(len(kind), max(pairs // 2, 2))] for kind in kinds]))
     rows = np.stack([2 * chosen, 2 * chosen + 1], axis=1).ravel()
     sample, labels = images[rows], same[chosen]
     features = model.embed(sample, batch_size).features if embeddings is None else embeddings.features[rows]
@@ -137,7 +137,7 @@ def check_color_of_files(
     people = list(first_image)
     stranger = dict(zip(people, people[1:] + people[:1], strict=True))
     images, same = [], []
-    for chosen in evenly_spread(len(mated), max(pairs // 2, 2)):
+    for chosen in evenly_spaced(len(mated), max(pairs // 2, 2)):
         probe = mated[chosen]
         identity = int(probe_ids[probe])
         mate, other = first_image[identity], first_image[stranger[identity]]

@@ -23,7 +23,7 @@ from ..data.images import decode
 from ..data.pair_dataset import normalise
 from ..utils.errors import CheckpointError, ConfigError, DataError
 from ..utils.files import atomic_path
-from ..utils.sampling import evenly_spread
+from ..utils.sampling import evenly_spaced
 from .embeddings import evaluating
 
 INPUT, OUTPUT, BATCH = "data", "embedding", "N"
@@ -208,10 +208,10 @@ def sample_faces(path: str | Path, count: int = 8) -> np.ndarray:
     path = Path(path)
     if not path.is_dir():
         images = read_bin(path).images
-        chosen = evenly_spread(len(images), count)
+        chosen = evenly_spaced(len(images), count)
         return np.stack([decode(images[number], f"{path} image {number}") for number in chosen])
     names = list_photos(path)
-    return np.stack([_decode_file(path / names[number]) for number in evenly_spread(len(names), count)])
+    return np.stack([_decode_file(path / names[number]) for number in evenly_spaced(len(names), count)])
 
 
 def _decode_file(path: Path) -> np.ndarray:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from ...utils.errors import ConfigError, DataError
-from ...utils.sampling import evenly_spread
+from ...utils.sampling import evenly_spaced
 from ..images import decode
 from ..sources.records import FaceRecords
 
@@ -49,7 +49,7 @@ def contact_sheet(source: FaceRecords, rows: int = 10, columns: int = 10, seed: 
         top = GAP + row * step
         _write(sheet, str(label), top + size // 2 - 4, 0.6)
         _write(sheet, f"{len(indices)} images" if len(indices) > 1 else "1 image", top + size // 2 + 14, 0.4)
-        shown = indices[evenly_spread(len(indices), columns)]
+        shown = indices[evenly_spaced(len(indices), columns)]
         for column, index in enumerate(shown.tolist()):
             left = MARGIN + column * step
             sheet[top : top + size, left : left + size] = _pixels(source, index, size)

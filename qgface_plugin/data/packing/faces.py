@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...utils.errors import ConfigError, DataError
+from ..recordio.lst import ListLine, read_list
 from ..sources.folder import SUFFIXES
-from .lst import ListLine, read_list
 
 SAME_NAMES = ("error", "merge", "separate")
 

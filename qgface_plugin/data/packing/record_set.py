@@ -20,8 +20,8 @@ from ..image_files import QUALITY, load_face
 from ..recordio import Header, RecordWriter, pack
 from ..recordio.identities import EXACT_FLOAT32, write_faces
 from ..recordio.labels import LABEL_LIMIT
+from ..recordio.lst import im2rec_line, list_line
 from .faces import Face
-from .lst import im2rec_line, list_line
 
 MAX_INSIGHTFACE = EXACT_FLOAT32 - 1  # images and identities together: the header's 1 + that must be exact in float32
 STYLES = ("insightface", "im2rec")

@@ -17,9 +17,9 @@ from ...utils.errors import ConfigError
 from ...utils.files import write_text
 from ..bin_files import write_bin
 from ..images import encode_jpeg
-from ..packing.lst import list_line
 from ..recordio import RecordWriter
 from ..recordio.identities import write_faces
+from ..recordio.lst import list_line
 from .face import draw_face
 
 DRAWING = 2  # raised whenever the same seeds give other pictures, so that old sets are made anew

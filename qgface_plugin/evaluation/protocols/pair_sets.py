@@ -19,7 +19,7 @@ from ...data.bin_files import read_bin
 from ...models import FaceModel
 from ...models.embeddings import Embeddings, embed
 from ...utils.errors import DataError
-from ...utils.sampling import evenly_spread
+from ...utils.sampling import evenly_spaced
 from ..color_order import ColorOrder, check_color_order
 from ..metrics.verification import TarAtFar, kfold_accuracy, pair_distances, roc, tar_at_far
 from ..norm_order import NormOrder, NormStatistics, compare_norms, degraded_copies, norm_statistics
@@ -247,7 +247,7 @@ def evaluate_pair_set(
     single = kfold_accuracy(pair_distances(embeddings.original), pairs.same, folds)
     order = color = None
     if sample:
-        rows = evenly_spread(len(images), sample)
+        rows = evenly_spaced(len(images), sample)
         copies = model.embed(degraded_copies(images[rows]), batch_size)
         order = compare_norms(embeddings.norms[rows], copies.norms)
         if check_color and min(pairs.same.sum(), (~pairs.same).sum()) > 1:

@@ -15,7 +15,7 @@ from ...evaluation.norm_order import compare_norms, degraded_copies
 from ...evaluation.report.canvas import COLOURS, new_figure, save
 from ...models import FaceModel
 from ...utils.errors import DataError
-from ...utils.sampling import evenly_spread
+from ...utils.sampling import evenly_spaced
 
 
 def draw_norms(folder: Path, model: FaceModel, pairs: str | Path, name: str = "norm_similarity") -> list[Path]:
@@ -122,7 +122,7 @@ def draw_norm_steps(folder: Path, model: FaceModel, pairs: str | Path, name: str
     images = read_bin(pairs).decode()
     if len(images) == 0:
         raise DataError(f"{pairs}: no images in it")
-    images = images[evenly_spread(len(images), MOST)]
+    images = images[evenly_spaced(len(images), MOST)]
     found = norms_by_step(model, images)
     figure = new_figure(7.2, 4.0)
     left, right = figure.subplots(1, 2, sharey=True)

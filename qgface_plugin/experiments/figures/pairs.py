@@ -22,7 +22,7 @@ from ...training.checkpoints.reshard import latest_files, merge
 from ...training.pair_grid import pair_grid
 from ...utils.errors import CheckpointError, ConfigError
 from ...utils.registry import QUALITY_SOURCES
-from ...utils.sampling import evenly_spread
+from ...utils.sampling import evenly_spaced
 from ...utils.torch_files import load
 from ..plan import RECIPE
 
@@ -42,7 +42,7 @@ def draw_pairs(
     if policy is None:
         raise ConfigError("the run's recipe has degradation = None, single views: it has no pairs to draw")
     policy = replace(policy, flip_p=0.0)
-    chosen = evenly_spread(len(source), sample)
+    chosen = evenly_spaced(len(source), sample)
     faces = [(*source.read(int(i)), source.where(int(i))) for i in chosen]
     high, labels = (
         np.stack([decode(face, where) for face, _, where in faces]),
@@ -52,7 +52,7 @@ def draw_pairs(
     low, strength = np.stack([view for view, _ in made]), np.array([octaves for _, octaves in made])
     u_high, u_low = trained.quality(high, np.zeros(len(high)), labels), trained.quality(low, strength, labels)
     order = np.minimum(u_high, u_low).argsort(kind="stable")
-    shown = order[evenly_spread(len(order), COLUMNS * ROWS)]
+    shown = order[evenly_spaced(len(order), COLUMNS * ROWS)]
     views = (view[shown].transpose(0, 3, 1, 2) for view in (high, low))
     grid = pair_grid(*views, u_high[shown], u_low[shown], trained.b, COLUMNS, ROWS)
     height, width, _ = grid.shape

@@ -15,7 +15,7 @@ from ....data.images import JPEG_SIGNATURE
 from ....data.packing.alignment import TEMPLATE, similarity
 from ....models import FaceModel
 from ....utils.errors import DataError
-from ....utils.sampling import evenly_spread
+from ....utils.sampling import evenly_spaced
 from ...color_order import FEWEST, ColorOrder, check_color_order
 from .metadata import IjbImages
 
@@ -138,7 +138,7 @@ def check_color_of_templates(
     chosen = _two_media(images)
     if pairs < 1 or len(chosen) < FEWEST:
         return None
-    chosen = chosen[evenly_spread(len(chosen), max(pairs // 2, FEWEST))]
+    chosen = chosen[evenly_spaced(len(chosen), max(pairs // 2, FEWEST))]
     stranger = np.roll(chosen[:, 0], len(chosen) // 2)
     with ThreadPoolExecutor(max_workers=1) as pool:
         faces = {int(index): _face(images, int(index), pool) for index in np.unique([*chosen.ravel(), *stranger])}

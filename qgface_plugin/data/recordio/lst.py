@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...utils.errors import DataError
 from ...utils.files import finite_number, read_text
-from ..recordio.labels import LABEL_LIMIT
+from .labels import LABEL_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
