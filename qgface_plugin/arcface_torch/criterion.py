@@ -27,10 +27,11 @@ class KeySource:
         momentum: m of the key encoder, in [0, 1].
         every: calls between two updates of the weights (gradient_acc).
 
-    >>> source = KeySource(nn.Linear(2, 2), momentum=0.9)
-    >>> _ = source.backbone(torch.ones(4, 2))  # what the loop does
-    >>> source.take().shape, source.take()
-    (torch.Size([4, 2]), None)
+    Example:
+        >>> source = KeySource(nn.Linear(2, 2), momentum=0.9)
+        >>> _ = source.backbone(torch.ones(4, 2))  # what the loop does
+        >>> source.take().shape, source.take()
+        (torch.Size([4, 2]), None)
     """
 
     def __init__(self, backbone: nn.Module, momentum: float, every: int = 1) -> None:

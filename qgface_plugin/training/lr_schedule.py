@@ -26,8 +26,9 @@ def polynomial_factor(step: int, warmup_steps: int, total_steps: int) -> float:
 
     A warm-up that fills the whole run has no line: the factor stays where it was at `total_steps`.
 
-    >>> [polynomial_factor(step, warmup_steps=2, total_steps=6) for step in range(1, 7)]
-    [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
+    Example:
+        >>> [polynomial_factor(step, warmup_steps=2, total_steps=6) for step in range(1, 7)]
+        [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
     """
     if step <= warmup_steps or warmup_steps >= total_steps:
         return warmup_factor(min(step, total_steps), warmup_steps)
@@ -37,8 +38,9 @@ def polynomial_factor(step: int, warmup_steps: int, total_steps: int) -> float:
 def step_factor(step: int, warmup_steps: int, milestone_steps: Sequence[int], gamma: float) -> float:
     """Warm-up, times gamma for every milestone m with m <= step; the milestones ascend.
 
-    >>> [step_factor(step, 0, [2, 4], gamma=0.5) for step in range(5)]
-    [1.0, 1.0, 0.5, 0.5, 0.25]
+    Example:
+        >>> [step_factor(step, 0, [2, 4], gamma=0.5) for step in range(5)]
+        [1.0, 1.0, 0.5, 0.5, 0.25]
     """
     return warmup_factor(step, warmup_steps) * gamma ** bisect_right(milestone_steps, step)
 
@@ -63,10 +65,11 @@ def build_schedule(
     Raises:
         ConfigError: naming the value that cannot be used.
 
-    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)
-    >>> schedule = build_schedule(optimizer, "polynomial", warmup_steps=4, total_steps=10)
-    >>> schedule.get_last_lr()
-    [0.05]
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)
+        >>> schedule = build_schedule(optimizer, "polynomial", warmup_steps=4, total_steps=10)
+        >>> schedule.get_last_lr()
+        [0.05]
     """
     milestones = list(milestone_steps)
     if kind not in KINDS:

@@ -14,11 +14,12 @@ import torch
 class RunningMeans:
     """Means of named terms, summed where they live; only `take` waits for the device.
 
-    >>> means = RunningMeans()
-    >>> means.add({"loss": torch.tensor(1.0)})
-    >>> means.add({"loss": torch.tensor(2.0), "drift": 0.5})
-    >>> means.take()
-    (2, {'loss': 1.5, 'drift': 0.5})
+    Example:
+        >>> means = RunningMeans()
+        >>> means.add({"loss": torch.tensor(1.0)})
+        >>> means.add({"loss": torch.tensor(2.0), "drift": 0.5})
+        >>> means.take()
+        (2, {'loss': 1.5, 'drift': 0.5})
     """
 
     def __init__(self) -> None:
@@ -67,13 +68,14 @@ class Rates(NamedTuple):
 class Throughput:
     """Speed of the steps since `start` or the last `take`, by the clock.
 
-    >>> throughput = Throughput()
-    >>> throughput.start()
-    >>> throughput.take()
-    Rates(samples_per_second=nan, seconds_per_step=nan, data_stall=None)
-    >>> throughput.add(samples=64)
-    >>> throughput.take().samples_per_second > 0
-    True
+    Example:
+        >>> throughput = Throughput()
+        >>> throughput.start()
+        >>> throughput.take()
+        Rates(samples_per_second=nan, seconds_per_step=nan, data_stall=None)
+        >>> throughput.add(samples=64)
+        >>> throughput.take().samples_per_second > 0
+        True
     """
 
     def __init__(self) -> None:
@@ -123,10 +125,11 @@ class OrderWatch:
         momentum: weight of one step in the running mean.
         grace_steps: steps before the first warning.
 
-    >>> watch = OrderWatch("sharpness", grace_steps=10)
-    >>> watch.update(0.9, steps=10, epoch=0)
-    >>> watch.update(0.1, steps=100, epoch=0)[:41]
-    "the quality 'sharpness' is upside down: b"
+    Example:
+        >>> watch = OrderWatch("sharpness", grace_steps=10)
+        >>> watch.update(0.9, steps=10, epoch=0)
+        >>> watch.update(0.1, steps=100, epoch=0)[:41]
+        "the quality 'sharpness' is upside down: b"
     """
 
     def __init__(self, quality: str = "norm", momentum: float = 0.01, grace_steps: int = 100) -> None:

@@ -23,13 +23,14 @@ class MetricsLog:
     Attributes:
         kept: the lines that stay, as dicts.
 
-    >>> import tempfile
-    >>> log = MetricsLog(Path(tempfile.mkdtemp()) / "metrics.jsonl")
-    >>> log.write({"step": 1, "loss": 2.5})
-    >>> log.write({"step": 2, "loss": float("nan")})
-    >>> log.close()
-    >>> MetricsLog(log.path, start_step=1).kept
-    [{'step': 1, 'loss': 2.5}]
+    Example:
+        >>> import tempfile
+        >>> log = MetricsLog(Path(tempfile.mkdtemp()) / "metrics.jsonl")
+        >>> log.write({"step": 1, "loss": 2.5})
+        >>> log.write({"step": 2, "loss": float("nan")})
+        >>> log.close()
+        >>> MetricsLog(log.path, start_step=1).kept
+        [{'step': 1, 'loss': 2.5}]
     """
 
     def __init__(self, path: str | Path, start_step: int = 0) -> None:

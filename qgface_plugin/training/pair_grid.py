@@ -40,10 +40,11 @@ def pair_grid(
     Raises:
         ValueError: shapes that do not belong together.
 
-    >>> views = np.zeros((2, 3, 112, 112), np.uint8)
-    >>> picture = pair_grid(views, views, [0.9, 0.8], [0.6, 0.1], b=0.2)
-    >>> picture.dtype, picture.ndim
-    (dtype('uint8'), 3)
+    Example:
+        >>> views = np.zeros((2, 3, 112, 112), np.uint8)
+        >>> picture = pair_grid(views, views, [0.9, 0.8], [0.6, 0.1], b=0.2)
+        >>> picture.dtype, picture.ndim
+        (dtype('uint8'), 3)
     """
     high, low, u_high, u_low = (np.asarray(torch.as_tensor(x).detach().cpu()) for x in (high, low, u_high, u_low))
     n = len(high)

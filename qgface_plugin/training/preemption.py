@@ -13,11 +13,12 @@ EXIT_STATUS = 128 + signal.SIGTERM
 class StopWatch:
     """A note of whether this process has been sent SIGTERM since the watch began.
 
-    >>> with watch_for_stop() as stop:
-    ...     before = stop.wanted()
-    ...     signal.raise_signal(signal.SIGTERM)
-    ...     before, stop.wanted()
-    (False, True)
+    Example:
+        >>> with watch_for_stop() as stop:
+        ...     before = stop.wanted()
+        ...     signal.raise_signal(signal.SIGTERM)
+        ...     before, stop.wanted()
+        (False, True)
     """
 
     def __init__(self) -> None:

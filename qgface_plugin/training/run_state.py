@@ -40,11 +40,12 @@ class Progress:
         skipped: corrupt images that were replaced.
         bad_in_a_row: latest steps without a finite loss and gradient.
 
-    >>> progress = Progress()
-    >>> for _ in range(3):
-    ...     progress.advance(steps_per_epoch=2)
-    >>> progress
-    Progress(epoch=1, step_in_epoch=1, global_step=3, skipped=0, bad_in_a_row=0)
+    Example:
+        >>> progress = Progress()
+        >>> for _ in range(3):
+        ...     progress.advance(steps_per_epoch=2)
+        >>> progress
+        Progress(epoch=1, step_in_epoch=1, global_step=3, skipped=0, bad_in_a_row=0)
     """
 
     epoch: int = 0

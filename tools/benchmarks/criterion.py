@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--new-pages",
         action="store_true",
-        help="on a CPU: freed memory goes back to the system, not kept for the next step as the built-in host keeps it",
+        help="on a CPU: freed memory goes back to the system, not kept for the next step as the built-in loop keeps it",
     )
     parser.add_argument("--arcface-torch", type=Path, metavar="DIR", help="a checkout, for its own PartialFC_V2")
 

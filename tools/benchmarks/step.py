@@ -1,4 +1,4 @@
-"""A whole training step of the built-in host: QGFace and plain ArcFace on the same 2B images of procedural faces.
+"""A whole training step of the built-in loop: QGFace and plain ArcFace on the same 2B images of procedural faces.
 
 Both get the same backbone, clipping and fused SGD; the statistics of the norms are set so that the given share of the
 views is blurred to the criterion, and the queue is full. Backbone, criterion and the making of a batch (in one process,

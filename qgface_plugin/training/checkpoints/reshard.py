@@ -27,8 +27,9 @@ QUEUE = "queue."
 def needed(num_classes: int, before: int, rank: int, ranks: int) -> list[int]:
     """The ranks, of `before` ones, whose files rank `rank` of `ranks` needs: rank 0's and the owners of its classes.
 
-    >>> needed(num_classes=8, before=4, rank=1, ranks=2)
-    [0, 2, 3]
+    Example:
+        >>> needed(num_classes=8, before=4, rank=1, ranks=2)
+        [0, 2, 3]
     """
     start, length = shard_of(num_classes, rank, ranks)
     owners = [i for i in range(before) if _overlap(shard_of(num_classes, i, before), (start, length))]

@@ -17,8 +17,9 @@ RUN_FILE = "run.json"
 def restarts(environ: Mapping[str, str] = os.environ) -> int:
     """How often torchrun has started this run again after a failure (TORCHELASTIC_RESTART_COUNT); 0 without it.
 
-    >>> restarts({"TORCHELASTIC_RESTART_COUNT": "2"}), restarts({})
-    (2, 0)
+    Example:
+        >>> restarts({"TORCHELASTIC_RESTART_COUNT": "2"}), restarts({})
+        (2, 0)
     """
     return int(environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
