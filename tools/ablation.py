@@ -23,7 +23,7 @@ from qgface_plugin.experiments.flat_recipe import parse_change
 from qgface_plugin.experiments.paper import TABLES
 from qgface_plugin.experiments.plan import PlannedRun, plan, unique_runs
 from qgface_plugin.experiments.runner import Runner, git_commit
-from qgface_plugin.experiments.tables import as_markdown, outcome
+from qgface_plugin.experiments.tables import as_markdown, measured_tables
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.errors import ConfigError, DataError
 from qgface_plugin.utils.files import write_json, write_text
@@ -70,11 +70,11 @@ def _run(given: argparse.Namespace, typed: str) -> int:
     if given.print:
         return _print_commands(runs, PRINTERS[given.print], given.gpus)
     problems = [] if given.only_tables else runner.make(runs, progress=not given.quiet)
-    found = outcome(tables, commit, typed)
+    measured = measured_tables(tables, commit, typed)
     json_path = Path(given.json) if given.json else given.output / "tables.json"
-    write_json(json_path, found)
-    write_text(given.output / "tables.md", as_markdown(found))
-    print(as_markdown(found))
+    write_json(json_path, measured)
+    write_text(given.output / "tables.md", as_markdown(measured))
+    print(as_markdown(measured))
     print(f"saved: {given.output / 'tables.md'}, {json_path}")
     for problem in problems:
         print(f"ablation.py: {problem}", file=sys.stderr)

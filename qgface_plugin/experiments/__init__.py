@@ -1,1 +1,1 @@
-"""The paper's experiments: its tables as runs of recipes, and its figures from saved runs."""
+"""Experiments of the paper: its tables as runs of recipes, and its figures from saved runs."""

@@ -1,4 +1,4 @@
-"""Which evaluations the data at hand allows, and whether a run has them."""
+"""Evaluations that the data at hand allows, and whether a run has them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ from ..utils.errors import DataError
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A protocol on a folder: `tools/<tool>.py --model MODEL --data DATA` with `options`."""
+    """A protocol on a folder: `tools/<tool>.py --model MODEL --data DATA` with `options`.
+
+    Attributes:
+        protocol: name of the saved result.
+        tool: name of the tool's file, without .py.
+        data: the folder.
+        options: further arguments.
+
+    Example:
+        >>> evaluation = Evaluation("pairs", "eval_pairs", Path("faces"))
+        >>> " ".join(evaluation.command(Path("tools"), Path("run/model.pt")))
+        'tools/eval_pairs.py --model run/model.pt --data faces --quiet'
+    """
 
     protocol: str
     tool: str
@@ -36,40 +48,42 @@ class Evaluation:
 
 
 def find_evaluations(folders: Sequence[str | Path]) -> list[Evaluation]:
-    """What can be evaluated on the folders and their direct sub-folders, one evaluation a protocol.
+    """What can be evaluated on the folders and their direct sub-folders, one evaluation per protocol.
 
     `.bin` files: pair sets; `aligned/` with frontal images: SCface; `tinyface/Testing_Set/`: TinyFace; `meta/` and
-    `loose_crop/`: IJB-B. Raises DataError for a folder that is absent or holds none of them, and for a protocol that
-    is there twice.
+    `loose_crop/`: IJB-B.
+
+    Raises:
+        DataError: a folder is absent or holds none of them, or a protocol is there twice.
     """
-    found: dict[str, Evaluation] = {}
+    evaluations: dict[str, Evaluation] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; name folders with evaluation sets")
-        places = [folder, *sorted(place for place in folder.iterdir() if place.is_dir())]
-        here = [evaluation for place in places if (evaluation := _at(place)) is not None]
+        candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+        here = [evaluation for path in candidates if (evaluation := _in(path)) is not None]
         if not here:
             raise DataError(
                 f"{folder}: neither it nor a folder in it holds .bin pair sets, SCface (aligned/), TinyFace "
                 "(tinyface/Testing_Set/) or IJB-B (meta/ and loose_crop/)"
             )
         for evaluation in here:
-            other = found.setdefault(evaluation.protocol, evaluation)
+            other = evaluations.setdefault(evaluation.protocol, evaluation)
             if other.data.resolve() != evaluation.data.resolve():
                 raise DataError(
                     f"{evaluation.protocol} is in {other.data} and in {evaluation.data}: name the folder that is meant"
                 )
-    return sorted(found.values(), key=lambda evaluation: evaluation.protocol)
+    return sorted(evaluations.values(), key=lambda evaluation: evaluation.protocol)
 
 
-def _at(place: Path) -> Evaluation | None:
-    if (place / "tinyface" / "Testing_Set").is_dir():
-        return Evaluation("tinyface", "eval_tinyface", place)
-    if (place / "aligned").is_dir() and next((place / "aligned").glob("*_frontal.*"), None):
-        return Evaluation("scface", "eval_scface", place)
+def _in(folder: Path) -> Evaluation | None:
+    if (folder / "tinyface" / "Testing_Set").is_dir():
+        return Evaluation("tinyface", "eval_tinyface", folder)
+    if (folder / "aligned").is_dir() and next((folder / "aligned").glob("*_frontal.*"), None):
+        return Evaluation("scface", "eval_scface", folder)
     try:
-        find_folder(place, "IJBB")
-        return Evaluation("ijbb", "eval_ijb", place, ("--subset", "IJBB"))
+        find_folder(folder, "IJBB")
+        return Evaluation("ijbb", "eval_ijb", folder, ("--subset", "IJBB"))
     except DataError:
         pass
-    return Evaluation("pairs", "eval_pairs", place) if next(place.glob("*.bin"), None) else None
+    return Evaluation("pairs", "eval_pairs", folder) if next(folder.glob("*.bin"), None) else None

@@ -1,4 +1,4 @@
-"""A recipe with everything that was changed from the outside, as one flat file that can be read and run again."""
+"""Flat recipe: one with everything that was changed from the outside, in a file that can be read and run again."""
 
 from __future__ import annotations
 
@@ -20,10 +20,16 @@ NOT_THE_EXPERIMENT = frozenset(("seed", "output", "resume", "num_workers", "freq
 
 
 def resolve(recipe: str | Path, changes: Mapping[str, Any], epochs: int | None = None) -> dict[str, Any]:
-    """The recipe's `config` as plain values, with `changes` by dotted key ("qgface.train.threads") on top.
+    """The recipe's `config` as plain values, with changes on top.
 
-    epochs: another length of training; milestones of the learning rate move in proportion, and where none is left
-    before the end the schedule is polynomial. Raises ConfigError as `load_config` does, and for a key in no group.
+    Args:
+        recipe: its file.
+        changes: by dotted key ("qgface.train.threads").
+        epochs: another length of training; milestones of the learning rate move in proportion, and where none is left
+            before the end the schedule is polynomial.
+
+    Raises:
+        ConfigError: as `load_config`, and for a key in no group.
     """
     path = Path(recipe)
     config = _plain(load_config(path, path.name if path.suffix == ".py" else f"{path.name}.py"))
@@ -31,13 +37,13 @@ def resolve(recipe: str | Path, changes: Mapping[str, Any], epochs: int | None =
         _stretch(config, epochs)
     for key, value in changes.items():
         *groups, name = key.split(".")
-        place = config
+        inner = config
         for depth, group in enumerate(groups, 1):
-            place = place.setdefault(group, {})
-            if not isinstance(place, dict):
+            inner = inner.setdefault(group, {})
+            if not isinstance(inner, dict):
                 where = ".".join(["config", *groups[:depth]])
-                raise ConfigError(f"{key} cannot be set: {where} is {place!r} and no group in {path}")
-        place[name] = value
+                raise ConfigError(f"{key} cannot be set: {where} is {inner!r} and no group in {path}")
+        inner[name] = value
     return config
 
 
@@ -52,7 +58,15 @@ def _stretch(config: dict[str, Any], epochs: int) -> None:
 
 
 def parse_change(text: str) -> tuple[str, Any]:
-    """ "lr=0.02" -> ("lr", 0.02). A value that is no Python literal is text. Raises ConfigError without `=`."""
+    """Key and value of "KEY=VALUE". A value that is no Python literal is text.
+
+    Raises:
+        ConfigError: there is no `=`, or no key.
+
+    Example:
+        >>> parse_change("lr=0.02"), parse_change("network=r34")
+        (('lr', 0.02), ('network', 'r34'))
+    """
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"{text!r} sets nothing: write KEY=VALUE, such as lr=0.02 or qgface.train.threads=1")
@@ -63,13 +77,26 @@ def parse_change(text: str) -> tuple[str, Any]:
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
-    """Eight characters that two recipes share when they train the same, whatever their seed, folder and name."""
+    """Eight characters that two recipes share when they train the same, whatever their seed, folder and name.
+
+    Example:
+        >>> fingerprint({"lr": 0.1, "seed": 1}) == fingerprint({"lr": 0.1, "seed": 2})
+        True
+    """
     kept = {key: value for key, value in config.items() if key not in NOT_THE_EXPERIMENT}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def flat_text(config: Mapping[str, Any], about: Sequence[str]) -> str:
-    """The recipe file. about: lines of its docstring. Raises ConfigError for a value that is no Python literal."""
+    """The text of the recipe file.
+
+    Args:
+        config: plain values, in groups.
+        about: lines of its docstring.
+
+    Raises:
+        ConfigError: a value that is no Python literal.
+    """
     lines = ['"""' + "\n".join(about), '"""', "", "from easydict import EasyDict as edict", "", "config = edict()"]
     _assign(lines, "config", config)
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The rows of the paper's tables, with the numbers that its authors publish, in percent.
+"""Rows of the paper's tables, with the numbers that its authors publish, in percent.
 
 Source of the numbers: the table "Comparing with AdaFace on different Ablation" in the README of the authors'
 repository, IsidoreSong/QGFace. That table leaves one setting out and calls D what this project calls E.
@@ -17,7 +17,14 @@ NAMES = (*(column.title for column in COLUMNS), ALL)
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row: what the paper calls it, the recipe's file name without .py, and the paper's numbers by column."""
+    """One row of a table.
+
+    Attributes:
+        label: what the paper calls it.
+        recipe: the recipe's file name without .py.
+        about: what it is, in a few words.
+        paper: the paper's numbers by column, percent.
+    """
 
     label: str
     recipe: str
@@ -27,7 +34,12 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper: title and rows."""
+    """A table of the paper.
+
+    Attributes:
+        title: with the table's number.
+        rows: in the paper's order.
+    """
 
     title: str
     rows: tuple[PaperRow, ...]

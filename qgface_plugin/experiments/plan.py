@@ -1,4 +1,4 @@
-"""Which runs an ablation is made of: a row of a table, a seed, a folder, and the flat recipe in it."""
+"""Plan of an ablation: its runs, each a row of a table with a seed, a folder and the flat recipe in it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,17 @@ RECIPE, RECORD, OUTPUT = "recipe.py", "ablation.json", "output.txt"  # in a run'
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One recipe with one seed. Rows of different tables that train the same share it."""
+    """One recipe with one seed. Rows of different tables that train the same share it.
+
+    Attributes:
+        folder: of the run.
+        source: the recipe that it was made from.
+        seed: of the run.
+        config: everything that the run sets, plain values.
+    """
 
     folder: Path
-    source: Path  # the recipe that it was made from
+    source: Path
     seed: int
     config: Mapping[str, Any]
 
@@ -52,7 +59,11 @@ class PlannedRun:
         return epoch >= self.config.get("num_epoch", 20) or (limit is not None and step >= limit)
 
     def check(self) -> None:
-        """Raises ConfigError naming what does not fit in the recipe; writes nothing that stays."""
+        """Check the recipe; nothing is written that stays.
+
+        Raises:
+            ConfigError: names what does not fit.
+        """
         with TemporaryDirectory() as folder:
             draft = Path(folder) / self.source.name
             draft.write_text(self._text(), encoding="utf-8")
@@ -62,7 +73,11 @@ class PlannedRun:
                 raise ConfigError(str(error).replace(str(draft), str(self.source))) from error
 
     def write(self) -> None:
-        """Write the flat recipe, checked. Raises ConfigError naming what does not fit."""
+        """Write the flat recipe.
+
+        Raises:
+            ConfigError: as `check`.
+        """
         self.check()
         write_text(self.recipe, self._text())
 
@@ -77,7 +92,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row of a table and its runs, one a seed."""
+    """A row of a table and its runs, one per seed."""
 
     row: PaperRow
     runs: tuple[PlannedRun, ...]
@@ -103,10 +118,20 @@ def plan(
     changes: Mapping[str, Any],
     epochs: int | None = None,
 ) -> list[PlannedTable]:
-    """The runs of `tables` ("1", "2", "3") and of further `recipes`; nothing is written.
+    """The runs of tables and of further recipes; nothing is written.
 
-    folder: of all runs; paper_recipes: where the paper's recipes are; data: takes the place of config.rec; changes and
-    epochs as `flat_recipe.resolve` takes them. Raises ConfigError.
+    Args:
+        tables: "1", "2", "3".
+        recipes: files of further rows.
+        folder: of all runs.
+        paper_recipes: folder of the paper's recipes.
+        data: takes the place of config.rec.
+        seeds: of the runs of each row.
+        changes: to every recipe, as `flat_recipe.resolve` takes them.
+        epochs: another length of training, as `flat_recipe.resolve` takes it.
+
+    Raises:
+        ConfigError: a recipe or change that does not fit, or nothing to run.
     """
     chosen: list[tuple[str, PaperTable, Path | None]] = [(key, TABLES[key], None) for key in tables]
     if recipes:
@@ -143,9 +168,9 @@ def _run(
 ) -> PlannedRun:
     if (mark, seed) not in known:
         there = sorted(folder.glob(f"*-{mark}-seed{seed}"))  # begun as a row of another table
-        place = there[0] if there else folder / f"{source.stem}-{mark}-seed{seed}"
-        own = {**config, "seed": seed, "output": str(place), "resume": True}
-        known[mark, seed] = PlannedRun(place, source, seed, own)
+        own_folder = there[0] if there else folder / f"{source.stem}-{mark}-seed{seed}"
+        own = {**config, "seed": seed, "output": str(own_folder), "resume": True}
+        known[mark, seed] = PlannedRun(own_folder, source, seed, own)
     return known[mark, seed]
 
 

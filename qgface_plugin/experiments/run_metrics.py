@@ -1,4 +1,7 @@
-"""What figures and tables read of a run: metrics.jsonl by name of the number."""
+"""Metrics of a run as figures and tables read them: metrics.jsonl by name of the number, and the gates towards its end.
+
+Without what its gates did nobody can say what a row of a table stands for.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,25 @@ import numpy as np
 
 from ..utils.errors import ConfigError, DataError
 
+# key in metrics.jsonl -> how tables call it; all are fractions
+GATES = {
+    "lq_share_pair": "pairs contrasted",
+    "lq_share_view": "views below b",
+    "quality_order": "quality order",
+    "norm_order": "norm order",
+}
+LAST = 0.25  # share of the steps that is looked at
+
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """steps and values of each training term, and accuracies of each verification set."""
+    """What a run has logged.
+
+    Attributes:
+        name: for legends.
+        terms: name of a training term -> steps and values.
+        accuracy: name of a verification set -> steps and accuracies, fractions.
+    """
 
     name: str
     terms: Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -22,14 +40,22 @@ class RunMetrics:
 
 
 def read_metrics(run: str | Path, name: str | None = None) -> RunMetrics:
-    """Of a run's folder. Values that were not finite are left out. Raises DataError naming the file."""
+    """The metrics of a run. Values that were not finite are left out.
+
+    Args:
+        run: its folder.
+        name: for legends; None: the folder's.
+
+    Raises:
+        DataError: the log cannot be read, or no training step is in it; names the file.
+    """
     path = Path(run) / "metrics.jsonl"
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except OSError as error:
         raise DataError(f"{path}: it cannot be read ({error.strerror}); name a run's folder") from error
     except ValueError as error:
-        raise DataError(f"{path}: not JSON a line ({error})") from error
+        raise DataError(f"{path}: not one JSON object per line ({error})") from error
     terms: dict[str, list[tuple[float, float]]] = {}
     accuracy: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
@@ -45,7 +71,12 @@ def read_metrics(run: str | Path, name: str | None = None) -> RunMetrics:
 
 
 def read_runs(given: Sequence[str]) -> list[RunMetrics]:
-    """Runs as the user names them: FOLDER, or NAME=FOLDER. Raises DataError, ConfigError for one name twice."""
+    """Metrics of runs as the user names them: FOLDER, or NAME=FOLDER.
+
+    Raises:
+        DataError: as `read_metrics`.
+        ConfigError: one name is there twice.
+    """
     runs = []
     for one in given:
         name, folder = split_name(one)
@@ -57,13 +88,23 @@ def read_runs(given: Sequence[str]) -> list[RunMetrics]:
 
 
 def split_name(given: str) -> tuple[str | None, str]:
-    """ "QGFace=work_dirs/q1" -> ("QGFace", "work_dirs/q1"); a folder alone has no name of its own."""
+    """Name and folder of "NAME=FOLDER"; a folder alone has no name.
+
+    Example:
+        >>> split_name("QGFace=work_dirs/q1"), split_name("work_dirs/q1")
+        (('QGFace', 'work_dirs/q1'), (None, 'work_dirs/q1'))
+    """
     name, separator, folder = given.partition("=")
     return (name, folder) if separator and not Path(given).exists() else (None, given)
 
 
 def smooth(values: np.ndarray, points: int = 60) -> np.ndarray:
-    """Running mean over a window that leaves about `points` independent values; as it is where it has fewer."""
+    """Running mean over a window that leaves about `points` independent values; as it is where it has fewer.
+
+    Example:
+        >>> smooth(np.array([1.0, 3.0, 5.0, 7.0]), points=2).tolist()
+        [1.0, 2.0, 4.0, 6.0]
+    """
     width = max(1, len(values) // points)
     sums = np.cumsum(np.concatenate([[0.0], values]))
     at = np.arange(1, len(values) + 1)
@@ -75,24 +116,13 @@ def _arrays(found: Mapping[str, list[tuple[float, float]]]) -> dict[str, tuple[n
     return {name: tuple(np.array(points, dtype=float).T) for name, points in found.items()}
 
 
-# --- What the gates of a run did towards its end: without it nobody can say what a row of a table stands for ----------
-
-
-# key in metrics.jsonl -> how tables call it; all are fractions
-GATES = {
-    "lq_share_pair": "pairs contrasted",
-    "lq_share_view": "views below b",
-    "quality_order": "quality order",
-    "norm_order": "norm order",
-}
-LAST = 0.25  # share of the steps that is looked at
-
-
 def gates_of(run: Path) -> dict[str, float | None]:
     """Means over the last quarter of the logged steps; None for what the run does not log, or has not logged yet.
 
     `pairs contrasted` is the share of pairs with u_p <= b, which are contrasted where the row has a queue.
-    Raises DataError for a log that cannot be read.
+
+    Raises:
+        DataError: a log that cannot be read.
     """
     terms = read_metrics(run).terms if (run / "metrics.jsonl").is_file() else {}
     return {name: _end(*terms[key]) if key in terms else None for key, name in GATES.items()}

@@ -1,4 +1,4 @@
-"""Make the planned runs: train and evaluate each in processes of their own, some at a time, and go on after a stop."""
+"""Runner of the planned runs: trains and evaluates each in processes of their own, and goes on after a stop."""
 
 from __future__ import annotations
 
@@ -26,9 +26,15 @@ GRACE = 120.0  # seconds that a training has to save after SIGTERM
 class Runner:
     """Trains and evaluates runs with `jobs` processes at a time.
 
-    root: the folder of train_v2.py and tools/; jobs: runs at a time; commit: recorded with every step; say: prints a
-    line. A run that fails is reported and the others go on; KeyboardInterrupt or SIGTERM asks trainings to save and
-    leave, and starting again goes on from there.
+    A run that fails is reported and the others go on; KeyboardInterrupt or SIGTERM asks trainings to save and leave,
+    and starting again goes on from there.
+
+    Args:
+        root: the folder of train_v2.py and tools/.
+        evaluations: of each run.
+        jobs: runs at a time.
+        commit: recorded with every step.
+        say: prints a line.
     """
 
     def __init__(
@@ -38,7 +44,18 @@ class Runner:
         self._stop, self._alive, self._guard = threading.Event(), set(), threading.Lock()
 
     def make(self, runs: Sequence[PlannedRun], progress: bool = True) -> list[str]:
-        """Make what is missing of `runs`; returns what went wrong, a sentence each. Raises KeyboardInterrupt."""
+        """Make what is missing of `runs`.
+
+        Args:
+            runs: in the order in which they begin.
+            progress: show a bar.
+
+        Returns:
+            What went wrong, one sentence each.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted; the trainings have saved.
+        """
         problems = []
         with _sigterm_as_interrupt(), ThreadPoolExecutor(self.jobs) as pool:
             waiting = {pool.submit(self._make, run): run for run in runs}

@@ -1,4 +1,4 @@
-"""What the runs have given, in the shape of the paper's tables and beside the paper's own numbers."""
+"""Tables of what the runs have given, in the shape of the paper's and beside the paper's own numbers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from .plan import PlannedRow, PlannedRun, PlannedTable, read_record
 from .run_metrics import GATES, gates_of
 
 
-def outcome(tables: Sequence[PlannedTable], commit: str, command: str) -> dict[str, Any]:
+def measured_tables(tables: Sequence[PlannedTable], commit: str, command: str) -> dict[str, Any]:
     """Everything as plain values, rates as fractions, the paper's numbers in percent as printed.
 
-    {"command", "commit", "columns", "tables": [{"key", "title", "rows": [{"label", "about", "paper", "measured":
-    {column: {"mean", "std", "runs"} or null}, "runs": [...]}], "notes"}]}; a run has its folder, seed, gates, results
-    by protocol and the steps that made it, with command, commit, start and seconds each. Raises DataError for saved
-    results or a log that cannot be read.
+    Args:
+        tables: with their runs.
+        commit: of the code.
+        command: that asked for them.
+
+    Returns:
+        {"command", "commit", "columns", "tables": [{"key", "title", "rows": [{"label", "about", "paper", "measured":
+        {column: {"mean", "std", "runs"} or null}, "runs": [...]}], "notes"}]}; a run has its folder, seed, gates,
+        results by protocol and the steps that made it, with command, commit, start and seconds each.
+
+    Raises:
+        DataError: saved results or a log that cannot be read.
     """
-    found = [_table(table) for table in tables]
-    return {"command": command, "commit": commit, "columns": list(NAMES), "tables": found}
+    return {"command": command, "commit": commit, "columns": list(NAMES), "tables": [_table(table) for table in tables]}
 
 
 def read_results_of(run: PlannedRun) -> dict[str, Result]:
@@ -31,8 +38,7 @@ def read_results_of(run: PlannedRun) -> dict[str, Result]:
 
 
 def _table(table: PlannedTable) -> dict[str, Any]:
-    folders = {row.row.recipe: [run.folder for run in row.runs if read_results_of(run)] for row in table.rows}
-    given = [f"{recipe}={folder}" for recipe, places in folders.items() for folder in places]
+    given = [f"{row.row.recipe}={run.folder}" for row in table.rows for run in row.runs if read_results_of(run)]
     cells: dict[str, Any] = {}
     notes: list[str] = []
     if given:
@@ -102,8 +108,8 @@ def _numbers(table: Mapping[str, Any], columns: Sequence[str]) -> str:
 def _cell(measured: Mapping[str, Any] | None, paper: float | None) -> str:
     own = "-"
     if measured is not None:
-        spread = "" if measured["std"] is None else f" ± {100 * measured['std']:.2f}"
-        own = f"{100 * measured['mean']:.2f}{spread}"
+        deviation = "" if measured["std"] is None else f" ± {100 * measured['std']:.2f}"
+        own = f"{100 * measured['mean']:.2f}{deviation}"
     return f"{own} / {'?' if paper is None else f'{paper:.2f}'}"
 
 
@@ -114,14 +120,14 @@ def _gates(table: Mapping[str, Any]) -> str:
         known = {name: [run["gates"][name] for run in row["runs"]] for name in GATES.values()}
         known = {name: [value for value in values if value is not None] for name, values in known.items()}
         if any(known.values()):
-            lines.append([row["label"], *(_spread(values) for values in known.values())])
+            lines.append([row["label"], *(_mean_and_std(values) for values in known.values())])
     text = "The gates in the last quarter of training, percent:\n\n" + "\n".join(
         f"| {' | '.join(line)} |" for line in lines
     )
     return f"{text}\n" if len(lines) > 2 else ""
 
 
-def _spread(values: Sequence[float]) -> str:
+def _mean_and_std(values: Sequence[float]) -> str:
     if not values:
         return "-"
     deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
@@ -129,7 +135,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _provenance(table: Mapping[str, Any]) -> str:
-    """Where every number is from: a line a run."""
+    """Provenance of every number: one line per run."""
     lines = ["| row | seed | commit | started (UTC) | training | evaluation | run |", "|---|---|---|---|---|---|---|"]
     commands = {}
     for row in table["rows"]:

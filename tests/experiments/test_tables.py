@@ -9,7 +9,7 @@ from ablations import planned, save_result, table
 
 from qgface_plugin.experiments.paper import QGFACE, PaperRow
 from qgface_plugin.experiments.plan import begin_record, end_record
-from qgface_plugin.experiments.tables import as_markdown, outcome
+from qgface_plugin.experiments.tables import as_markdown, measured_tables
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def found(tmp_path):
         (PaperRow("E", "e", "ours", QGFACE), (one, two)), (PaperRow("D", "d", "alone"), (other,)),
         (PaperRow("B", "none", "x"), (absent,)),
     )  # fmt: skip
-    return outcome([rows], "c2", "python tools/ablation.py --tables 1")
+    return measured_tables([rows], "c2", "python tools/ablation.py --tables 1")
 
 
 def test_values(found):
@@ -67,5 +67,5 @@ def test_for_people(found):
 
 def test_nothing_was_run(tmp_path):
     rows = table((PaperRow("E", "e", "ours", QGFACE), (planned(tmp_path, "e", 1),)))
-    text = as_markdown(outcome([rows], "c", "x"))
+    text = as_markdown(measured_tables([rows], "c", "x"))
     assert "| E | ours | - / 92.31 |" in text and "The gates" not in text
