@@ -1,1 +1,1 @@
-"""The paper's figures, and others that tell how a run went, each drawn from saved runs by one function."""
+"""Figures of the paper, and others that tell how a run went, each drawn from saved runs by one function."""

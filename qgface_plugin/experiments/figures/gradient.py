@@ -1,4 +1,4 @@
-"""The paper's Fig. 2: the gradient scaling term g of AdaFace over angle and quality (eqs. 11-12)."""
+"""Fig. 2 of the paper: the gradient scaling term g of AdaFace over angle and quality (eqs. 11-12)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,17 @@ OTHERS = 8630  # classes beside the own one, as many as VGGFace2 has
 
 
 def closed_form(theta: Tensor, zhat: Tensor, config: QGFaceConfig) -> Tensor:
-    """g of eqs. 11-12 for AdaFace, without the gate; theta in radians, zhat in [-1, 1], of one shape.
+    """g of eqs. 11-12 for AdaFace, without the gate.
 
     P_y is the own class's probability where every other class centre is at a right angle.
+
+    Args:
+        theta: angles to the own class centre, radians.
+        zhat: quality in [-1, 1], of the same shape.
+        config: s and m.
+
+    Returns:
+        g, of the same shape; it is negative.
     """
     own = F.adaface_target(theta.cos(), zhat, config.m) * config.s
     probability = torch.sigmoid(own - math.log(OTHERS))
@@ -45,7 +53,19 @@ def draw_gradient(folder: Path, config: QGFaceConfig | None = None, name: str = 
     """Two panels over angle and quality: the closed form, and what autograd gives with the quality gate.
 
     The title says by how much both differ where the gate is open and the modified angle is not clipped: the formula
-    has no clip. Returns the files.
+    has no clip.
+
+    Args:
+        folder: where the files go.
+        config: of the margin; None: the default.
+        name: of the files.
+
+    Returns:
+        The PDF and the PNG.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+        DataError: the files cannot be written.
     """
     config = config or QGFaceConfig()
     theta, zhat = torch.meshgrid(

@@ -1,4 +1,4 @@
-"""Norm against similarity: are pairs whose worse image has a small norm the ones that are hard to verify?"""
+"""Figures of norms: against the similarity of a pair, and under each kind of change of an image."""
 
 from __future__ import annotations
 
@@ -17,15 +17,31 @@ from ...models import FaceModel
 from ...utils.errors import DataError
 from ...utils.sampling import evenly_spaced
 
+MOST = 500  # images that are changed
+BLUE, RED = COLOURS[:2]
+
 
 def draw_norms(folder: Path, model: FaceModel, pairs: str | Path, name: str = "norm_similarity") -> list[Path]:
     """Heat maps over the smaller norm of a pair and its cosine: genuine and impostor pairs of a `.bin` set.
 
-    Half of the pairs have their second image degraded, so that there are bad images in it. The line is the mean
-    cosine by norm. Raises DataError for a set that cannot be read.
+    They tell whether pairs whose worse image has a small norm are the ones that are hard to verify. Half of the pairs
+    have their second image degraded, so that there are bad images among them. The line is the mean cosine by norm.
+
+    Args:
+        folder: where the files go.
+        model: the encoder.
+        pairs: the `.bin` file.
+        name: of the files.
+
+    Returns:
+        The PDF and the PNG.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+        DataError: a set that cannot be read, or files that cannot be written.
     """
-    found = read_bin(pairs)
-    images = found.decode()
+    pair_set = read_bin(pairs)
+    images = pair_set.decode()
     first, second = images[0::2], images[1::2].copy()
     bad = np.arange(len(second)) % 2 == 1
     if bad.any():
@@ -36,7 +52,7 @@ def draw_norms(folder: Path, model: FaceModel, pairs: str | Path, name: str = "n
     edges = np.linspace(*np.percentile(norms, (0.5, 99.5)), 25), np.linspace(-0.4, 1.0, 29)
     figure = new_figure(7.2, 3.1)
     panels = figure.subplots(1, 2, sharey=True)
-    for panel, kind, mask in zip(panels, ("same person", "others"), (found.same, ~found.same), strict=True):
+    for panel, kind, mask in zip(panels, ("same person", "others"), (pair_set.same, ~pair_set.same), strict=True):
         counts, _, _ = np.histogram2d(norms[mask], cosine[mask], bins=edges)
         mesh = panel.pcolormesh(*edges, counts.T / max(mask.sum(), 1), cmap="cividis", rasterized=True)
         middle, means = _means(norms[mask], cosine[mask], edges[0])
@@ -52,22 +68,20 @@ def draw_norms(folder: Path, model: FaceModel, pairs: str | Path, name: str = "n
 def _means(norms: np.ndarray, cosine: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Middle of every third of eight bins with at least five pairs, and their mean cosine."""
     coarse = edges[::3]
-    place = np.digitize(norms, coarse) - 1
-    bins = [b for b in range(len(coarse) - 1) if (place == b).sum() >= 5]
-    return (coarse[:-1] + coarse[1:])[bins] / 2, np.array([cosine[place == b].mean() for b in bins])
-
-
-# --- What the norm follows: how the norms of images move under each kind of change, one at a time ---------------------
-
-
-MOST = 500  # images, evenly spread over the set
-BLUE, RED = COLOURS[:2]
+    bin_of = np.digitize(norms, coarse) - 1
+    bins = [b for b in range(len(coarse) - 1) if (bin_of == b).sum() >= 5]
+    return (coarse[:-1] + coarse[1:])[bins] / 2, np.array([cosine[bin_of == b].mean() for b in bins])
 
 
 @dataclass(frozen=True)
 class StepNorm:
-    """order: share of the images whose norm is above that of their changed copy, ties counted as halves; ratio: mean
-    norm of the copies by that of the images."""
+    """What one kind of change does to the norms of images.
+
+    Attributes:
+        name: of the change.
+        order: share of the images whose norm is above that of their changed copy, ties counted as halves.
+        ratio: mean norm of the copies by that of the images.
+    """
 
     name: str
     order: float
@@ -104,36 +118,49 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def norms_by_step(model: FaceModel, images: np.ndarray) -> list[StepNorm]:
-    """Each change on all images, uint8 (N, h, w, 3) RGB, N at least 1. Changes: those of `degradation/cpu.py`."""
+    """Each change of `CHANGES` on all images, uint8 (N, h, w, 3) RGB, N at least 1."""
     before = model.embed(images).norms
-    found = []
+    steps = []
     for name, change in CHANGES.items():
         after = model.embed(np.stack([change(image) for image in images])).norms
         compared = compare_norms(before, after)
-        found.append(StepNorm(name, compared.share, compared.degraded.mean / compared.sharp.mean))
-    return found
+        steps.append(StepNorm(name, compared.share, compared.degraded.mean / compared.sharp.mean))
+    return steps
 
 
 def draw_norm_steps(folder: Path, model: FaceModel, pairs: str | Path, name: str = "norm_steps") -> list[Path]:
     """Norm order and mean norm under each change, on at most MOST images of a `.bin` set.
 
-    A norm that tells quality falls under every one of them. Raises DataError for a set that cannot be read.
+    A norm that tells quality falls under every one of them.
+
+    Args:
+        folder: where the files go.
+        model: the encoder.
+        pairs: the `.bin` file.
+        name: of the files.
+
+    Returns:
+        The PDF and the PNG.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+        DataError: a set that cannot be read, or files that cannot be written.
     """
     images = read_bin(pairs).decode()
     if len(images) == 0:
         raise DataError(f"{pairs}: no images in it")
     images = images[evenly_spaced(len(images), MOST)]
-    found = norms_by_step(model, images)
+    measured = norms_by_step(model, images)
     figure = new_figure(7.2, 4.0)
     left, right = figure.subplots(1, 2, sharey=True)
-    rows = np.arange(len(found))
-    order, ratio = np.array([step.order for step in found]), np.array([step.ratio for step in found])
+    rows = np.arange(len(measured))
+    order, ratio = np.array([step.order for step in measured]), np.array([step.ratio for step in measured])
     for panel, values, chance, falls in ((left, order, 0.5, order > 0.5), (right, ratio, 1.0, ratio < 1.0)):
         panel.axvline(chance, color="0.6", lw=0.8)
         panel.hlines(rows, chance, values, color=np.where(falls, BLUE, RED), lw=1.2)
         panel.scatter(values, rows, c=np.where(falls, BLUE, RED), s=18, zorder=3)
         panel.grid(axis="x", lw=0.3)
-    left.set_yticks(rows, [step.name for step in found], fontsize=8)
+    left.set_yticks(rows, [step.name for step in measured], fontsize=8)
     left.invert_yaxis()
     left.set_xlim(-0.03, 1.03)
     left.set_xlabel("share of images whose norm falls")

@@ -1,4 +1,4 @@
-"""How runs went: the paper's Fig. 3b (similarity of positives and negatives) and the curves of training."""
+"""Figures of how runs went: Fig. 3b of the paper (positives and negatives), Fig. 5 (SCface), curves of training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,18 @@ PANELS = {
 def draw_queues(folder: Path, runs: Sequence[RunMetrics], name: str = "fig3b_queues") -> list[Path]:
     """Left: mean cosine of a pair's views and to the queue's negatives. Right: their difference, the paper's Fig. 3b.
 
-    Raises DataError for a run without these terms: trained without a queue, or by an earlier version.
+    Args:
+        folder: where the files go.
+        runs: one curve each.
+        name: of the files.
+
+    Returns:
+        The PDF and the PNG.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+        DataError: a run without these terms (trained without a queue, or by an earlier version), or files that cannot
+            be written.
     """
     for run in runs:
         for term in ("positive_cosine", "negative_cosine"):
@@ -32,16 +43,16 @@ def draw_queues(folder: Path, runs: Sequence[RunMetrics], name: str = "fig3b_que
                 raise DataError(f"{run.name}: its metrics.jsonl has no {term}; train it with a queue")
     figure = new_figure(7.2, 2.9)
     both, difference = figure.subplots(1, 2)
-    for place, run in enumerate(runs):
+    for number, run in enumerate(runs):
         steps, positive = run.terms["positive_cosine"]
         negative_steps, negative = run.terms["negative_cosine"]
         shared = {step: i for i, step in enumerate(negative_steps)}
         rows = [(i, shared[step]) for i, step in enumerate(steps) if step in shared]
         ours, theirs = positive[[i for i, _ in rows]], negative[[j for _, j in rows]]
-        at, colour = steps[[i for i, _ in rows]], look(place)["color"]
+        at, colour = steps[[i for i, _ in rows]], look(number)["color"]
         both.plot(at, smooth(ours), color=colour, ls="-")
         both.plot(at, smooth(theirs), color=colour, ls="--")
-        difference.plot(at, smooth(ours - theirs), label=run.name, **look(place))
+        difference.plot(at, smooth(ours - theirs), label=run.name, **look(number))
     both.set_title("pairs (solid) and negatives (dashed)", fontsize=9)
     both.set_ylabel("mean cosine")
     difference.set_title("positive minus negative", fontsize=9)
@@ -52,32 +63,45 @@ def draw_queues(folder: Path, runs: Sequence[RunMetrics], name: str = "fig3b_que
 
 
 def draw_training(folder: Path, runs: Sequence[RunMetrics], name: str = "training") -> list[Path]:
-    """A panel a number over the steps (running means), and the accuracies of the verification sets."""
+    """One panel per number over the steps (running means), and the accuracies of the verification sets.
+
+    Args:
+        folder: where the files go.
+        runs: one curve each.
+        name: of the files.
+
+    Returns:
+        The PDF and the PNG.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+        DataError: the files cannot be written.
+    """
     sets = sorted({name for run in runs for name in run.accuracy})
     panels = {key: title for key, title in PANELS.items() if any(key in run.terms for run in runs)}
     columns = min(3, len(panels) + len(sets))
     rows = -(-(len(panels) + len(sets)) // columns)
     figure = new_figure(2.6 * columns + 0.6, 2.3 * rows + 0.4)
-    places = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for panel, (key, title) in zip(places, panels.items(), strict=False):
-        for place, run in enumerate(runs):
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel, (key, title) in zip(axes, panels.items(), strict=False):
+        for number, run in enumerate(runs):
             if key in run.terms:
                 steps, values = run.terms[key]
-                panel.plot(steps, smooth(values), lw=1.2, **look(place))
+                panel.plot(steps, smooth(values), lw=1.2, **look(number))
         panel.set_title(title, fontsize=9)
         if key == "norm_order":
             panel.axhline(0.5, color="0.6", lw=0.8)
-    for panel, one in zip(places[len(panels) :], sets, strict=False):
-        for place, run in enumerate(runs):
+    for panel, one in zip(axes[len(panels) :], sets, strict=False):
+        for number, run in enumerate(runs):
             if one in run.accuracy:
                 steps, values = run.accuracy[one]
-                panel.plot(steps, 100 * values, marker="o", ms=3, lw=1.2, **look(place))
+                panel.plot(steps, 100 * values, marker="o", ms=3, lw=1.2, **look(number))
         panel.set_title(f"{one}: accuracy (%)", fontsize=9)
-    for panel in places[: len(panels) + len(sets)]:
+    for panel in axes[: len(panels) + len(sets)]:
         _tidy(panel)
-    for panel in places[len(panels) + len(sets) :]:
+    for panel in axes[len(panels) + len(sets) :]:
         panel.set_axis_off()
-    handles = [places[0].plot([], [], label=run.name, **look(place))[0] for place, run in enumerate(runs)]
+    handles = [axes[0].plot([], [], label=run.name, **look(number))[0] for number, run in enumerate(runs)]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(runs)), frameon=False, fontsize=8)
     return save(figure, folder, name)
 
@@ -89,24 +113,31 @@ def _tidy(panel: Any) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-# --- The paper's Fig. 5 from saved SCface results: what a run gains over another one, at each distance ----------------
-
-
 def draw_scface(folder: Path, runs: Sequence[str], name: str = "fig5_similarity") -> list[Path]:
-    """runs: one or two folders with results/scface.json, or NAME=FOLDER; the improvement is of the first one.
+    """Similarities of saved SCface results at each distance, the paper's Fig. 5, and what a run gains over another.
 
-    Raises DataError for a run that was not evaluated on SCface, ConfigError for more than two.
+    Args:
+        folder: where the files go.
+        runs: one or two folders with results/scface.json, or NAME=FOLDER; the gain is of the first one.
+        name: of the files.
+
+    Returns:
+        The PDF and the PNG.
+
+    Raises:
+        ConfigError: more than two runs, or matplotlib is not installed.
+        DataError: a run that was not evaluated on SCface, or files that cannot be written.
     """
     if not 1 <= len(runs) <= 2:
         raise ConfigError(f"{len(runs)} runs are given: name the run, and the one that it is compared with")
     models = {}
     for given in runs:
-        label, place = split_name(given)
-        results = read_results(place)
+        label, run = split_name(given)
+        results = read_results(run)
         if "scface" not in results:
-            raise DataError(f"{place}: no results/scface.json is in it; run tools/eval_scface.py on its model first")
-        label = label or Path(place).resolve().name
-        models[label if label not in models else f"{label} ({place})"] = results["scface"].results
+            raise DataError(f"{run}: no results/scface.json is in it; run tools/eval_scface.py on its model first")
+        label = label or Path(run).resolve().name
+        models[label if label not in models else f"{label} ({run})"] = results["scface"].results
     figure = new_figure(3.4 * 3, 3.4)
     similarity_panels(figure, models)
     return save(figure, folder, name)
