@@ -71,7 +71,7 @@ def test_separation_is_the_definition() -> None:
     assert _separation(distances, same) == pytest.approx(expected)
 
 
-def test_standard_error_is_about_the_spread_of_many_samples() -> None:
+def test_standard_error_against_many_samples() -> None:
     """Independent samples of the same two models: their differences spread as the error of each one says."""
     rng = np.random.default_rng(1)
     same = np.arange(200) < 100

@@ -71,7 +71,7 @@ def test_bad_files_are_skipped_counted_and_named(paths):
 
 def test_nothing_that_can_be_decoded(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match="none of 1 images can be decoded; the first one: .*a.jpg"):
+    with pytest.raises(DataError, match="none of 1 images .*a.jpg"):
         embed_files(BlockModel(), [tmp_path / "a.jpg"], on_corrupt="skip")
 
 
@@ -80,7 +80,7 @@ def test_an_error_of_the_model_names_the_batch(paths):
         def embed(self, images, batch_size=64, progress=None):
             raise DataError("features are not finite")
 
-    with pytest.raises(DataError, match=r"features are not finite \(of the batch that begins with .*0.jpg\)"):
+    with pytest.raises(DataError, match=r"not finite .*0.jpg"):
         embed_files(Broken(), paths)
 
 

@@ -51,13 +51,11 @@ def test_what_a_user_types(text, change):
 
 
 def test_what_cannot_be_changed():
-    with pytest.raises(ConfigError, match="'lr' sets nothing: write KEY=VALUE"):
+    with pytest.raises(ConfigError, match="'lr' .*KEY=VALUE"):
         parse_change("lr")
-    with pytest.raises(
-        ConfigError, match="jpeg_quality cannot be set: config.qgface.degradation is 'ours' and no group"
-    ):
+    with pytest.raises(ConfigError, match="jpeg_quality .* config.qgface.degradation is 'ours'"):
         resolve(E, {"qgface.degradation.jpeg_quality": 60})
-    with pytest.raises(ConfigError, match="config.notes is .*: only plain values can be written into a recipe"):
+    with pytest.raises(ConfigError, match="config.notes is"):
         flat_text({"notes": Path("x")}, ["x"])
 
 

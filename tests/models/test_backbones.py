@@ -51,7 +51,7 @@ def test_every_network_but_our_own_is_in_the_list():
 
 @pytest.mark.parametrize("features_bias", [True, False])
 @pytest.mark.parametrize("name", UPSTREAM)
-def test_state_dict_has_upstreams_names_shapes_and_order(name, features_bias):
+def test_state_dict_is_upstreams(name, features_bias):
     with torch.device("meta"):
         state = get_model(name, features_bias=features_bias).state_dict()
     assert [[key, list(value.shape)] for key, value in state.items()] == UPSTREAM[name]
@@ -66,7 +66,7 @@ def test_num_features_changes_only_the_last_layers(name):
 
 
 @pytest.mark.parametrize("name", [*SMALL, "quick", "small"])
-def test_features_have_one_row_an_image_and_every_parameter_learns(name, images):
+def test_shapes_and_gradients(name, images):
     model = get_model(name, num_features=64).train()
     out = model(images)
     assert out.shape == (2, 64) and out.dtype == torch.float32
@@ -84,7 +84,7 @@ def test_only_iresnet_fixes_the_last_norms_weight():
 
 
 @pytest.mark.parametrize("name", [*SMALL, "quick", "small"])
-def test_without_features_bias_it_stays_zero_through_a_step(name, images):
+def test_features_bias_stays_zero_through_a_step(name, images):
     model = get_model(name, features_bias=False).train()
     bias = last_norm(model).bias
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -134,7 +134,7 @@ def test_channels_last_gives_the_same_features(model, images):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_callers_bfloat16_autocast_ends_before_the_last_layers(model, images):
+def test_bfloat16_autocast_ends_before_the_last_layers(model, images):
     seen = {}
     # the body's last layer, and the layers that must stay in float32
     watched = {"layer4": torch.bfloat16, "fc": torch.float32, "features": torch.float32}

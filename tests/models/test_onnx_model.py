@@ -103,7 +103,7 @@ def test_a_pack_without_a_recognition_model(models: Path) -> None:
 
 
 def test_folders(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is a folder without model.pt and without .onnx files"):
+    with pytest.raises(CheckpointError, match="folder without model.pt"):
         load_model(str(tmp_path))
     write_model(tmp_path)
     write_onnx(tmp_path / "x.onnx", Blocks())
@@ -254,9 +254,9 @@ def test_features_that_are_not_finite(tmp_path: Path) -> None:
 
 def test_cuda_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="--device is 'cuda', but torch sees no GPU"):
+    with pytest.raises(ConfigError, match="--device is 'cuda'"):
         load_model("x.onnx", device="cuda")
-    with pytest.raises(ConfigError, match="--device is 'gpu', which is no device"):
+    with pytest.raises(ConfigError, match="--device is 'gpu'"):
         load_model("x.onnx", device="gpu")
     with pytest.raises(ConfigError, match="color is 'grb'"):
         load_model("x.onnx", color="grb")

@@ -59,7 +59,7 @@ def test_training_checkpoint_with_wrapped_names(tmp_path: Path) -> None:
     )
 
 
-def test_half_precision_weights_and_files_without_counters(tmp_path: Path) -> None:
+def test_half_precision_and_no_counters(tmp_path: Path) -> None:
     model = write_model(tmp_path)
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     torch.save({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, tmp_path / "old.pt")
@@ -103,7 +103,7 @@ def test_the_first_differing_parameter_is_named(tmp_path: Path, change, differen
     torch.save(weights, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match=f"is no quick, as --network says: {difference}. Check --network"):
         load_model(str(tmp_path), network="quick")
-    with pytest.raises(CheckpointError, match="parameters fit none of the networks r18, .* given by --network"):
+    with pytest.raises(CheckpointError, match="none of the networks r18, .*--network"):
         load_model(str(tmp_path))
 
 
@@ -111,7 +111,7 @@ def test_wrong_network(tmp_path: Path) -> None:
     write_model(tmp_path, "mbf", 16)
     with pytest.raises(CheckpointError, match="no r18, as --network says: conv1.weight is missing. It fits mbf: give"):
         load_model(str(tmp_path), network="r18")
-    with pytest.raises(ConfigError, match="network is 'resnet': known networks are r18,"):
+    with pytest.raises(ConfigError, match="network is 'resnet': .*r18,"):
         load_model(str(tmp_path), network="resnet")
 
 
@@ -156,7 +156,7 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     model = write_model(tmp_path)
     model.fc.bias.data[3] = float("nan")
     torch.save(model.state_dict(), tmp_path / "model.pt")
-    with pytest.raises(DataError, match="not finite .* for 3 of 3 images, first image 0: its weights are damaged"):
+    with pytest.raises(DataError, match="not finite .* for 3 of 3 images, first image 0"):
         load_model(str(tmp_path)).embed(IMAGES)
 
 
@@ -196,7 +196,7 @@ def test_networks_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     weights = torch.randn(8, 24)
     torch.save({"feature.2.weight": weights}, tmp_path / "model.pt")
     monkeypatch.delenv("ARCFACE_TORCH", raising=False)
-    with pytest.raises(ConfigError, match="'vit_small' is only in arcface_torch: set ARCFACE_TORCH"):
+    with pytest.raises(ConfigError, match="'vit_small' .*ARCFACE_TORCH"):
         load_model(str(tmp_path), network="vit_small")
     monkeypatch.setenv("ARCFACE_TORCH", str(write_backbones(tmp_path / "checkout")))
     loaded = load_model(str(tmp_path), network="vit_small")
@@ -204,7 +204,7 @@ def test_networks_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConfigError, match="has no network 'vit_big'"):
         load_model(str(tmp_path), network="vit_big")
     monkeypatch.setenv("ARCFACE_TORCH", str(tmp_path))
-    with pytest.raises(ConfigError, match="is no arcface_torch checkout: .*backbones/__init__.py is not there"):
+    with pytest.raises(ConfigError, match="is no arcface_torch checkout: .*backbones/__init__.py"):
         load_model(str(tmp_path), network="vit_small")
     monkeypatch.setenv("ARCFACE_TORCH", str(write_backbones(tmp_path / "other", absent="no_such_package")))
     with pytest.raises(ConfigError, match="does not import .*no_such_package.*: pip install no_such_package"):

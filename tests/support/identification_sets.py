@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tiny import face
+from tiny import TinyBackbone, face
 
 from qgface_plugin.data.images import encode_jpeg
 from qgface_plugin.models.backbones import get_model
-from qgface_plugin.models.embeddings import Embeddings
+from qgface_plugin.models.embeddings import Embeddings, embed
 
 
 class BlockModel:
@@ -83,3 +83,16 @@ def write_model(path: Path, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(get_model("quick", 8).state_dict(), path)
     return path
+
+
+class UntrainedModel:
+    """A tiny backbone with random weights, the same at every call: it tells some people apart, and not all."""
+
+    name, dim = "untrained", 16
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.backbone = TinyBackbone(self.dim)
+
+    def embed(self, images, batch_size=64, progress=None):
+        return embed(self.backbone, images, batch_size)

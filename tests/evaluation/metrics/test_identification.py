@@ -112,14 +112,14 @@ def test_blocks_do_not_change_the_answer(block_bytes):
     np.testing.assert_allclose(ranking.mate, [a[1] for a in answers], atol=1e-6)
 
 
-def test_an_encoder_that_sees_no_difference_identifies_nobody():
+def test_equal_features_identify_nobody():
     ids = np.arange(6)
     ranking = rank_blocks([np.ones((6, 6))], ids, ids)
     assert ranking.rank.tolist() == [6] * 6 and rank_rate(ranking, 5) == 0 and rank_rate(ranking, 6) == 1
     assert mean_average_precision(ranking) == pytest.approx(1 / 6)
 
 
-def test_a_distractor_that_is_the_same_image_counts_against():
+def test_a_distractor_with_the_same_image():
     gallery = np.array([[1.0, 0], [0, 1], [0, 1]])
     ranking = rank_features(gallery[:2], np.array([4, 5]), gallery, np.array([4, 5, -1]))
     assert ranking.rank.tolist() == [1, 2]
@@ -202,10 +202,10 @@ def test_questions_without_an_answer():
     with pytest.raises(DataError, match="all 1 probes have a mate"):
         tpir_at_fpir(ranking, [0.1])
     for rate in (rank_rate, cmc):
-        with pytest.raises(DataError, match="rank 0: the first place is rank 1"):
+        with pytest.raises(DataError, match="rank 0"):
             rate(ranking, 0)
     unknown = rank_blocks([np.ones((2, 1))], np.array([0, 5]), np.array([0]))
-    with pytest.raises(DataError, match=r"FPIR 1.5 is not a fraction"):
+    with pytest.raises(DataError, match=r"FPIR 1.5"):
         tpir_at_fpir(unknown, [1.5])
 
 

@@ -171,10 +171,10 @@ def test_find(folder: Path) -> None:
         find_pair_sets(folder, ["lfw", "dev", "cfp_fp"])
     with pytest.raises(DataError, match="nowhere: no such folder"):
         find_pair_sets(folder / "nowhere")
-    with pytest.raises(DataError, match="is no folder: leave the names out"):
+    with pytest.raises(DataError, match="is no folder"):
         find_pair_sets(folder / "dev.bin", ["dev"])
     (folder / "empty").mkdir()
-    with pytest.raises(DataError, match="no .bin file is in it; name the folder that holds lfw.bin"):
+    with pytest.raises(DataError, match="no .bin file"):
         find_pair_sets(folder / "empty")
 
 
@@ -183,10 +183,10 @@ class Unused:
         pytest.fail("images were embedded")
 
 
-def test_what_does_not_fit_is_said_before_images_are_embedded(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="dev.bin: 20 pairs cannot be split into 21 folds"):
+def test_refused_before_images_are_embedded(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="dev.bin: 20 pairs .* 21 folds"):
         evaluate_pair_set(Unused(), folder / "dev.bin", folds=21)
-    with pytest.raises(DataError, match="dev.bin: FAR 2 is not a fraction"):
+    with pytest.raises(DataError, match="dev.bin: FAR 2 "):
         evaluate_pair_set(Unused(), folder / "dev.bin", fars=(2,))
     write_bin(tmp_path / "alike.bin", read_bin(folder / "dev.bin").images, [True] * 20)
     with pytest.raises(DataError, match="alike.bin: 20 of 20 pairs are genuine"):

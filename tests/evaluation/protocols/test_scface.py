@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from identification_sets import BlockModel, write_scface
-from tiny import TinyBackbone
+from identification_sets import BlockModel, UntrainedModel, write_scface
 
 from qgface_plugin.evaluation.embed_files import FileFeatures, embed_files
 from qgface_plugin.evaluation.protocols.scface import evaluate_scface, improvement, near_probes, score_scface
 from qgface_plugin.evaluation.protocols.scface_files import read_scface
-from qgface_plugin.models.embeddings import embed
 from qgface_plugin.utils.errors import DataError
 
 
@@ -79,18 +76,10 @@ def test_every_number_is_the_definition(tmp_path, bad):
 
 def test_real_faces_in_the_real_layout(lfw):
     """An untrained backbone on the stand-in; a few float32 near-ties may fall either way."""
-    torch.manual_seed(0)
-
-    class Model:
-        name, dim, backbone = "tiny", 16, TinyBackbone(16)
-
-        def embed(self, images, batch_size=64, progress=None):
-            return embed(self.backbone, images, batch_size)
-
     images = read_scface(lfw / "scface")
     assert images.inventory.counts["subjects"] == {"protocol": 130, "here": 136}
     assert len(images.inventory.names["missing probes"]) == 136 * 15 - len(images.probes)
-    embedded = embed_files(Model(), [*images.gallery, *images.probes])
+    embedded = embed_files(UntrainedModel(), [*images.gallery, *images.probes])
     results = score_scface(images, embedded)
     assert 0.02 < results["rank1"]["d3"] < 1
     assert_is_naive(results, images, embedded, tolerance=0.005)
@@ -134,7 +123,7 @@ def test_nobody_has_a_frontal_image(tmp_path):
     root = write_scface(tmp_path, subjects=2, listing=False)
     for path in [root / "aligned" / "002_frontal.jpg", *(root / "aligned").glob("001_cam*")]:
         path.unlink()
-    with pytest.raises(DataError, match="none of 15 probes has a frontal image of its subject"):
+    with pytest.raises(DataError, match="none of 15 probes"):
         evaluate_scface(BlockModel(), read_scface(root))
 
 

@@ -6,15 +6,13 @@ import os
 
 import numpy as np
 import pytest
-import torch
-from identification_sets import BlockModel, cells, write_face, write_tinyface
+from identification_sets import BlockModel, UntrainedModel, cells, write_face, write_tinyface
 from scipy.io import savemat
-from tiny import TinyBackbone
 
 from qgface_plugin.evaluation.embed_files import FileFeatures, embed_files
 from qgface_plugin.evaluation.protocols.tinyface import evaluate_tinyface, score_tinyface
 from qgface_plugin.evaluation.protocols.tinyface_files import read_tinyface
-from qgface_plugin.models.embeddings import Embeddings, embed
+from qgface_plugin.models.embeddings import Embeddings
 from qgface_plugin.utils.errors import DataError
 
 
@@ -65,19 +63,11 @@ def test_every_number_is_the_definition(tmp_path, bad):
 
 
 def test_real_faces_in_the_real_layout(lfw):
-    torch.manual_seed(0)
-
-    class Model:
-        name, dim, backbone = "tiny", 16, TinyBackbone(16)
-
-        def embed(self, images, batch_size=64, progress=None):
-            return embed(self.backbone, images, batch_size)
-
     images = read_tinyface(lfw / "tinyface")
     counts = {name: count["here"] for name, count in images.inventory.counts.items()}
     assert counts == {"probes": 272, "gallery matches": 223, "distractors": 250}
     assert not any(images.inventory.names.values())
-    embedded = embed_files(Model(), [*images.probes, *images.matches, *images.distractors])
+    embedded = embed_files(UntrainedModel(), [*images.probes, *images.matches, *images.distractors])
     results = score_tinyface(images, embedded)
     assert 0.02 < results["rank"]["1"] < results["rank"]["20"] < 1
     assert_is_naive(results, images, embedded, tolerance=0.005)

@@ -77,7 +77,7 @@ def test_another_suffix_after_alignment(root):
 
 def test_other_places(root, tmp_path):
     shutil.move(root / "aligned_pad_0.1_pad_high", root / "mine")
-    with pytest.raises(DataError, match="no folder with Probe, Gallery_Match, Gallery_Distractor .* --aligned"):
+    with pytest.raises(DataError, match="Probe, Gallery_Match, Gallery_Distractor .*--aligned"):
         read_tinyface(root)
     assert len(read_tinyface(root, "mine").probes) == len(read_tinyface(root, root / "mine").probes) == 6
     shutil.move(root / "tinyface" / "Testing_Set", root / "Testing_Set")
@@ -85,7 +85,7 @@ def test_other_places(root, tmp_path):
     for mat in (root / "Testing_Set").glob("*.mat"):
         shutil.move(mat, root / "mine" / mat.name)
     assert len(read_tinyface(root / "mine").probes) == 6
-    with pytest.raises(DataError, match="probe_img_ID_pairs.mat and gallery_match_img_ID_pairs.mat are not in it"):
+    with pytest.raises(DataError, match="probe_img_ID_pairs.mat and gallery_match_img_ID_pairs.mat"):
         read_tinyface(root, "mine")
 
 
@@ -181,5 +181,5 @@ def test_damaged_files(tmp_path):
 
 
 def test_absent(tmp_path):
-    with pytest.raises(DataError, match="x.mat: the .mat file cannot be read"):
+    with pytest.raises(DataError, match="x.mat"):
         read_identities(tmp_path / "x.mat", "probe_set", "probe_ids", Inventory())

@@ -94,7 +94,7 @@ def test_seeds_of_one_recipe_are_one_row(tmp_path):
     assert groups == [("qg", [tmp_path / "s1", tmp_path / "s2"]), ("slow", [tmp_path / "other"])]
 
 
-def test_recipes_of_one_name_that_differ_are_told_apart(tmp_path):
+def test_different_recipes_of_one_name(tmp_path):
     recipe(tmp_path / "a")
     recipe(tmp_path / "b", lr=0.2)
     assert [name for name, _ in group_runs([tmp_path / "a", tmp_path / "b"])] == [
@@ -163,12 +163,12 @@ def test_a_far_that_was_not_evaluated(tmp_path):
 )
 def test_results_of_another_shape(tmp_path, protocol, results, title):
     save(tmp_path / "a", protocol, results)
-    with pytest.raises(DataError, match=f"the saved result of {protocol} has no number for {title}"):
+    with pytest.raises(DataError, match=f"{protocol} .*{title}"):
         report([tmp_path / "a"])
 
 
 def test_no_results(tmp_path):
-    with pytest.raises(DataError, match="no results are saved in .*: run the evaluation tools first"):
+    with pytest.raises(DataError, match="no results are saved in"):
         report([tmp_path])
     with pytest.raises(DataError, match="absent: no such folder"):
         report([tmp_path / "absent"])

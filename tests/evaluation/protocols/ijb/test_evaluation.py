@@ -83,10 +83,10 @@ def test_read_embeddings(small: tuple[Path, Embeddings], tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"embs and embs_f are \(3, 6\) and \(3, 6\): IJBB here has 4553 images"):
         read_embeddings(path, images)
     np.savez(path, embs=few.original)
-    with pytest.raises(DataError, match="not an .npz with arrays embs and embs_f"):
+    with pytest.raises(DataError, match="embs and embs_f"):
         read_embeddings(path, images)
     path.write_bytes(b"?")
-    with pytest.raises(DataError, match="not an .npz with arrays embs and embs_f"):
+    with pytest.raises(DataError, match="embs and embs_f"):
         read_embeddings(path, images)
 
 
@@ -94,7 +94,7 @@ def test_modes_of() -> None:
     assert modes_of(None, False, ALL_MODES) == (DEFAULT_MODE,)
     assert modes_of(["N1D1F1", "N0D0F0"], False, ALL_MODES) == (Mode(True, True, True), Mode(False, False, False))
     assert modes_of(None, True, ALL_MODES) == ALL_MODES
-    with pytest.raises(ConfigError, match="--mode and --all-modes exclude each other"):
+    with pytest.raises(ConfigError, match="--mode and --all-modes"):
         modes_of(["N1D1F1"], True, ALL_MODES)
 
 

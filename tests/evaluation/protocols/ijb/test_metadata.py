@@ -48,9 +48,9 @@ def test_the_stand_in(lfw: Path) -> None:
 
 def test_find_folder(folder: Path) -> None:
     assert find_folder(folder, "IJBB") == find_folder(folder.parent, "IJBB") == folder
-    with pytest.raises(DataError, match="meta/ijbc_face_tid_mid.txt: give the folder that holds IJB's meta/"):
+    with pytest.raises(DataError, match="meta/ijbc_face_tid_mid.txt"):
         find_folder(folder, "IJBC")
-    with pytest.raises(ConfigError, match="subset is 'IJBA': it must be one of IJBB, IJBC"):
+    with pytest.raises(ConfigError, match="subset is 'IJBA': .*IJBB, IJBC"):
         find_folder(folder, "IJBA")
 
 
@@ -71,7 +71,7 @@ def test_images_refused(folder: Path, name: str, old: str, new: str, message: st
 
 def test_pairs_refused(folder: Path) -> None:
     edit(folder, "ijbb_template_pair_label.txt", "1 2 1", "1 2 2")
-    with pytest.raises(DataError, match="line 1 has the label 2: it must be 0 or 1"):
+    with pytest.raises(DataError, match="line 1 has the label 2"):
         read_pairs(folder, "IJBB")
 
 
@@ -132,5 +132,5 @@ def test_misfit_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="No such file or directory; IJB's meta folder has this file"):
+    with pytest.raises(DataError, match="No such file or directory"):
         integers(tmp_path / "absent.txt", 3)
