@@ -1,4 +1,4 @@
-"""The paper's tables as one command: train every row with every seed, evaluate it, and write the tables.
+"""Tables of the paper as one command: train every row with every seed, evaluate it, and write the tables.
 
 python tools/ablation.py --tables 1 2 3 --data /data/vggface2 --eval /data/faces --seeds 3 --print torchrun --gpus 4
 python tools/ablation.py --tables 1 --data ../shared/data/lfw/train --eval ../shared/data/lfw --seeds 3 \\

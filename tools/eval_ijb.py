@@ -1,4 +1,4 @@
-"""IJB-B and IJB-C: 1:1 and 1:N of a face model, as insightface's ijb_evals.py measures them.
+"""Evaluation on IJB-B and IJB-C: 1:1 and 1:N of a face model, as insightface's ijb_evals.py measures them.
 
 python tools/eval_ijb.py --model work_dirs/x/model.pt --subset IJBB --data /data/ijb --one-to-n
 torchrun --nproc_per_node=4 tools/eval_ijb.py --model x.onnx --subset IJBC --data /data/ijb --all-modes

@@ -1,4 +1,4 @@
-"""Verify faces on InsightFace's .bin pair sets: 10-fold accuracy with flip fusion, TAR@FAR, and the features' norms.
+"""Verification on InsightFace's .bin pair sets: 10-fold accuracy with flip fusion, TAR@FAR, and the features' norms.
 
 python tools/eval_pairs.py --model work_dirs/qgface_r34/model.pt --network r34 --data /data/faces
 python tools/eval_pairs.py --model model.onnx --data /data/faces --sets lfw cfp_fp agedb_30

@@ -1,4 +1,4 @@
-"""Evaluate on SCface: rank-1 of the surveillance cameras at three distances, and how alike probes and gallery are.
+"""Evaluation on SCface: rank-1 of the surveillance cameras at three distances, and how alike probes and gallery are.
 
 python tools/eval_scface.py --model work_dirs/qgface_r34/model.pt --data /data/scface
 python tools/eval_scface.py --model work_dirs/qgface_r34/model.pt --data /data/scface --against work_dirs/ada/model.pt

@@ -1,4 +1,4 @@
-"""Evaluate on TinyFace: rank-1, 5, 20 and mAP of low-resolution probes among gallery matches and distractors.
+"""Evaluation on TinyFace: rank-1, 5, 20 and mAP of low-resolution probes among gallery matches and distractors.
 
 python tools/eval_tinyface.py --model work_dirs/qgface_r34/model.pt --data /data/tinyface
 python tools/eval_tinyface.py --model model.onnx --data /data/tinyface --aligned aligned_by_me --on-corrupt skip

@@ -1,4 +1,4 @@
-"""Write a trained encoder as ONNX, for insightface.model_zoo, FaceAnalysis and every other ONNX runtime.
+"""Export of a trained encoder as ONNX, for insightface.model_zoo, FaceAnalysis and every other ONNX runtime.
 
 python tools/export_onnx.py --model work_dirs/qgface_r34/model.pt -o qgface_r34.onnx
 python tools/export_onnx.py --model model.pt --network r50 -o r50.onnx --images aligned_faces

@@ -1,4 +1,4 @@
-"""Draw the paper's figures, and how runs went, from saved runs: a PDF for print and a PNG of each.
+"""Figures of the paper, and of how runs went, from saved runs: a PDF for print and a PNG of each.
 
 python tools/figures.py gradient                                             Fig. 2: gradient scaling term
 python tools/figures.py queues Momentum=work_dirs/m Proxy=work_dirs/p        Fig. 3b: positives and negatives

@@ -1,4 +1,4 @@
-"""One table of many runs, in the shape of the paper's Table I, from what the evaluation tools saved in their folders.
+"""Table of many runs, in the shape of the paper's Table I, from what the evaluation tools saved in their folders.
 
 python tools/report.py work_dirs/adaface_r34 work_dirs/qgface_r34
 python tools/report.py AdaFace=work_dirs/a1 AdaFace=work_dirs/a2 QGFace=work_dirs/q1 QGFace=work_dirs/q2
