@@ -20,10 +20,11 @@ def run_recipe(path: str) -> dict[str, Any]:
     Raises ConfigError, DataError or CheckpointError for what does not fit, TrainingError when training cannot go on.
     """
     with early_log() as log:
-        own = is_own_config(path)
-        found = find_checkout() if own else None
-        run = load_recipe(path) if found is None else None
-        found = found if run is None else find_checkout(run.host)
+        run = None
+        found = find_checkout() if is_own_config(path) else None
+        if found is None:
+            run = load_recipe(path)
+            found = find_checkout(run.host)
         if found is not None:
             LOGGER.info("training in the arcface_torch checkout %s, named by %s", *found)
             from .arcface_torch.run import train as train_there
@@ -33,4 +34,5 @@ def run_recipe(path: str) -> dict[str, Any]:
         LOGGER.info("training with the built-in loop: neither config.host nor ARCFACE_TORCH names a checkout")
     from .training.trainer import train
 
+    assert run is not None  # a checkout has trained its own config
     return train(run)

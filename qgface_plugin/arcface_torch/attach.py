@@ -41,7 +41,7 @@ def attach(folder: str | Path) -> str:
     if by_hand := _by_hand(lines):
         return f"already attached by hand: {file} line {by_hand} imports the plugin"
     at = _place(file, lines)
-    ending = re.search(rb"(\r\n|\n|\r)?\Z", lines[0])[0]
+    ending = lines[0][len(lines[0].rstrip(b"\r\n")) :]
     _write(file, [mark, *lines[:at], LINE + ending, *lines[at:]])
     return f"attached: {file} line {at + 1}"
 
@@ -98,7 +98,7 @@ def _place(file: Path, lines: list[bytes]) -> int:
     for number, statement in enumerate(parse(file, b"".join(lines)).body):
         docstring = number == 0 and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
         if docstring or (isinstance(statement, ast.ImportFrom) and statement.module == "__future__"):
-            end = statement.end_lineno
+            end = statement.end_lineno or end
             continue
         decorators = getattr(statement, "decorator_list", [])
         first = min([statement.lineno, *(decorator.lineno for decorator in decorators)])

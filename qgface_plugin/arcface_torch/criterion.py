@@ -87,7 +87,8 @@ class CheckoutPartialFC(QGPartialFC):
     rollback: Rollback | None = None
     _bad_in_a_row, _bad_loss, _judged_later = 0, False, False
 
-    def forward(self, local_embeddings: Tensor, local_labels: Tensor) -> Tensor:
+    # A checkout's loop hands over embeddings and labels alone; the rest comes from the two sources.
+    def forward(self, local_embeddings: Tensor, local_labels: Tensor) -> Tensor:  # type: ignore[override]
         """The scalar loss of the global batch, as QGPartialFC has it."""
         keys = self.key_source.take() if self.key_source is not None and self.training else None
         loss = super().forward(local_embeddings, local_labels, keys, self.quality_source())

@@ -81,7 +81,9 @@ def examine(folder: str | None = None, data: str | None = None) -> Report:
     """
     packages = versions()
     problems = [f"{name} is not installed: pip install {name}" for name in NEEDED if packages[name] == "missing"]
-    checkout, seams, repairs = None, {}, {}
+    checkout: dict[str, str] | None = None
+    seams: dict[str, str] = {}
+    repairs: dict[str, str] = {}
     if (looked_at := named_folder(folder)) is not None:
         named, _ = looked_at
         checkout, wrong = _checkout(named)

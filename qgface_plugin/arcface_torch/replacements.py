@@ -78,6 +78,7 @@ class Replacements:
         for line in unsupported.by_a_checkout(run):
             LOGGER.info(line)
         self._fp16 = pick_precision(run.train.precision, run.fp16, self.device) == torch.float16
+        assert run.rec is not None  # open_source has found data there
         first = Path(run.rec if isinstance(run.rec, str) else run.rec[0])
         settings = {f.name: getattr(run, f.name) for f in fields(Run) if f.name not in OURS}
         settings.update(
@@ -147,7 +148,7 @@ class Replacements:
                 "config.qgface.train.features_bias = False does nothing: %s does not end in a BatchNorm1d", name
             )
         if run.train.channels_last:
-            backbone = backbone.to(memory_format=torch.channels_last)
+            backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch forgets it
         self._backbone = backbone
         if QUEUE_KINDS[run.qgface.queue].keyed:
             self._keys = KeySource(backbone, run.qgface.key_momentum, run.gradient_acc)
@@ -164,8 +165,8 @@ class Replacements:
         run = self.run
         torch.manual_seed(run.seed + distributed.rank())  # not the same numbers on every rank, as the checkout has it
         kind = CheckoutPartialFC if self._keys is None else MomentumPartialFC
-        options = {"paired": run.degradation is not None, "sample_seed": run.seed}
-        criterion = kind(margin, embedding_size, num_classes, sample_rate, fp16, **options)
+        paired = run.degradation is not None
+        criterion = kind(margin, embedding_size, num_classes, sample_rate, fp16, paired=paired, sample_seed=run.seed)
         criterion.key_source = self._keys
         criterion.quality_source = self._quality
         criterion.max_bad_steps = run.train.max_bad_steps
@@ -175,7 +176,7 @@ class Replacements:
 
     def _quality(self) -> Tensor | None:
         """Quality scores (2B,) of the images that the loop has now; None where the criterion measures them itself."""
-        if self.loader is None or self.loader.latest is None:
+        if self.loader is None or self.loader.latest is None or self.loader.images is None:
             return None
         return of_images(self.run.qgface.quality, self.loader.images, self.loader.latest.strengths())
 
@@ -200,9 +201,10 @@ class Replacements:
 
     def record(self, global_step: int, epoch: int, lr: float) -> None:
         """Record a step that is done, with the epoch that it belongs to and its learning rate."""
-        if self._log is not None and self.criterion is not None and self.loader is not None:
-            waited = self.loader.prefetcher.take_waited()
-            self._log.step(global_step, epoch, lr, self.criterion, self.loader.latest, waited)
+        if self._log is None or self.criterion is None or self.loader is None or self.loader.latest is None:
+            return
+        waited = self.loader.prefetcher.take_waited()
+        self._log.step(global_step, epoch, lr, self.criterion, self.loader.latest, waited)
 
 
 def _last_norm(backbone: nn.Module, width: int) -> nn.BatchNorm1d | None:

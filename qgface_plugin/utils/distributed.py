@@ -134,7 +134,7 @@ def maximum(local: Tensor) -> Tensor:
     return _reduced(local, distributed.ReduceOp.MAX)
 
 
-def _reduced(local: Tensor, how: distributed.ReduceOp) -> Tensor:
+def _reduced(local: Tensor, how: distributed.ReduceOp.RedOpType) -> Tensor:
     if world_size() == 1:
         return local.detach()
     out = local.detach().clone()

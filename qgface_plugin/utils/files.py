@@ -82,9 +82,12 @@ def atomic_write(
         >>> path.read_text()
         'Ada\n'
     """
-    text = {} if "b" in mode else {"encoding": encoding or "utf-8", "newline": "\n"}
-    with atomic_path(path, durable=durable) as temporary, open(temporary, mode, **text) as file:
-        yield file
+    if "b" not in mode:
+        encoding = encoding or "utf-8"
+    newline = None if "b" in mode else "\n"
+    with atomic_path(path, durable=durable) as temporary:
+        with open(temporary, mode, encoding=encoding, newline=newline) as file:
+            yield file
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

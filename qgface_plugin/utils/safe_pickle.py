@@ -119,6 +119,9 @@ def _refused(code: str) -> DataError:
 
 
 class _PlainUnpickler(pickle._Unpickler):
+    read: Callable[[int], bytes]
+    append: Callable[[object], None]
+
     def find_class(self, module: str, name: str) -> object:
         try:
             return NAMES[module, name]

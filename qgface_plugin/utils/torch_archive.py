@@ -11,8 +11,9 @@ import io
 import pickle
 import zipfile
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from .errors import CheckpointError
 from .safe_pickle import Opcodes
@@ -62,7 +63,7 @@ def check_entries(archive: zipfile.ZipFile, size: int) -> None:
         raise ValueError("two of its entries have one name")
 
 
-def check_outline(file: BinaryIO, path: Path) -> None:
+def check_outline(file: IO[bytes], path: Path) -> None:
     """Check that a file holds tensors of the sizes it claims, and plain values, and nothing else.
 
     Args:
@@ -108,7 +109,13 @@ def _storage(name: str) -> _Part:
     return part
 
 
+_set_item: Callable[[Any], None] = pickle._Unpickler.dispatch[pickle.SETITEM[0]]
+_set_items: Callable[[Any], None] = pickle._Unpickler.dispatch[pickle.SETITEMS[0]]
+
+
 class _Outline(pickle._Unpickler):
+    stack: list[Any]
+
     def __init__(self, pickled: bytes, sizes: dict[str, int]) -> None:
         super().__init__(io.BytesIO(pickled), encoding="bytes")
         self._sizes = sizes
@@ -139,12 +146,12 @@ class _Outline(pickle._Unpickler):
 
     def load_setitem(self) -> None:
         self._check_key(self.stack[-2])
-        super().load_setitem()
+        _set_item(self)
 
     def load_setitems(self) -> None:
         for key in self.stack[0::2]:
             self._check_key(key)
-        super().load_setitems()
+        _set_items(self)
 
     def _check_key(self, key: object) -> None:
         if not isinstance(key, KEY_TYPES):

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import torch
 
@@ -152,7 +152,7 @@ class DamagedError(CheckpointError):
     """A file is cut short, or has changed since it was written."""
 
 
-def seal(file: BinaryIO) -> None:
+def seal(file: IO[bytes]) -> None:
     """Append the SHA-256 of the archive as its comment; the comment's length is part of what is hashed."""
     file.seek(-2, os.SEEK_END)
     file.write(struct.pack("<H", _SEAL_LENGTH))
@@ -184,7 +184,7 @@ def check_whole(path: Path) -> None:
             raise DamagedError(f"{path} is damaged, or no file of torch.save (1.6 or later): {size} bytes, no archive")
 
 
-def _check_crcs(path: Path, file: BinaryIO) -> None:
+def _check_crcs(path: Path, file: IO[bytes]) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             check_entries(archive, file.seek(0, os.SEEK_END))
@@ -195,7 +195,7 @@ def _check_crcs(path: Path, file: BinaryIO) -> None:
         raise DamagedError(f"{path} is damaged: {entry} does not have the CRC it was saved with")
 
 
-def _digest(file: BinaryIO, length: int) -> bytes:
+def _digest(file: IO[bytes], length: int) -> bytes:
     file.seek(0)
     sha = hashlib.sha256()
     while length > 0 and (chunk := file.read(min(length, 1 << 20))):

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ def interp1d(x: np.ndarray, y: np.ndarray, kind: str = "slinear") -> Callable[[f
 
 
 @contextmanager
-def _tolerant_interpolate(module: ModuleType) -> Iterator[None]:
+def _tolerant_interpolate(module: Any) -> Iterator[None]:
     yield
     module.interpolate = SimpleNamespace(**{**vars(module.interpolate), "interp1d": interp1d})
 

@@ -62,7 +62,7 @@ class Dataset:
 
 def imdecode(buf: bytes | memoryview | np.ndarray) -> NDArray:
     """Encoded JPEG or PNG to RGB uint8 (h, h, 3), in the image's own size. DataError for any other bytes."""
-    encoded = memoryview(np.ascontiguousarray(buf)) if isinstance(buf, np.ndarray) else memoryview(buf)
+    encoded = np.ascontiguousarray(buf).data if isinstance(buf, np.ndarray) else memoryview(buf)
     return NDArray(decode(encoded, "image", size=_side(encoded)))
 
 

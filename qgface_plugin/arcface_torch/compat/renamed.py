@@ -6,6 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ class _Autocast(torch.amp.autocast):
 
 
 class _GradScaler(torch.amp.GradScaler):
-    def __init__(self, *args: object, **options: object) -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__("cuda", *args, **options)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ...utils.errors import ConfigError
 
@@ -45,17 +46,20 @@ class _AroundImport(MetaPathFinder):
     def __init__(self, checkout: Path, name: str, around: Around) -> None:
         self.checkout, self.name, self.around = checkout, name, around
 
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         spec = PathFinder.find_spec(fullname, path) if fullname == self.name else None
         if spec is None or spec.loader is None or not _within(spec.origin, self.checkout):
             return None
-        execute = spec.loader.exec_module
+        loader: Any = spec.loader
+        execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             with self.around(module):
                 execute(module)
 
-        spec.loader.exec_module = exec_module
+        loader.exec_module = exec_module
         return spec
 
 
@@ -137,7 +141,6 @@ def _module(name: str) -> ModuleType:
     module = ModuleType(name, "A stand-in by qgface_plugin.")
     module.__spec__ = ModuleSpec(name, None, is_package=True)
     module.__path__ = []
-    module.stands_in_for = name
 
     def missing(attribute: str) -> object:
         raise AttributeError(
@@ -145,5 +148,5 @@ def _module(name: str) -> ModuleType:
             f"eval/verification.py of arcface_torch: install {name.partition('.')[0]} for the rest"
         )
 
-    module.__getattr__ = missing
+    vars(module).update(stands_in_for=name, __getattr__=missing)
     return module

@@ -249,7 +249,7 @@ def test_full_disk(tmp_path, monkeypatch, part):
     monkeypatch.setattr(
         files,
         "open",
-        lambda path, mode: FullDisk(open(path, mode), room) if "w" in mode else open(path, mode),
+        lambda path, mode, **_: FullDisk(open(path, mode), room) if "w" in mode else open(path, mode),
         raising=False,
     )
     with pytest.raises(CheckpointError, match="No space left on device; the one saved before is whole"):
