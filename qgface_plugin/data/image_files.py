@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cv2
@@ -10,6 +9,7 @@ import numpy as np
 import simplejpeg
 
 from ..utils.errors import DataError
+from ..utils.listing import walk
 from .images import PNG_SIGNATURE, decode, encode_jpeg, is_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")  # of photographs
@@ -19,19 +19,14 @@ QUALITY = 95  # of a JPEG that has to be written anew, as im2rec has it
 def list_photos(folder: Path) -> list[str]:
     """The photographs under a folder at any depth, sorted, as paths relative to it with `/` between the parts.
 
-    Names beginning with a dot are passed over.
+    Hidden files and what systems leave are passed over (see `utils.listing`).
 
     Raises:
         DataError: no such folder, or no photograph in it.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; name the folder that holds the photographs")
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                found.append(Path(parent, name).relative_to(folder).as_posix())
+    found = [path.as_posix() for path in walk(folder) if path.name.lower().endswith(SUFFIXES)]
     if not found:
         raise DataError(f"{folder}: no image in it ({', '.join(SUFFIXES)})")
     return sorted(found)

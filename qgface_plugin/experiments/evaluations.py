@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..data.sources.folder import SUFFIXES
 from ..evaluation.protocols.ijb.metadata import find_folder
 from ..evaluation.report.results import default_path, read_result
 from ..utils.errors import DataError
+from ..utils.listing import entries_in, files_in
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def find_evaluations(folders: Sequence[str | Path]) -> list[Evaluation]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; name folders with evaluation sets")
-        candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+        candidates = [folder, *(folder / entry.name for entry in entries_in(folder) if entry.is_dir())]
         here = [evaluation for path in candidates if (evaluation := _in(path)) is not None]
         if not here:
             raise DataError(
@@ -79,11 +81,11 @@ def find_evaluations(folders: Sequence[str | Path]) -> list[Evaluation]:
 def _in(folder: Path) -> Evaluation | None:
     if (folder / "tinyface" / "Testing_Set").is_dir():
         return Evaluation("tinyface", "eval_tinyface", folder)
-    if (folder / "aligned").is_dir() and next((folder / "aligned").glob("*_frontal.*"), None):
+    if any(path.stem.endswith("_frontal") for path in files_in(folder / "aligned", *SUFFIXES)):
         return Evaluation("scface", "eval_scface", folder)
     try:
         find_folder(folder, "IJBB")
         return Evaluation("ijbb", "eval_ijb", folder, ("--subset", "IJBB"))
     except DataError:
         pass
-    return Evaluation("pairs", "eval_pairs", folder) if next(folder.glob("*.bin"), None) else None
+    return Evaluation("pairs", "eval_pairs", folder) if files_in(folder, ".bin") else None

@@ -12,6 +12,7 @@ from typing import Any
 from ..config.recipe import load_recipe
 from ..utils.errors import CheckpointError, ConfigError
 from ..utils.files import write_json, write_text
+from ..utils.listing import is_left_behind
 from ..utils.torch_files import peek
 from . import flat_recipe
 from .paper import TABLES, PaperRow, PaperTable
@@ -167,7 +168,8 @@ def _run(
     known: dict[tuple[str, int], PlannedRun], folder: Path, source: Path, config: dict[str, Any], mark: str, seed: int
 ) -> PlannedRun:
     if (mark, seed) not in known:
-        there = sorted(folder.glob(f"*-{mark}-seed{seed}"))  # begun as a row of another table
+        begun = sorted(folder.glob(f"*-{mark}-seed{seed}"))  # as a row of another table
+        there = [path for path in begun if not is_left_behind(path.name)]
         own_folder = there[0] if there else folder / f"{source.stem}-{mark}-seed{seed}"
         own = {**config, "seed": seed, "output": str(own_folder), "resume": True}
         known[mark, seed] = PlannedRun(own_folder, source, seed, own)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..utils.device import pick_device
 from ..utils.errors import CheckpointError, ConfigError
+from ..utils.listing import files_in, unpacked
 from .face_model import FaceModel, check_color
 from .onnx_model import load_onnx_model, load_pack, load_zoo_model
 from .torch_model import load_torch_model
@@ -34,7 +35,7 @@ def load_model(model: str, *, network: str | None = None, color: str = "rgb", de
     if path.is_dir():
         if (path / "model.pt").is_file():
             path = path / "model.pt"
-        elif any(path.glob("*.onnx")):
+        elif files_in(unpacked(path, ".onnx"), ".onnx"):
             _no_network(model, network)
             return load_pack(path, color, where)
         else:

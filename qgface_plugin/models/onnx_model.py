@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..utils.errors import CheckpointError, ConfigError
 from ..utils.files import models_folder
+from ..utils.listing import entries_in, files_in, unpacked
 from .embeddings import Embeddings, check_batch_size, check_images
 from .face_model import as_the_model_wants, check_color, check_features
 
@@ -200,7 +201,7 @@ def load_zoo_model(name: str, color: str, device: torch.device) -> OnnxModel:
         return load_onnx_model(file, color, device)
     if (folder / name).is_dir():
         return load_pack(folder / name, color, device)
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    there = [entry.name for entry in entries_in(folder)] if folder.is_dir() else []
     raise CheckpointError(
         f"{name} is no file, and no model of insightface: neither {file} nor the folder {folder / name} is there "
         f"({'there are ' + ', '.join(there) if there else 'nothing is'}). Packs such as buffalo_l are not downloaded "
@@ -216,13 +217,14 @@ def load_pack(folder: Path, color: str, device: torch.device) -> OnnxModel:
     Raises:
         CheckpointError: no recognition model is in it.
     """
+    folder = unpacked(folder, ".onnx")
     described = _manifest_entry(folder)
     if described is not None:
         file, scale = described
         return load_onnx_model(folder / file, color, device, f"{folder.name}/{Path(file).stem}", scale)
     others = []
     cpu = torch.device("cpu")
-    for path in sorted(folder.glob("*.onnx")):
+    for path in files_in(folder, ".onnx"):
         reason = not_recognition(open_session(path, cpu))
         if reason is None:
             return load_onnx_model(path, color, device, f"{folder.name}/{path.stem}")

@@ -11,6 +11,7 @@ import torch
 from small_models import noise_images, seeded, write_model, write_onnx
 from torch import nn
 
+from qgface_plugin.evaluation.protocols.ijb.features import model_digest
 from qgface_plugin.models import load_model
 from qgface_plugin.models.embeddings import embed
 from qgface_plugin.models.onnx_model import scale_outside
@@ -52,6 +53,17 @@ def test_recognition_model_of_a_pack(models: Path) -> None:
     expected = 2 * (IMAGES / 127.5 - 1).transpose(0, 3, 1, 2).reshape(2, 3, 7, 16, 7, 16).mean((3, 5)).reshape(2, 147)
     np.testing.assert_allclose(loaded.embed(IMAGES).original, expected, atol=1e-4)
     assert load_model(str(models / "buffalo_x")).name == "buffalo_x/w600k_r50"
+
+
+def test_a_pack_as_archives_leave_it(models: Path) -> None:
+    inner = models / "buffalo_x" / "buffalo_x"
+    inner.mkdir()
+    for path in list((models / "buffalo_x").glob("*.onnx")):
+        path.rename(inner / path.name)
+        (inner / f"._{path.name}").write_bytes(b"Mac OS X")
+    for name in ("buffalo_x", str(models / "buffalo_x"), str(inner)):
+        assert load_model(name).name == "buffalo_x/w600k_r50"
+    assert model_digest("buffalo_x") == model_digest(str(inner)) and len(model_digest("buffalo_x").split()) == 3
 
 
 def test_a_file_in_the_folder(models: Path) -> None:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from ...utils.errors import ConfigError
+from ...utils.listing import is_left_behind
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _within(file: str | None, folder: Path) -> bool:
 
 def uses(checkout: Path, pattern: str, files: str = "*.py */*.py") -> bool:
     """Whether a source file of the checkout matches a regular expression; files: globs with spaces between."""
-    found = (path for glob in files.split() for path in checkout.glob(glob))
+    found = (path for glob in files.split() for path in checkout.glob(glob) if not is_left_behind(path.name))
     return any(re.search(pattern, path.read_text(encoding="utf-8", errors="replace")) for path in found)
 
 

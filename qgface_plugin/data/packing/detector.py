@@ -10,6 +10,7 @@ import numpy as np
 
 from ...utils.errors import ConfigError
 from ...utils.files import models_folder
+from ...utils.listing import files_in, unpacked
 
 # image, uint8 (h, w, 3) RGB -> boxes (n, 4 or more) as x1, y1, x2, y2 and five points per face (n, 5, 2), all in pixels
 Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -63,9 +64,8 @@ def _model_files(model: str) -> list[Path]:
     if given.is_file():
         return [given]
     for folder in (given, installed):
-        files = sorted(folder.glob("*.onnx"), key=lambda file: (not file.name.startswith("det"), file.name))
-        if files:
-            return files
+        if files := files_in(unpacked(folder, ".onnx"), ".onnx"):
+            return sorted(files, key=lambda file: (not file.name.startswith("det"), file.name))
     raise ConfigError(
         f"no face detector {model!r}: neither a file {given}, nor .onnx files in {given.absolute()} or {installed}. "
         "Nothing is downloaded here. InsightFace fetches a pack, for research only, by: "

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...utils.errors import ConfigError, DataError
+from ...utils.listing import entries_in
 from ..recordio.lst import ListLine, read_list
 from ..sources.folder import SUFFIXES
 
@@ -52,7 +53,7 @@ def list_faces(sources: Sequence[str | Path], root: str | Path | None = None, sa
     """The faces of folders (`folder/<identity>/<image>`) and of `.lst` files, as `read_list` reads them.
 
     Args:
-        sources: folders and lists. Names beginning with a dot are passed over, links are followed.
+        sources: folders and lists. Hidden files and what systems leave are passed over, links are followed.
         root: what the paths in lists are relative to; each list's own folder by default.
         same_names: what an identity's name in two sources means. "error" refuses it, "merge" makes one identity of
             both, "separate" two. In lists, the label is the name.
@@ -88,15 +89,15 @@ def list_faces(sources: Sequence[str | Path], root: str | Path | None = None, sa
 
 def _add_folder(found: FaceList, folder: Path, number: int, several: bool) -> int:
     """Append the folder's faces; returns how many files were passed over."""
-    entries = _visible(folder)
-    identities = [entry.name for entry in entries if entry.is_dir()]
+    there = entries_in(folder)
+    identities = [entry.name for entry in there if entry.is_dir()]
     if not identities:
-        loose = sum(entry.name.lower().endswith(SUFFIXES) for entry in entries)
+        loose = sum(entry.name.lower().endswith(SUFFIXES) for entry in there)
         hint = f"{loose} images lie in it directly; " if loose else ""
         raise DataError(f"{folder}: no sub-folder in it; {hint}images belong in one sub-folder per identity")
     passed_over = 0
     for identity in identities:
-        inside = _visible(folder / identity)
+        inside = entries_in(folder / identity)
         images = [entry.name for entry in inside if entry.name.lower().endswith(SUFFIXES)]
         passed_over += len(inside) - len(images)
         if not images:
@@ -147,8 +148,3 @@ def _refuse_repeated_paths(faces: list[Face]) -> None:
             f"{len(repeated)} paths are listed more than once, the first {repeated[0]} ({counts[repeated[0]]} times); "
             "list each image once"
         )
-
-
-def _visible(folder: Path) -> list[os.DirEntry]:
-    with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)

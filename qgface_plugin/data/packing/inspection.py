@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ...utils.errors import DataError
+from ...utils.listing import files_in, unpacked
 from ...utils.parallel import ordered_map
 from ..bin_files import read_bin
 from ..image_files import image_side
@@ -130,7 +131,8 @@ def data_found(folder: Path) -> dict[str, str]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    records = sorted(path.name for path in folder.glob("*.rec"))
+    folder = unpacked(folder, ".rec")
+    records = [path.name for path in files_in(folder, ".rec")]
     source = FaceRecords(folder) if records else FaceFolder(folder)
     source.check(every=True) if records else source.check()
     source.read(0)
@@ -142,7 +144,7 @@ def data_found(folder: Path) -> dict[str, str]:
     }
     if (folder / "property").is_file():
         facts["property"] = (folder / "property").read_text(encoding="ascii", errors="replace").strip()
-    for path in sorted(folder.glob("*.bin")):
+    for path in files_in(folder, ".bin"):
         pairs = read_bin(path)
         facts[path.name] = f"{len(pairs.same)} pairs, {int(pairs.same.sum())} of one identity"
     return facts

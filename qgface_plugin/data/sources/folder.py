@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...utils.errors import DataError
+from ...utils.listing import entries_in
 from ..images import is_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -18,8 +19,8 @@ LOGGER = logging.getLogger(__name__)
 class FaceFolder:
     """Encoded faces in `root/<identity>/<image>`; identities are numbered in the order of their sorted names.
 
-    Images are ordered by identity, then by name. Names beginning with a dot are passed over; any other file that is
-    not a `.jpg`, `.jpeg` or `.png` is passed over and counted in the log.
+    Images are ordered by identity, then by name. Hidden files and what systems leave are passed over; any other
+    file that is not a `.jpg`, `.jpeg` or `.png` is passed over and counted in the log.
 
     Raises:
         DataError: no such folder, no identity in it, or an identity without an image.
@@ -40,19 +41,19 @@ class FaceFolder:
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; name the folder that holds one sub-folder per identity")
-        self.identities = sorted(entry.name for entry in _visible(self.root) if entry.is_dir())
+        self.identities = [entry.name for entry in entries_in(self.root) if entry.is_dir()]
         if not self.identities:
             raise DataError(f"{self.root}: no sub-folder in it; images belong in one sub-folder per identity")
         self._names: list[str] = []
         labels: list[int] = []
         passed_over = 0
         for label, identity in enumerate(self.identities):
-            entries = _visible(self.root / identity)
-            images = sorted(entry.name for entry in entries if entry.suffix.lower() in SUFFIXES)
+            there = entries_in(self.root / identity)
+            images = [entry.name for entry in there if entry.name.lower().endswith(SUFFIXES)]
             if not images:
                 kinds = ", ".join(SUFFIXES)
                 raise DataError(f"{self.root / identity}: no image ({kinds}) of this identity; remove it or add some")
-            passed_over += len(entries) - len(images)
+            passed_over += len(there) - len(images)
             self._names += images
             labels += [label] * len(images)
         self._labels = np.array(labels, dtype=np.int64)
@@ -97,7 +98,3 @@ class FaceFolder:
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         return self.root / self.identities[self._labels[index]] / self._names[index]
-
-
-def _visible(folder: Path) -> list[Path]:
-    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]

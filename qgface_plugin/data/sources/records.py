@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...utils.errors import ConfigError, DataError
+from ...utils.listing import files_in, unpacked
 from ..recordio import RecordReader
 from ..recordio.identities import holds_image, image_keys, ranges_hold, read_header
 from ..recordio.labels import UNREADABLE, read_face, scan_labels
@@ -179,8 +180,9 @@ def record_files(roots: list[str | Path]) -> list[Path]:
     files = []
     for root in map(Path, roots):
         if root.is_dir():
+            root = unpacked(root, ".rec")
             train = root / "train.rec"
-            found = [train] if train.exists() else sorted(root.glob("*.rec"))
+            found = [train] if train.exists() else files_in(root, ".rec")
             if not found:
                 raise DataError(f"{root}: no .rec file in this folder; for plain images choose the folder source")
             files += found

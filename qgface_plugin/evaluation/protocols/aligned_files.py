@@ -9,6 +9,7 @@ from typing import Any
 from ...data.sources.folder import SUFFIXES
 from ...models import FaceModel
 from ...utils.errors import DataError
+from ...utils.listing import files_in
 from ..embed_files import FileFeatures, embed_files
 from .inventory import Inventory
 
@@ -19,13 +20,12 @@ def images_by_name(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: two files have one name.
     """
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            if path.stem in files:
-                raise DataError(f"{path} and {files[path.stem].name} are one image in two files; keep one of them")
-            files[path.stem] = path
-    return files
+    found: dict[str, Path] = {}
+    for path in files_in(folder, *SUFFIXES):
+        if path.stem in found:
+            raise DataError(f"{path} and {found[path.stem].name} are one image in two files; keep one of them")
+        found[path.stem] = path
+    return found
 
 
 def evaluate_files(

@@ -19,6 +19,7 @@ from ...data.bin_files import read_bin
 from ...models import FaceModel
 from ...models.embeddings import Embeddings, embed
 from ...utils.errors import DataError
+from ...utils.listing import files_in, unpacked
 from ...utils.sampling import evenly_spaced
 from ..color_order import ColorOrder, check_color_order
 from ..metrics.verification import TarAtFar, kfold_accuracy, pair_distances, roc, tar_at_far
@@ -199,7 +200,8 @@ def find_pair_sets(data: str | Path, names: Sequence[str] = ()) -> list[Path]:
         return [data]
     if not data.is_dir():
         raise DataError(f"{data}: no such folder" if not data.exists() else f"{data} is no folder: leave the names out")
-    there = sorted(data.glob("*.bin"))
+    data = unpacked(data, ".bin")
+    there = files_in(data, ".bin")
     if not there:
         raise DataError(f"{data}: no .bin file is in it; name the folder that holds lfw.bin, cfp_fp.bin, ...")
     wanted = [data / (name if name.endswith(".bin") else f"{name}.bin") for name in names]

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import write_text
+from ...utils.listing import files_in
 
 FOLDER = "results"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -132,7 +133,7 @@ def read_results(run: str | Path) -> dict[str, Result]:
         raise DataError(f"{run}: no such folder; name a run's folder, which holds {FOLDER}/<protocol>.json")
     folder = run if run.name == FOLDER else run / FOLDER
     results: dict[str, Result] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in files_in(folder, ".json"):
         result = read_result(path)
         if result.protocol in results:
             raise DataError(

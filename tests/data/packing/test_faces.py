@@ -76,8 +76,9 @@ def test_what_is_passed_over(tmp_path: Path) -> None:
     faces = tmp_path / "faces"
     for number in range(9):
         save(faces / f"person{number % 3}" / f"{number}.png", jpeg(number))
-    save(faces / "person0" / "Thumbs.db", b"x")
+    save(faces / "person0" / "notes.txt", b"x")
     save(faces / "person0" / ".hidden.png", b"x")
+    save(faces / "person0" / "Thumbs.db", b"x")
     found = list_faces([faces])
     assert (len(found.faces), found.passed_over, found.problems) == (9, 1, [])
     with pytest.raises(ConfigError, match="same_names is 'x'"):

@@ -13,6 +13,7 @@ from ....models.face_model import FaceModel
 from ....utils import distributed
 from ....utils.errors import ON_CORRUPT, ConfigError, DataError
 from ....utils.files import models_folder
+from ....utils.listing import files_in, unpacked
 from ...feature_cache import FeatureCache, file_digest
 from .images import check_present, fingerprint, load_faces
 from .metadata import IjbImages
@@ -52,7 +53,7 @@ def model_digest(model: str) -> str:
     if not path.exists():
         path = models_folder() / model
     if path.is_dir():
-        files = [path / "model.pt"] if (path / "model.pt").is_file() else sorted(path.glob("*.onnx"))
+        files = [path / "model.pt"] if (path / "model.pt").is_file() else files_in(unpacked(path, ".onnx"), ".onnx")
     else:
         files = [path]
     try:
