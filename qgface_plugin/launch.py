@@ -32,7 +32,7 @@ def run_recipe(path: str) -> dict[str, Any]:
             train_there(found[0], path, run, log)
             return {}
         LOGGER.info("training with the built-in loop: neither config.host nor ARCFACE_TORCH names a checkout")
-    from .training.trainer import train
+        from .training.trainer import train
 
-    assert run is not None  # a checkout has trained its own config
-    return train(run)
+        assert run is not None  # a checkout has trained its own config
+        return train(run, log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..config.recipe import Run
-from ..data.bin_files import PairSet, read_bin
+from ..data.bin_files import read_bin
 from ..data.pair_dataset import PairDataset
 from ..data.sampler import EpochSampler
 from ..data.sources.folder import FaceFolder
 from ..data.sources.records import FaceRecords
+from ..evaluation.protocols.pair_sets import DecodedPairs, check_flags
 from ..loss.margin import QGFaceMargin
 from ..loss.partial_fc import QGPartialFC
 from ..models.backbones import get_model
@@ -24,6 +26,7 @@ from ..models.momentum_encoder import MomentumEncoder
 from ..models.weights import load_backbone
 from ..utils import distributed
 from ..utils.device import pick_precision
+from ..utils.errors import DataError
 from ..utils.registry import QUEUE_KINDS
 from .lr_schedule import build_schedule
 from .step import TrainStep
@@ -135,20 +138,40 @@ def _wrapped(run: Run, backbone: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, bucket_cap_mb=16)
 
 
-def open_pair_sets(run: Run) -> list[PairSet]:
+def open_pair_sets(run: Run) -> list[DecodedPairs]:
     """The verification sets that `config.val_targets` names, `<name>.bin` beside the training data, on rank 0 only.
 
-    A set that is not there is named in the log, as arcface_torch passes over it too.
+    Each is read and decoded, and its pairs go through what verification does with them, so that a set which cannot be
+    verified is known before the first step and not after the first epoch. A set that is not there is named in the log,
+    as arcface_torch passes over it too.
+
+    Raises:
+        DataError: a set that cannot be verified; names `config.val_targets` and the file.
     """
     if distributed.rank() or not run.val_targets:
         return []
     roots = [Path(root) for root in ([run.rec] if isinstance(run.rec, str) else run.rec)]
     folders = [root if root.is_dir() else root.parent for root in roots]
     sets = []
-    for name in run.val_targets:
-        path = next((folder / f"{name}.bin" for folder in folders if (folder / f"{name}.bin").exists()), None)
+    for target in run.val_targets:
+        file = target if target.endswith(".bin") else f"{target}.bin"
+        path = next((folder / file for folder in folders if os.path.lexists(folder / file)), None)
         if path is None:
-            LOGGER.warning("no verification on %s: there is no %s.bin in %s", name, name, ", ".join(map(str, folders)))
+            LOGGER.warning(
+                "no verification on %s: there is no %s in %s; put it there, or take it out of config.val_targets",
+                target, file, ", ".join(map(str, folders)),
+            )  # fmt: skip
         else:
-            sets.append(read_bin(path))
+            sets.append(_open_pairs(path))
     return sets
+
+
+def _open_pairs(path: Path) -> DecodedPairs:
+    try:
+        pairs = DecodedPairs.of(read_bin(path))
+        check_flags(pairs.same)
+    except DataError as error:
+        raise DataError(
+            f"config.val_targets: {path} cannot be verified: {error}. Mend the set, or take it out of the recipe"
+        ) from error
+    return pairs

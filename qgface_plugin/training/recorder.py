@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..data.pair_batch import PairBatch
 from ..loss.partial_fc import QGPartialFC
-from ..utils.logs import logging_to
+from ..utils.logs import FILE_ONLY, EarlyLog, logging_to
 from .step_log import StepLog, write_recipe
 
 LOGGER = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class RunRecorder:
         quality: the source of quality (`config.qgface.quality`).
         pair_grid_every: global steps from one grid of pairs to the next, 0 for none.
         progress: show the progress bar; None: when standard error is a terminal.
+        early: what has listened to the log so far; training.log begins with its lines.
 
     Attributes:
         verified: name of a verification set -> the line of its last verification.
@@ -53,8 +54,9 @@ class RunRecorder:
         quality: str = "norm",
         pair_grid_every: int = 0,
         progress: bool | None = None,
+        early: EarlyLog | None = None,
     ) -> None:
-        self.folder, self.rank, self.run_as_dict = Path(folder), rank, run_as_dict
+        self.folder, self.rank, self.run_as_dict, self.early = Path(folder), rank, run_as_dict, early
         self.total_steps, self.progress = total_steps, progress
         self._options = {"frequent": frequent, "quality": quality, "pair_grid_every": pair_grid_every}
         self._log: StepLog | None = None
@@ -66,7 +68,7 @@ class RunRecorder:
             return self
         with ExitStack() as stack:
             self.folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(logging_to(self.folder / "training.log"))
+            stack.enter_context(logging_to(self.folder / "training.log", self.early))
             write_recipe(self.folder, self.run_as_dict)
             for key, value in self.run_as_dict.items():
                 LOGGER.info(": %s%s", key.ljust(25), value)
@@ -77,7 +79,8 @@ class RunRecorder:
         if self.rank != 0:
             return
         if error is not None:
-            LOGGER.error("training stopped: %s: %s", type(error).__name__, error)
+            said = {FILE_ONLY: True}  # whoever catches the error says it on the console
+            LOGGER.error("training stopped: %s: %s", type(error).__name__, error, extra=said)
         self._closing.close()
 
     def state_dict(self) -> dict[str, Any] | None:

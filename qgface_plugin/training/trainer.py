@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..models.weights import export_backbone
 from ..utils import distributed
 from ..utils.device import keep_freed_pages, pick_device, seed_everything
 from ..utils.errors import CheckpointError, Stopped, TrainingError
+from ..utils.logs import EarlyLog
 from . import build
 from .checkpoints.latest import latest_state
 from .checkpoints.run_id import note_run, restarts, run_id
@@ -32,8 +33,12 @@ from .run_state import Progress, RunState
 LOGGER = logging.getLogger(__name__)
 
 
-def train(run: Run) -> dict[str, Any]:
+def train(run: Run, early: EarlyLog | None = None) -> dict[str, Any]:
     """Train as the recipe says.
+
+    Args:
+        run: the resolved recipe.
+        early: what has listened to the log so far; training.log begins with its lines.
 
     Returns:
         The last verification results by name of the set.
@@ -51,6 +56,7 @@ def train(run: Run) -> dict[str, Any]:
         keep_freed_pages()
     with distributed.process_group(device), watch_for_stop() as stop:
         source, run = open_source(run)
+        pair_sets = build.open_pair_sets(run)  # what cannot be used is known before anything is written
         total = build.make_sampler(run).steps_per_epoch * run.num_epoch
         total = min(total, run.train.max_steps or total)
         with RunRecorder(
@@ -61,8 +67,9 @@ def train(run: Run) -> dict[str, Any]:
             frequent=run.frequent,
             quality=run.qgface.quality,
             pair_grid_every=run.train.pair_grid_every,
+            early=early,
         ) as recorder:
-            return Trainer(run, source, device, recorder, stop).fit()
+            return Trainer(run, source, device, recorder, stop, pair_sets).fit()
 
 
 class Trainer:
@@ -74,10 +81,17 @@ class Trainer:
         device: that it trains on.
         recorder: of the run, entered.
         stop: whether the run has been asked to leave.
+        pair_sets: to verify on; none on ranks other than 0.
     """
 
     def __init__(
-        self, run: Run, source: FaceSource, device: torch.device, recorder: RunRecorder, stop: StopWatch | None = None
+        self,
+        run: Run,
+        source: FaceSource,
+        device: torch.device,
+        recorder: RunRecorder,
+        stop: StopWatch | None = None,
+        pair_sets: Sequence[DecodedPairs] = (),
     ) -> None:
         self.run, self.device, self.recorder, self.stop = run, device, recorder, stop or StopWatch()
         rank, ranks = distributed.rank(), distributed.world_size()
@@ -92,7 +106,7 @@ class Trainer:
         self.progress = Progress()
         self.state = RunState(self.step, scheduler, self.progress, recorder, run, self.steps_per_epoch)
         self.store = CheckpointStore(run.output, rank, ranks, keep=run.train.keep_checkpoints)
-        self.pair_sets = [DecodedPairs.of(pairs) for pairs in build.open_pair_sets(run)]
+        self.pair_sets = pair_sets
         LOGGER.info(
             "%d images of %d identities, %d rank(s) on %s, %d steps an epoch",
             len(source), run.num_classes, ranks, device, self.steps_per_epoch,
@@ -202,7 +216,8 @@ class Trainer:
 
     def _verification_due(self) -> bool:
         progress = self.progress
-        return progress.global_step > 0 and (progress.epoch_done or progress.global_step % self.run.verbose == 0)
+        due = progress.epoch_done or progress.global_step % self.run.verbose == 0 or self._last()
+        return progress.global_step > 0 and due
 
     def save(self) -> None:
         """Write `model.pt` (rank 0) and every rank's checkpoint; what they supersede is removed once all have saved.

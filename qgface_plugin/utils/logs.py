@@ -7,42 +7,28 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 
 from tqdm import tqdm
 
 FORMAT = "Training: %(asctime)s-%(message)s"  # arcface_torch's, so that what reads its logs reads ours
 PACKAGE = "qgface_plugin"
+FILE_ONLY = "file_only"  # in `extra`: the console gets to know it in another way
 
 
-@contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Append the package's log, from INFO on, to `path` and print it, until the end of the block."""
-    logger = logging.getLogger(PACKAGE)
-    level = logger.level
-    handlers = [logging.FileHandler(path, encoding="utf-8"), _Console()]
-    logger.setLevel(logging.INFO)
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter(FORMAT))
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        for handler in handlers:
-            logger.removeHandler(handler)
-            handler.close()
+class _Formatter(logging.Formatter):
+    """arcface_torch's line; a warning says that it is one, else nobody finds it among the steps."""
 
-
-class _Console(logging.Handler):
-    """Standard output, without tearing the progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.levelno == logging.WARNING:
+            record = copy(record)
+            record.message = f"{record.levelname}: {record.message}"
+        return super().formatMessage(record)
 
 
 class EarlyLog(logging.Handler):
-    """The package's log before a checkout has set up its own: printed at once, handed to the checkout's file later.
+    """The package's log before a trainer has set up its own: printed at once, handed to the trainer's file later.
 
     Lines from INFO on, on rank 0 only. It listens from the moment it is made until `stop`.
 
@@ -57,7 +43,7 @@ class EarlyLog(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter(FORMAT))
+        self.setFormatter(_Formatter(FORMAT))
         self.records: list[logging.LogRecord] = []
         logger = logging.getLogger(PACKAGE)
         self._level = logger.level
@@ -69,13 +55,17 @@ class EarlyLog(logging.Handler):
         self.records.append(record)
         print(self.format(record), flush=True)
 
-    def hand_over(self) -> None:
-        """The root logger records from here on; its files get the lines so far, which the console has seen."""
+    def hand_over(self, *files: logging.Handler) -> None:
+        """Others record from here on; their files get the lines so far, which the console has seen.
+
+        Args:
+            files: the handlers of those files; none: those of the root logger, as a checkout sets it up.
+        """
         logging.getLogger(PACKAGE).removeHandler(self)
-        for handler in logging.getLogger().handlers:
-            if isinstance(handler, logging.FileHandler):
-                for record in self.records:
-                    handler.handle(record)
+        found = files or [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
+        for handler in found:
+            for record in self.records:
+                handler.handle(record)
         self.records = []
 
     def stop(self) -> None:
@@ -83,6 +73,40 @@ class EarlyLog(logging.Handler):
         logger = logging.getLogger(PACKAGE)
         logger.removeHandler(self)
         logger.setLevel(self._level)
+
+
+@contextmanager
+def logging_to(path: Path, early: EarlyLog | None = None) -> Iterator[None]:
+    """Append the package's log, from INFO on, to `path` and print it, until the end of the block.
+
+    Args:
+        path: the file.
+        early: what has listened so far; its lines come first in the file, and it listens no more.
+    """
+    logger = logging.getLogger(PACKAGE)
+    level = logger.level
+    file, console = logging.FileHandler(path, encoding="utf-8"), _Console()
+    logger.setLevel(logging.INFO)
+    for handler in (file, console):
+        handler.setFormatter(_Formatter(FORMAT))
+        logger.addHandler(handler)
+    if early is not None:
+        early.hand_over(file)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for handler in (file, console):
+            logger.removeHandler(handler)
+            handler.close()
+
+
+class _Console(logging.Handler):
+    """Standard output, without tearing the progress bar; not what the program says on standard error itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not getattr(record, FILE_ONLY, False):
+            tqdm.write(self.format(record), file=sys.stdout)
 
 
 @contextmanager

@@ -96,6 +96,25 @@ class VerificationResult:
         return {**asdict(self), "tar_at_far": [asdict(point) for point in self.tar_at_far]}
 
 
+def check_flags(same: np.ndarray, folds: int = 10, fars: Sequence[float] = FARS) -> None:
+    """Do with blank distances what verification does with a pair set's, so that what it would refuse is known before.
+
+    Args:
+        same: (N,) bool, True for a genuine pair.
+        folds: of the accuracy, 2 to N.
+        fars: where TAR is read off, fractions.
+
+    Raises:
+        DataError: pairs of one kind only, fewer pairs than folds, a FAR that is no fraction.
+
+    Example:
+        >>> check_flags(np.array([True, False] * 10))
+    """
+    blank = np.zeros(len(same))
+    kfold_accuracy(blank, same, folds)
+    tar_at_far(blank, same, fars)
+
+
 def verify(
     backbone: nn.Module,
     pair_set: Pairs,
@@ -238,9 +257,7 @@ def evaluate_pair_set(
     """
     pairs = read_bin(path)
     try:  # what does not fit is said before the images are embedded
-        blank = np.zeros(len(pairs.same))
-        kfold_accuracy(blank, pairs.same, folds)
-        tar_at_far(blank, pairs.same, fars)
+        check_flags(pairs.same, folds, fars)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     images = pairs.decode(progress=f"{pairs.name}: decoding" if progress else None)
