@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -229,7 +229,7 @@ def tar_at_far(scores: np.ndarray | Curve, same: np.ndarray | None, fars: Sequen
         >>> tar_at_far(scores, same, [0.4])  # one impostor of two is a FAR of 0.5
         [TarAtFar(far=0.4, nearest=1.0, strict=0.5)]
     """
-    curve = scores if same is None else roc(scores, same)
+    curve: Curve = cast(Curve, scores) if same is None else roc(cast(np.ndarray, scores), same)
     falling_far, falling_tar = curve.corners.far[::-1], curve.corners.tar[::-1]
     results = []
     for far in fars:

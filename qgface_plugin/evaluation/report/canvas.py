@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import atomic_path
@@ -61,7 +61,7 @@ def save_png(figure: Figure, path: Path, dots: int) -> Path:
     return path
 
 
-def _write(figure: Figure, path: Path, **options: object) -> None:
+def _write(figure: Figure, path: Path, **options: Any) -> None:
     try:
         with atomic_path(path) as temporary:
             figure.savefig(temporary, **options)
