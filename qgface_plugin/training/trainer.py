@@ -117,6 +117,12 @@ class Trainer:
         self.resume()
         if self._verification_due():  # of the step that the run has resumed after
             self.verify()
+        if self._finished():
+            done, total = self.progress.global_step, self.recorder.total_steps
+            LOGGER.info("nothing to do: step %d of %d is done", done, total)
+            for name, line in self.recorder.verified.items():
+                LOGGER.info("[%s][%d]Accuracy-Flip: %1.5f+-%1.5f", name, line["step"], line["accuracy"], line["std"])
+            return self.recorder.results()
         with closing(self._batches()) as batches:
             for batch in batches:
                 self.train_step(batch)
@@ -203,11 +209,17 @@ class Trainer:
             LOGGER.warning("%d corrupt images were skipped so far and replaced by others", progress.skipped)
 
     def _last(self) -> bool:
-        return self.progress.global_step == self.run.train.max_steps
+        """Whether `max_steps` are done; a checkpoint may be of a later step, where it has been lowered since."""
+        limit = self.run.train.max_steps
+        return limit is not None and self.progress.global_step >= limit
+
+    def _finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return self._last() or self.progress.epoch >= self.run.num_epoch
 
     def _leaving(self) -> bool:
         """Whether the ranks have agreed to leave, and there is something left to do."""
-        return self.step.leaving and self.progress.epoch < self.run.num_epoch
+        return self.step.leaving and not self._finished()
 
     def _save_due(self) -> bool:
         every = self.run.train.checkpoint_every

@@ -238,3 +238,39 @@ def test_what_an_interrupted_verification_owes_is_made_up_for(folder, monkeypatc
     assert results["dev"]["accuracy"] > 0 and [line["kind"] for line in lines(folder, "out")][-1] == "verification"
     again = train(replace(run, resume=True))  # nothing is left to do, and nothing is done twice
     assert again == json.loads(json.dumps(results)) and len(lines(folder, "out")) == 3
+
+
+# a run that has come to its end
+
+
+def holds(folder: Path, out: str = "out") -> dict[str, bytes]:
+    """What is in a run's folder, by name; training.log grows with every start."""
+    files = [path for path in (folder / out).iterdir() if path.is_file() and path.name != "training.log"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("again", ["resume", "torchrun", "lowered"])
+def test_a_finished_run_of_max_steps_trains_no_step_more(folder, monkeypatch, again):
+    """Started anew by hand, by torchrun after a failure at the very end, and with a lower `max_steps`."""
+    run = tiny_run(folder, batch_size=24, val_targets=("dev",), num_epoch=3, train=TrainOptions(max_steps=3))
+    results = train(run)
+    before = holds(folder)
+    if again == "torchrun":
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    else:
+        run = replace(run, resume=True, train=TrainOptions(max_steps=3 if again == "resume" else 2))
+    monkeypatch.setattr(TrainStep, "__call__", lambda *arguments: pytest.fail("a step is trained"))
+    found = train(run)
+    assert found == json.loads(json.dumps(results)) and found["dev"]["accuracy"] > 0
+    assert f"nothing to do: step 3 of {run.train.max_steps} is done" in log(folder)
+    assert "[dev][3]Accuracy-Flip" in log(folder).split("nothing to do")[1]
+    after = holds(folder)
+    assert after.keys() == before.keys()
+    assert all(after[name] == before[name] for name in before if name != "recipe.json")
+
+
+def test_a_run_that_is_given_more_steps_goes_on(folder):
+    run = tiny_run(folder, batch_size=24, num_epoch=3, train=TrainOptions(max_steps=3))
+    train(run)
+    train(replace(run, resume=True, train=TrainOptions(max_steps=5)))
+    assert end(folder, "out")["global_step"] == 5 and [line["step"] for line in lines(folder, "out")] == [1, 2, 3, 4, 5]
