@@ -128,6 +128,7 @@ def _encoded(image: object, where: str) -> bytes:
         values = _values(image, where)
         if values.dtype != np.uint8 or values.size != max(values.shape, default=0):
             raise DataError(f"{where}: {values.dtype} array of shape {values.shape} is not an image's encoded bytes")
+        assert isinstance(image.raw, bytes)  # which `values` has checked
         return image.raw
     if isinstance(image, bytes):
         return image

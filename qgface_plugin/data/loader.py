@@ -22,7 +22,7 @@ from .sampler import EpochSampler
 LOGGER = logging.getLogger(__name__)
 
 
-class PairLoader(DataLoader):
+class PairLoader(DataLoader[PairBatch]):
     """Yields one rank's batches of an epoch (`PairBatch`), as the data workers make them, from the sampler's start on.
 
     Args:
@@ -66,7 +66,8 @@ class TensorLoader(PairLoader):
         self.images: Tensor | None = None
         self.skipped = 0
 
-    def __iter__(self) -> Iterator[list[Tensor]]:
+    # Unlike DataLoader's, a generator: the batches go to the device on the way.
+    def __iter__(self) -> Iterator[list[Tensor]]:  # type: ignore[override]
         for batch in self.prefetcher(super().__iter__()):
             self.latest = batch
             self.skipped += batch.skipped

@@ -58,8 +58,8 @@ class PairBatch:
         """From pixels as they are decoded, uint8 (B, 112, 112, 3) or, if `paired`, (2B, ...), originals first."""
         views = pixels.permute(0, 3, 1, 2)
         high, low = (views[: len(labels)], views[len(labels) :]) if paired else (views, None)
-        params, strength = (None if x is None else torch.from_numpy(x) for x in (params, strength))
-        return cls(high, low, torch.from_numpy(labels), skipped, params, slot, strength)
+        plans, strengths = (None if x is None else torch.from_numpy(x) for x in (params, strength))
+        return cls(high, low, torch.from_numpy(labels), skipped, plans, slot, strengths)
 
     def __reduce__(self) -> tuple:
         """From a worker to the main process, which has the pool's memory, only the slot's number travels."""

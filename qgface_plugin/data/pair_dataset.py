@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -124,15 +125,17 @@ class PairDataset(Dataset):
             DataError: a corrupt image with on_corrupt="error", or, with "skip", not one good image in the source.
         """
         batch = self._pairs([at], _new(1 if self.policy is None else 2))
-        views = [None if view is None else view[0].permute(1, 2, 0).numpy() for view in (batch.high, batch.low)]
-        return ViewPair(views[0], views[1], int(batch.labels[0]), batch.skipped)
+        high = batch.high[0].permute(1, 2, 0).numpy()
+        low = None if batch.low is None else batch.low[0].permute(1, 2, 0).numpy()
+        return ViewPair(high, low, int(batch.labels[0]), batch.skipped)
 
     def __getitems__(self, samples: Sequence[tuple[int, int]]) -> PairBatch:
         """The pairs of many (epoch, index), in their order; DataError as for one."""
         make = self._pairs if self.degrade_on == "cpu" or self.policy is None else self._originals
         views, pool = self._views_of(len(samples)), self._pool
-        may = pool is not None and get_worker_info() is not None and views <= pool.memory.shape[1]
-        slot = pool.take() if may else None
+        if pool is None or get_worker_info() is None or views > pool.memory.shape[1]:
+            return make(samples, _new(views))
+        slot = pool.take()
         if slot is None:
             return make(samples, _new(views))
         return replace(make(samples, pool.memory[slot, :views]), slot=(pool.key, slot))
@@ -146,16 +149,16 @@ class PairDataset(Dataset):
         strengths = None if self.policy is None else strength(params)
         for row, view in enumerate(params.images()):
             image = rows[row]
-            if self.policy is not None:
-                custom = self._custom_steps(*samples[row]) if self.policy.steps else None
+            if self.policy is not None and strengths is not None:
+                custom = self._custom_steps(self.policy, *samples[row]) if self.policy.steps else None
                 rows[size + row] = apply(image, view, self.policy, custom)
                 strengths[row] += custom.strength if custom else 0.0
             if view.flip_high:
                 cv2.flip(image, 1, dst=image)  # OpenCV mirrors in place
         return PairBatch.of(pixels, self.policy is not None, labels, skipped, strength=strengths)
 
-    def _custom_steps(self, epoch: int, index: int) -> CustomSteps:
-        return CustomSteps(self.policy.steps, np.random.default_rng((self.seed, epoch, index)))
+    def _custom_steps(self, policy: DegradationPolicy, epoch: int, index: int) -> CustomSteps:
+        return CustomSteps(policy.steps, np.random.default_rng((self.seed, epoch, index)))
 
     def _originals(self, samples: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
         """The images as they are decoded into `pixels` (B, 112, 112, 3), with what is to be done to them."""
@@ -178,7 +181,7 @@ class PairDataset(Dataset):
             candidate = (index + skipped) % len(self.source)
             try:
                 encoded, label = self.source.read(candidate)
-                decode_into(out, encoded, lambda at=candidate: self.source.where(at))
+                decode_into(out, encoded, partial(self.source.where, candidate))
                 return label, skipped
             except DataError as error:
                 if self.on_corrupt == "error":
@@ -196,6 +199,6 @@ def worker_init(worker: int) -> None:
     cv2.setNumThreads(0)
 
 
-def collate(batch: PairBatch) -> PairBatch:
+def collate(batch: Any) -> PairBatch:
     """`collate_fn` of a DataLoader: what `PairDataset` makes is a batch already."""
     return batch

@@ -6,7 +6,7 @@ and after the centres have been sharded anew, and no rank has to ask another.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ _GOLDEN, _FIRST, _SECOND = -7046029254386353131, -4658895280553007687, -77235922
 _LAST = 2**63 - 1
 
 
-class CompetingClasses(NamedTuple):
+@dataclass(frozen=True)
+class CompetingClasses:
     """This rank's class centres that compete in a step.
 
     Attributes:

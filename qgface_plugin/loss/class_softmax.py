@@ -65,7 +65,7 @@ class _ClassLogSumExp(torch.autograd.Function):
         unit, weight, own, target, lse = ctx.saved_tensors
         index, factor = ctx.index, grad_lse.unsqueeze(1) * ctx.scale
         on_target = (grad_lse * (target - lse).exp() + grad_target) * ctx.slope
-        query, narrow = unit * ctx.scale, unit.half() if ctx.half else None
+        query, narrow = unit * ctx.scale, unit.half() if ctx.half else unit
         grad_unit = torch.zeros_like(unit)
         grad_weight = torch.empty_like(weight) if index is None else torch.zeros_like(weight)
         for number, (inverse, shift) in enumerate(zip(ctx.inverse, ctx.shifts, strict=True)):

@@ -117,7 +117,7 @@ def adaface_target(cosine: Tensor, zhat: Tensor, m: float) -> Tensor:
     return _shifted_cosine(cosine, -m * zhat) - (m * zhat + m)
 
 
-def arcface_target(cosine: Tensor, m: float) -> Tensor:
+def arcface_target(cosine: Tensor, m: Tensor | float) -> Tensor:
     """cos(theta_y + m), m in radians (Deng et al., ArcFace, eq. 3). (N,)"""
     return _shifted_cosine(cosine, m)
 

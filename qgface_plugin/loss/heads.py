@@ -163,6 +163,7 @@ class CurricularFace(MarginHead):
     """
 
     wants_own_cosine = changes_others = True
+    t: Tensor
 
     def __init__(self, config: QGFaceConfig) -> None:
         super().__init__(config)
@@ -170,6 +171,7 @@ class CurricularFace(MarginHead):
 
     @torch.no_grad()
     def observe(self, rows: ClassifiedRows) -> None:
+        assert rows.own_cosine is not None  # which this head wants
         if len(rows.own_cosine):
             self.t.lerp_(rows.own_cosine.mean().to(self.t.dtype), self.config.curricular_momentum)
 
@@ -177,6 +179,7 @@ class CurricularFace(MarginHead):
         return F.arcface_target(cosine, self.config.m)
 
     def others(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
+        assert rows.own_cosine is not None
         target = F.arcface_target(rows.own_cosine, self.config.m)
         return reweighted(cosine, target, self.t.clone())  # autograd keeps it until the backward pass
 
@@ -213,6 +216,7 @@ class MagFace(MarginHead):
         return self.config.magface_weight * g
 
     def _clipped(self, rows: ClassifiedRows) -> Tensor:
+        assert rows.norms is not None  # which this head wants
         return rows.norms.clamp(*self.config.magface_norms)
 
 

@@ -69,6 +69,8 @@ class QGPartialFC(nn.Module):
         True
     """
 
+    draws: Tensor  # with sample_rate < 1: how often centres were drawn
+
     def __init__(
         self,
         margin_loss: QGFaceMargin,

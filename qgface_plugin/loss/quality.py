@@ -19,7 +19,8 @@ from ..utils.registry import QUALITY_SOURCES
 from .functional import NORM_RANGE, cosines
 
 
-class BatchRows(NamedTuple):
+@dataclass(frozen=True)
+class BatchRows:
     """What a source may use of the N rows of the global batch; nothing here has a gradient.
 
     Attributes:

@@ -69,6 +69,7 @@ def _imported(folder: Path) -> ModuleType:
     for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:  # of another checkout
         del sys.modules[name]
     spec = importlib.util.spec_from_file_location(_PACKAGE, source, submodule_search_locations=[str(folder)])
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[_PACKAGE] = module
     try:

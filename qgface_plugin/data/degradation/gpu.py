@@ -127,7 +127,7 @@ def shrink_matrices(side: int, sizes: range, rows: int, antialias: bool) -> np.n
     table = np.empty((len(FILTERS), len(sizes), rows, side), np.float32)
     for code, name in enumerate(FILTERS):
         for at, size in enumerate(sizes):
-            matrix = np.eye(side, dtype=np.float32)
+            matrix: np.ndarray = np.eye(side, dtype=np.float32)
             while antialias and name not in ("nearest", "area") and len(matrix) >= 2 * size:
                 matrix = cv2.resize(matrix, (side, len(matrix) // 2), interpolation=cv2.INTER_AREA)
             table[code, at, :size] = cv2.resize(matrix, (side, size), interpolation=FLAGS[name])

@@ -133,8 +133,12 @@ def data_found(folder: Path) -> dict[str, str]:
         raise DataError(f"{folder}: no such folder")
     folder = unpacked(folder, ".rec")
     records = [path.name for path in files_in(folder, ".rec")]
-    source = FaceRecords(folder) if records else FaceFolder(folder)
-    source.check(every=True) if records else source.check()
+    source: FaceRecords | FaceFolder
+    if records:
+        source = FaceRecords(folder)
+        source.check(every=True)
+    else:
+        source = FaceFolder(folder)
     source.read(0)
     facts = {
         "folder": str(folder.resolve()),

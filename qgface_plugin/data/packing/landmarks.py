@@ -52,9 +52,10 @@ def _text_rows(text: str, path: Path, commas: bool) -> Iterator[tuple[str, str, 
         if number == 1 and commas and len(fields) >= 11 and not any(value is not None for value in values):
             continue  # titles
         surplus = len(fields) > (11 if commas else 12)
-        if len(values) != 10 or None in values or surplus:
+        numbers = [value for value in values if value is not None]
+        if len(values) != 10 or len(numbers) != 10 or surplus:
             raise DataError(f"{where}: not a path and ten numbers: {' '.join(fields)[:80]!r}")
-        yield where, fields[0], values
+        yield where, fields[0], numbers
 
 
 def _from_the_right(line: str) -> list[str]:

@@ -55,9 +55,9 @@ class PackOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, known in (("style", self.style, STYLES), ("on_corrupt", self.on_corrupt, ON_CORRUPT)):
-            if value not in known:
-                raise ConfigError(f"{name} is {value!r}; it is one of {known}")
+        for name, chosen, known in (("style", self.style, STYLES), ("on_corrupt", self.on_corrupt, ON_CORRUPT)):
+            if chosen not in known:
+                raise ConfigError(f"{name} is {chosen!r}; it is one of {known}")
         for name, value, low, high in (
             ("size", self.size, 1, 1024),
             ("quality", self.quality, 1, 100),
@@ -97,11 +97,12 @@ def write_record_set(folder: Path, faces: list[PackedFace], options: PackOptions
     """
     insightface = options.style == "insightface"
     keys: Sequence[int] = range(len(faces))  # of im2rec's layout
-    if insightface or any(face.face.key is None for face in faces):
+    given = [face.face.key for face in faces if face.face.key is not None]
+    if insightface or len(given) < len(faces):
         faces = sorted(faces, key=lambda face: face.label)
     else:
-        keys = [face.face.key for face in faces]
-    order = range(len(faces))
+        keys = given
+    order: Sequence[int] = range(len(faces))
     if options.shuffle is not None:
         order = np.random.default_rng(options.shuffle).permutation(len(faces)).tolist()
 

@@ -204,4 +204,5 @@ def _photograph(canvas: np.ndarray, picture: SimpleNamespace, rng: np.random.Gen
     noise = rng.random(image.shape, dtype=np.float32)
     noise *= 2.0 * picture.noise
     image += noise
-    return cv2.add(image, (200.0 * picture.haze - picture.noise,) * 3 + (0.0,), dtype=cv2.CV_8U)
+    lift = 200.0 * picture.haze - picture.noise
+    return cv2.add(image, np.array((lift, lift, lift, 0.0)), dtype=cv2.CV_8U)

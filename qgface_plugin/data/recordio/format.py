@@ -10,6 +10,7 @@ A record that holds an image begins with a header, MXNet's IRHeader.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ class Header(NamedTuple):
 
     Attributes:
         flag: 0 when `label` is one number, else how many float32 labels there are.
-        label: a float, or a float32 array (flag,).
+        label: a float; else a float32 array (flag,), or, for `pack`, any sequence of numbers.
         id, id2: whole numbers in [0, 2**64); `id` is usually the record's key.
 
     Example:
@@ -39,7 +40,7 @@ class Header(NamedTuple):
     """
 
     flag: int
-    label: float | np.ndarray
+    label: float | Sequence[float] | np.ndarray
     id: int
     id2: int
 

@@ -58,7 +58,7 @@ def read_header(reader: RecordReader) -> Announced | None:
     return Announced(int(first), int(last))
 
 
-def write_faces(writer: RecordWriter, labels: Sequence[int], images: Iterable[tuple[int, bytes]]) -> None:
+def write_faces(writer: RecordWriter, labels: Sequence[int] | np.ndarray, images: Iterable[tuple[int, bytes]]) -> None:
     """Write all records of a file in this layout.
 
     Args:
@@ -66,8 +66,7 @@ def write_faces(writer: RecordWriter, labels: Sequence[int], images: Iterable[tu
         labels: of the N images, ascending; image i has the key i + 1.
         images: (i, encoded image) of each image, in the order in which the file is to hold them.
     """
-    labels = np.asarray(labels)
-    starts = np.flatnonzero(np.diff(labels, prepend=-1)).tolist()
+    starts = np.flatnonzero(np.diff(np.asarray(labels), prepend=-1)).tolist()
     beyond = len(labels) + 1
     writer.write(0, pack(Header(2, [beyond, beyond + len(starts)], 0, 0), b""))
     for index, encoded in images:
@@ -208,4 +207,7 @@ def _contradictions(reader: RecordReader, keys: list[int], labels: np.ndarray, i
 def _two_labels(reader: RecordReader, key: int) -> tuple[float, float] | None:
     """The labels of a record that holds two and no image; None for any other record. DataError as `unpack`."""
     header, payload = unpack(reader.read(key), reader.where(key))
-    return None if header.flag != 2 or len(payload) else tuple(header.label.tolist())
+    if header.flag != 2 or len(payload):
+        return None
+    first, second = np.ravel(header.label).tolist()
+    return first, second

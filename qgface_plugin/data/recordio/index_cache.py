@@ -13,7 +13,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -96,6 +96,6 @@ def _store(copy: Path, made_from: tuple[int, ...], keys: np.ndarray, offsets: np
         file.write(struct.pack("<I", crc))
 
 
-def _write(file: BinaryIO, data: bytes, crc: int) -> int:
+def _write(file: IO[bytes], data: bytes, crc: int) -> int:
     file.write(data)
     return zlib.crc32(data, crc)

@@ -34,7 +34,7 @@ def read_face(reader: RecordReader, key: int) -> tuple[memoryview, int]:
         raise UnreadableError(str(error)) from None
     if not is_image(encoded):
         raise UnreadableError(f"{where}: the record holds no JPEG or PNG; {len(encoded)} bytes follow its header")
-    return encoded, _label(header.label if header.flag == 0 else header.label[0], where)
+    return encoded, _label(float(np.ravel(header.label)[0]), where)
 
 
 def _label(value: float, where: str) -> int:

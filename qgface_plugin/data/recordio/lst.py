@@ -67,8 +67,8 @@ def _insightface_line(fields: list[str], where: str) -> ListLine:
 
 
 def _im2rec_line(fields: list[str], where: str) -> ListLine:
-    numbers = [finite_number(field) for field in fields[1:-1]]
-    if len(fields) < 3 or not fields[0].isdecimal() or None in numbers:
+    numbers = [number for field in fields[1:-1] if (number := finite_number(field)) is not None]
+    if len(fields) < 3 or not fields[0].isdecimal() or len(numbers) < len(fields) - 2:
         raise DataError(f"{where}: not `key TAB label TAB path` (im2rec), which the list's first line is: {fields}")
     return ListLine(fields[-1], _label(fields[1], where), int(fields[0]), tuple(numbers[1:]))
 

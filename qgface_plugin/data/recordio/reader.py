@@ -6,6 +6,7 @@ import logging
 import mmap
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -118,8 +119,9 @@ class RecordReader:
 
     def release(self) -> None:
         """Let the pages of a large file that have been looked at go from this process; they stay in the system's."""
+        mapped: Any = self._view.obj
         if self.size > LARGE and hasattr(mmap, "MADV_DONTNEED"):
-            self._view.obj.madvise(mmap.MADV_DONTNEED)
+            mapped.madvise(mmap.MADV_DONTNEED)
 
     def __getstate__(self) -> dict:
         left = {"_view"} | (set() if self.keys.flags.writeable else {"keys", "offsets"})  # a map is opened again
@@ -190,7 +192,7 @@ class RecordReader:
 
     def _scan(self) -> np.ndarray:
         """Offsets of all records, in the order of the file."""
-        offsets, offset = [], 0
+        offset, offsets = 0, list[int]()
         while offset < self.size:
             try:
                 _, following, _ = self._span(offset)

@@ -18,7 +18,9 @@ from .records import FaceRecords
 class FaceSource(Protocol):
     """Encoded faces with labels; `FaceRecords` and `FaceFolder` are such."""
 
-    num_classes: int
+    @property
+    def num_classes(self) -> int:
+        """One more than the largest label."""
 
     def __len__(self) -> int: ...
 
@@ -61,7 +63,13 @@ def open_source(run: Run) -> tuple[FaceRecords | FaceFolder, Run]:
 
 
 def draw_faces(run: Run) -> None:
-    """Write the procedural faces that the recipe asks for; rank 0 draws, the others wait."""
+    """Write the procedural faces that the recipe asks for; rank 0 draws, the others wait.
+
+    Raises:
+        ConfigError: `config.rec` does not name one folder.
+    """
+    if not isinstance(run.rec, str):
+        raise ConfigError(f"config.rec is {run.rec!r}: procedural faces are drawn into one folder")
     if distributed.rank() == 0:
         data = run.data
         with tqdm(desc="drawing faces", unit="face", leave=False) as bar:

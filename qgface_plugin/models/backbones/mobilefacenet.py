@@ -84,7 +84,9 @@ class MobileFaceNet(nn.Module):
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if not features_bias:
-            freeze_bias(self.features.layers[-1])
+            norm = self.features.layers[-1]
+            assert isinstance(norm, nn.BatchNorm1d)
+            freeze_bias(norm)
 
     def forward(self, x: Tensor) -> Tensor:
         with body_autocast(x, self.fp16):
