@@ -30,7 +30,7 @@ class Run:
     # model
     network: str = setting("r50", "backbone: r18, r34, r50, r100, r200, mbf, ...")
     embedding_size: int = setting(512, "d, entries of an embedding", low=1)
-    init_from: str | None = setting(None, "model.pt of another run to start from; not `resume`")
+    init_from: str | None = setting(None, "weights to start from, or a folder with model.pt; not `resume`")
     # class centres
     margin_list: tuple[float, float, float] = setting((1.0, 0.5, 0.0), "arcface_torch's margins (its own head only)")
     sample_rate: float = setting(1.0, "share of the class centres that compete in a step", above=0.0, high=1.0)

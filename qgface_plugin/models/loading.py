@@ -10,14 +10,16 @@ from ..utils.listing import files_in, unpacked
 from .face_model import FaceModel, check_color
 from .onnx_model import load_onnx_model, load_pack, load_zoo_model
 from .torch_model import load_torch_model
+from .weights import others_in
 
 
 def load_model(model: str, *, network: str | None = None, color: str = "rgb", device: str = "auto") -> FaceModel:
     """The model that `model` names.
 
     Args:
-        model: a `model.pt` or `checkpoint_gpu_0.pt` of this project or of arcface_torch; an ONNX file; a folder with a
-            `model.pt` or of ONNX files; or a name of insightface's models (buffalo_l), which are looked for in
+        model: a `model.pt` or `checkpoint_gpu_0.pt` of this project or of arcface_torch; another trainer's checkpoint
+            or a safetensors file, of a network that is known here; an ONNX file; a folder with a `model.pt` or of ONNX
+            files; or a name of insightface's models (buffalo_l), which are looked for in
             ~/.insightface/models and never downloaded.
         network: r18, r34, r50, r100, r200, mbf, mbf_large, quick, small, or vit_* where ARCFACE_TORCH names a checkout;
             None: as recipe.json beside the file says, else recognised by its parameters. For .pt files only.
@@ -39,7 +41,7 @@ def load_model(model: str, *, network: str | None = None, color: str = "rgb", de
             _no_network(model, network)
             return load_pack(path, color, where)
         else:
-            raise CheckpointError(f"{model} is a folder without model.pt and without .onnx files")
+            raise CheckpointError(f"{model} is a folder without model.pt and without .onnx files{others_in(path)}")
     if path.is_file() and path.suffix != ".onnx":
         return load_torch_model(path, network, color, where)
     if path.is_file():

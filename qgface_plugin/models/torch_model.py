@@ -19,10 +19,17 @@ from .backbones import NAMES, get_model
 from .checkout_networks import checkout_network, is_of_the_checkout
 from .embeddings import Embeddings, embed
 from .face_model import as_the_model_wants, check_color, check_features
-from .weights import read_backbone
+from .weights import is_counter, read_backbone
 
 # The last linear layer: rows are the size of a feature. IResNet and QuickNet; MobileFaceNet; arcface_torch's ViT.
 _LAST_LAYERS = ("fc.weight", "features.layers.2.weight", "feature.2.weight")
+# By which a backbone is found in a checkpoint among other modules: those, and others that several networks have.
+_KNOWN_BY = (
+    *_LAST_LAYERS, "features.weight", "features.layers.3.weight", "feature.3.weight", "conv1.weight", "bn2.weight",
+    "layers.0.weight", "conv_sep.layers.0.weight", "pos_embed",
+)  # fmt: skip
+# Of AdaFace's and face.evoLVe's networks, which are not here.
+_THEIR_LAYERS = ("input_layer.0.weight", "output_layer.3.weight")
 
 
 class TorchModel:
@@ -70,7 +77,7 @@ def load_torch_model(path: Path, network: str | None, color: str, device: torch.
             parameter that differs.
         ConfigError: a network that is not known or needs a checkout.
     """
-    weights = read_backbone(path)
+    weights = read_backbone(path, _KNOWN_BY)
     size = embedding_size(weights, str(path))
     network, by = (network, "--network") if network else _of_the_recipe(path)
     network = network or recognise(weights, size)
@@ -142,6 +149,11 @@ def embedding_size(weights: Mapping[str, Tensor], source: str) -> int:
     for name in _LAST_LAYERS:
         if name in weights and weights[name].ndim == 2:
             return weights[name].shape[0]
+    if any(name.endswith(_THEIR_LAYERS) for name in weights):
+        raise CheckpointError(
+            f"{source} is of an IR network of AdaFace or face.evoLVe (its layers are input_layer, body, output_layer), "
+            f"which is not among {', '.join(NAMES)}: export the model to ONNX there and give the .onnx file"
+        )
     raise CheckpointError(
         f"{source} is of no network that is known: it has none of {', '.join(_LAST_LAYERS)} (its first parameter is "
         f"{next(iter(weights))}). Known networks are {', '.join(NAMES)}"
@@ -177,8 +189,3 @@ def first_difference(weights: Mapping[str, Tensor], expected: Mapping[str, torch
         elif weights[name].shape != shape:
             return f"{name} is {tuple(weights[name].shape)}, not {tuple(shape)}"
     return next((f"{name} is surplus" for name in weights if name not in expected), None)
-
-
-def is_counter(name: str) -> bool:
-    """Whether a parameter is the counter of batches of a BatchNorm."""
-    return name.endswith("num_batches_tracked")

@@ -81,7 +81,7 @@ def check_outline(file: IO[bytes], path: Path) -> None:
             raise ValueError("it is no archive of torch.save: data.pkl is not in its one folder")
         pickled = archive.read(archive.infolist()[0].filename.partition("/")[0] + "/data.pkl")
     try:
-        _Outline(pickled, sizes).load()
+        Outline(io.BytesIO(pickled), sizes).load()
     except RefusedError as error:
         raise CheckpointError(
             f"{path} is refused: {error}, and such a file can run any code when it is loaded. A checkpoint holds "
@@ -99,7 +99,8 @@ class _Part:
         raise RefusedError("it changes an object after making it")
 
 
-def _refused(code: str) -> RefusedError:
+def refuse_opcode(code: str) -> RefusedError:
+    """The error for an opcode that no file of torch.save needs."""
     return RefusedError(f"it uses pickle opcode {code!r}")
 
 
@@ -113,11 +114,18 @@ _set_item: Callable[[Any], None] = pickle._Unpickler.dispatch[pickle.SETITEM[0]]
 _set_items: Callable[[Any], None] = pickle._Unpickler.dispatch[pickle.SETITEMS[0]]
 
 
-class _Outline(pickle._Unpickler):
+class Outline(pickle._Unpickler):
+    """The outline of a pickle of torch.save: its dicts and lists, with nothing in the place of tensors.
+
+    Args:
+        file: the pickle, with `read` and `readline`.
+        sizes: bytes of each of the archive's entries.
+    """
+
     stack: list[Any]
 
-    def __init__(self, pickled: bytes, sizes: dict[str, int]) -> None:
-        super().__init__(io.BytesIO(pickled), encoding="bytes")
+    def __init__(self, file: Any, sizes: dict[str, int]) -> None:
+        super().__init__(file, encoding="bytes")
         self._sizes = sizes
 
     def find_class(self, module: str, name: str) -> Any:
@@ -165,7 +173,7 @@ class _Outline(pickle._Unpickler):
             raise ValueError("an OrderedDict is made of something else than its items")
         self.stack[-1] = function(*arguments)
 
-    dispatch = Opcodes(OPCODES, _refused)
+    dispatch = Opcodes(OPCODES, refuse_opcode)
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.REDUCE[0]] = load_reduce

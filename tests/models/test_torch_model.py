@@ -69,6 +69,35 @@ def test_half_precision_and_no_counters(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.embed(IMAGES).original, whole, rtol=0.05, atol=0.01 * np.abs(whole).max())
 
 
+@pytest.mark.parametrize("network", ["quick", "small", "mbf"])
+@pytest.mark.parametrize(
+    ("holder", "prefix", "beside"),
+    [
+        ("state_dict", "model.", "head.kernel"),
+        ("model", "module.backbone.", "module.head.fc.weight"),
+        ("net", "_orig_mod.encoder.", "fc.weight"),
+        (None, "arcface.0.", "arcface.1.weight"),
+        (None, "", "head.weight"),
+    ],
+)
+def test_checkpoints_of_other_trainers(
+    tmp_path: Path, network: str, holder: str | None, prefix: str, beside: str
+) -> None:
+    weights = dict(seeded(network, 8).state_dict())
+    state = {beside: torch.ones(3, 8)} | {prefix + name: value for name, value in weights.items()}
+    torch.save({"epoch": 3, holder: state} if holder else state, tmp_path / "other.ckpt")
+    loaded = load_model(str(tmp_path / "other.ckpt"))
+    assert (loaded.network, loaded.dim) == (network, 8)
+    assert all(torch.equal(value, weights[name]) for name, value in loaded.backbone.state_dict().items())
+
+
+def test_a_network_of_adaface_is_called_so(tmp_path: Path) -> None:
+    state = {"model.input_layer.0.weight": torch.ones(2), "model.output_layer.3.weight": torch.ones(2, 2)}
+    torch.save({"state_dict": state}, tmp_path / "ir_50.ckpt")
+    with pytest.raises(CheckpointError, match="ir_50.ckpt is of an IR network of AdaFace.*export the model to ONNX"):
+        load_model(str(tmp_path / "ir_50.ckpt"))
+
+
 def test_recipe_beside_the_file_names_the_network(tmp_path: Path) -> None:
     write_model(tmp_path)
     (tmp_path / "recipe.json").write_text(json.dumps({"network": "quick"}))

@@ -79,3 +79,115 @@ def test_a_file_without_a_backbone(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="other.pt"):
         load_backbone(tmp_path / "other.pt", backbone())
+
+
+# ---
+# Weights as other trainers save them.
+
+
+def put(prefix: str, state: dict) -> dict:
+    return {prefix + name: value for name, value in state.items()}
+
+
+STATE = filled(backbone()).state_dict()
+HEAD = torch.full((5, 4), 9.0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": STATE},
+        {"epoch": 3, "model": STATE, "optimizer": {"state": {0: {"exp_avg": HEAD}}, "param_groups": [{"lr": 0.1}]}},
+        {"net": STATE, "acc": 0.99},
+        {"backbone": STATE, "head": {"weight": HEAD}},
+        {"model_state_dict": put("module.", STATE)},
+        {"state_dict": {**put("model.", STATE), "head.kernel": HEAD}},
+        {"state_dict": {**put("model._orig_mod.", STATE), "model.head.kernel": HEAD}},
+        {"state_dict": {"backbone": put("module.", STATE), "classifier": {"weight": HEAD, "bias": HEAD[0]}}},
+        {**put("module.backbone.", STATE), "module.head.weight": HEAD},
+        {**put("model.module.net.", STATE), "model.module.loss.weight": HEAD},
+        {**put("feature_extractor.", STATE), "logits.weight": HEAD},
+        {**put("backbone.", STATE), **put("teacher.", STATE)},
+        {**STATE, "head.kernel": HEAD},
+        {**STATE, "epoch": 3, "note": "x"},
+        {"generator_of_features": STATE, "optim": {"momentum": HEAD, "x": HEAD, **put("y", STATE)}},
+        {"model": STATE, "model_ema": put("module.", STATE)},
+        {name: value.half() if value.is_floating_point() else value for name, value in STATE.items()},
+        {name: value for name, value in STATE.items() if not name.endswith("num_batches_tracked")},
+        {name: nn.Parameter(value) if value.is_floating_point() else value for name, value in STATE.items()},
+    ],
+)
+@pytest.mark.parametrize("new", [True, False])
+def test_weights_as_others_save_them(tmp_path, content, new):
+    torch.save(content, tmp_path / "other.pth", _use_new_zipfile_serialization=new)
+    target = backbone()
+    load_backbone(tmp_path / "other.pth", target)
+    expected = dict(STATE)
+    if "1.num_batches_tracked" not in content and "1.weight" in content:
+        expected["1.num_batches_tracked"] = torch.tensor(0)  # as it was
+    assert all(torch.equal(value, expected[name]) for name, value in target.state_dict().items())
+
+
+def test_what_is_left_out_is_said_once(tmp_path, caplog):
+    torch.save({**put("model.", STATE), "head.kernel": HEAD}, tmp_path / "other.pth")
+    with caplog.at_level("INFO", logger="qgface_plugin"):
+        load_backbone(tmp_path / "other.pth", backbone())
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "other.pth" in line and "7 parameters under 'model.'" in line and "1 beside them (head.kernel)" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({**put("student.", STATE), **put("teacher.", STATE)}, "holds 2 backbones, under 'student.', 'teacher.'"),
+        ({"student": STATE, "teacher": STATE}, "holds 2 state dicts, 'student', 'teacher'"),
+        ({"state_dict": {**put("model.", STATE), "model.extra.weight": HEAD}}, r"1 unexpected \(extra.weight\)"),
+        ({"optimizer": {"state": {0: {"exp_avg": HEAD}}}}, "holds no backbone"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(tmp_path, content, said):
+    torch.save(content, tmp_path / "other.pth")
+    target = filled(backbone())
+    with pytest.raises(CheckpointError, match=f"other.pth .*{said}"):
+        load_backbone(tmp_path / "other.pth", target)
+    assert equal(target, filled(backbone()))
+
+
+def test_a_dict_within_itself_is_no_backbone(tmp_path):
+    content = {"epoch": 1}
+    content["state_dict"] = content
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="holds no backbone"):
+        load_backbone(tmp_path / "other.pth", backbone())
+
+
+def test_tensors_that_share_memory_do_not_expand(tmp_path):
+    torch.save({f"{i}.weight": value for i, value in enumerate([torch.ones(5000)] * 100)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="its tensors claim 2000000 bytes"):
+        load_backbone(tmp_path / "other.pth", backbone())
+
+
+def test_names_of_ones_own_network_are_kept(tmp_path):
+    """A network whose layers are called `model.` and `head.` is not taken apart."""
+    source, target = (nn.ModuleDict({"model": backbone(), "head": nn.Linear(4, 2)}) for _ in range(2))
+    filled(source)
+    torch.save({"state_dict": put("net.", source.state_dict())}, tmp_path / "other.pth")
+    load_backbone(tmp_path / "other.pth", target)
+    assert equal(source, target)
+
+
+def test_a_folder_stands_for_its_model(tmp_path):
+    target = backbone()
+    with pytest.raises(CheckpointError, match="is a folder without model.pt, and without any other"):
+        load_backbone(tmp_path, target)
+    torch.save(STATE, tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match="is a folder without model.pt: name one of its files, last.ckpt"):
+        load_backbone(tmp_path, target)
+    torch.save(STATE, tmp_path / "model.pt")
+    load_backbone(tmp_path, target)
+    assert equal(target, filled(backbone()))
+    (tmp_path / "x.onnx").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="x.onnx is an ONNX file"):
+        load_backbone(tmp_path / "x.onnx", target)
+    with pytest.raises(CheckpointError, match="nowhere.pt does not exist"):
+        load_backbone(tmp_path / "nowhere.pt", target)
