@@ -11,6 +11,7 @@ import sys
 
 from qgface_plugin.launch import run_recipe
 from qgface_plugin.training.preemption import EXIT_STATUS
+from qgface_plugin.utils.command_line import print_any_name
 from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError, Stopped, TrainingError
 
 
@@ -20,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", metavar="RECIPE", help="Python file with an EasyDict `config`")
     recipe = parser.parse_args(arguments).config
+    print_any_name()
     try:
         run_recipe(recipe)
     except (ConfigError, DataError, CheckpointError) as error:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import sys
 
+from .utils.command_line import print_any_name
 from .utils.errors import ConfigError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0: done; 1: the doctor found something missing; 2: a folder or file that does not fit."""
     given = _parser().parse_args(arguments)
+    print_any_name()
     try:
         return given.command(given)
     except ConfigError as error:

@@ -12,12 +12,13 @@ its own, a run with that folder as config.output and config.resume = True goes o
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from qgface_plugin.training.checkpoints.reshard import latest_files, merge
+from qgface_plugin.utils.command_line import print_any_name
 from qgface_plugin.utils.errors import CheckpointError
+from qgface_plugin.utils.files import write_json
 from qgface_plugin.utils.torch_files import save
 
 
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: DIR/checkpoint_merged.pt")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write what is printed as JSON")
     given = parser.parse_args(arguments)
+    print_any_name()
     target = given.output or Path(given.folder) / "checkpoint_merged.pt"
     try:
         files = latest_files(given.folder)
@@ -50,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         save(target, state)
         if given.json:
-            given.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            write_json(given.json, report)
     except (CheckpointError, OSError) as error:
         print(f"merge_checkpoint.py: {error}", file=sys.stderr)
         return 1

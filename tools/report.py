@@ -15,6 +15,7 @@ import sys
 
 from qgface_plugin.evaluation.report.formats import FORMATS
 from qgface_plugin.evaluation.report.table import report
+from qgface_plugin.utils.command_line import print_any_name
 from qgface_plugin.utils.errors import DataError
 from qgface_plugin.utils.files import write_text
 
@@ -22,6 +23,7 @@ from qgface_plugin.utils.files import write_text
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0: written; 2: a run or its results do not fit."""
     given = _parser().parse_args(arguments)
+    print_any_name()
     try:
         table = report(given.runs)
         text = FORMATS[given.format](table)

@@ -76,7 +76,7 @@ def _find(path: str | os.PathLike[str]) -> Path:
 
 
 def _execute(file: Path) -> Mapping[str, Any]:
-    name = f"qgface_recipe_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
+    name = f"qgface_recipe_{hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:12]}"
     if name in sys.modules:
         raise ConfigError(f"{file} starts from itself, directly or by way of another recipe")
     spec = importlib.util.spec_from_file_location(name, file)

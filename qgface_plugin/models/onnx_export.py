@@ -6,6 +6,7 @@ One input `data`, N x 3 x 112 x 112 float32, RGB, already normalised by (x - 127
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Mapping
@@ -106,7 +107,7 @@ def export_onnx(
         _finish(onnx, model, whole)
         onnx.checker.check_model(model)
         temporary.write_bytes(model.SerializeToString())
-        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(temporary.read_bytes(), providers=["CPUExecutionProvider"])
         comparisons = _compare(backbone, session, path, real)
     size = session.get_outputs()[0].shape[1]
     return ExportReport(str(path), path.stat().st_size, size, opset, comparisons, whole)
@@ -121,16 +122,18 @@ def _write_graph(backbone: nn.Module, path: Path, opset: int) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
+            graph = io.BytesIO()  # PyTorch refuses the name of a file that is no UTF-8
             torch.onnx.export(
                 backbone,
                 (torch.zeros(2, 3, SIDE, SIDE),),
-                str(path),
+                graph,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 dynamic_axes={INPUT: {0: BATCH}, OUTPUT: {0: BATCH}},
                 opset_version=opset,
                 dynamo=False,
             )
+            path.write_bytes(graph.getvalue())
     finally:
         exporter_log.setLevel(level)
 

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from ..utils.errors import CheckpointError, ConfigError
-from ..utils.files import models_folder
+from ..utils.files import models_folder, shown
 from ..utils.listing import entries_in, files_in, unpacked
 from .embeddings import Embeddings, check_batch_size, check_images
 from .face_model import as_the_model_wants, check_color, check_features
@@ -131,7 +131,9 @@ def open_session(path: Path, device: torch.device) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # a graph whose declared batch is 1 warns at every run otherwise
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=_providers(onnxruntime, device))
+        # The name of a file that is no UTF-8 does not reach onnxruntime: then it gets the content.
+        source = str(path) if shown(str(path)) == str(path) else path.read_bytes()
+        return onnxruntime.InferenceSession(source, options, providers=_providers(onnxruntime, device))
     except ConfigError:
         raise
     except Exception as error:  # onnxruntime's errors share no base class

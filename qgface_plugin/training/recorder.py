@@ -107,14 +107,22 @@ class RunRecorder:
         hidden = None if self.progress is None else not self.progress
         bar = tqdm(total=self.total_steps, initial=start_step, unit="step", mininterval=0.5, disable=hidden)
         self._bar = self._closing.enter_context(bar)
-        self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=start_step + 1, flush_secs=30)
-        self._closing.callback(self._writer.close)
+        self._writer = self._tensorboard(start_step)
+        if self._writer is not None:
+            self._closing.callback(self._writer.close)
         self._log = StepLog(
             self.folder, self._writer, start_step=start_step, total_steps=self.total_steps, **self._options
         )
         self._closing.callback(self._log.close)
         self.verified = {line["name"]: line for line in self._log.metrics.kept if line["kind"] == "verification"}
         self._highest = {name: line["highest"] for name, line in self.verified.items()}
+
+    def _tensorboard(self, start_step: int) -> SummaryWriter | None:
+        try:
+            return SummaryWriter(self.folder / "tensorboard", purge_step=start_step + 1, flush_secs=30)
+        except UnicodeEncodeError:  # TensorBoard's own files
+            LOGGER.warning("%s: no TensorBoard, which refuses folders whose names are no UTF-8", self.folder)
+            return None
 
     def _started(self) -> StepLog:
         """The log of the steps; a run that has not resumed starts at 0."""
@@ -160,7 +168,8 @@ class RunRecorder:
         LOGGER.info("[%s][%d]XNorm: %f", name, global_step, result["xnorm"])
         LOGGER.info("[%s][%d]Accuracy-Flip: %1.5f+-%1.5f", name, global_step, accuracy, result["std"])
         LOGGER.info("[%s][%d]Accuracy-Highest: %1.5f", name, global_step, self._highest[name])
-        self._writer.add_scalar(name, accuracy, global_step)
+        if self._writer is not None:
+            self._writer.add_scalar(name, accuracy, global_step)
         line = {"kind": "verification", "step": global_step, **result, "name": name, "highest": self._highest[name]}
         log.metrics.write(line)
         self.verified[name] = line

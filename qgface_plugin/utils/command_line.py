@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,12 +14,15 @@ from .errors import ON_CORRUPT, CheckpointError, ConfigError, DataError
 def guarded(tool: str, run: Callable[[], int]) -> int:
     """The status of `run()`; 2 when its input does not fit, 1 when it could not go on, with the reason on stderr.
 
+    What it prints may hold names of any bytes (see `print_any_name`).
+
     A folder that cannot be written or a full disk is the second kind; so is an interruption from the keyboard.
 
     Args:
         tool: the name that messages begin with.
         run: the work, which returns an exit status. What is no user's error passes through.
     """
+    print_any_name()
     try:
         return run()
     except (ConfigError, DataError, CheckpointError) as error:
@@ -32,6 +36,12 @@ def guarded(tool: str, run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{tool}: interrupted", file=sys.stderr)
         return 1
+
+
+def print_any_name() -> None:
+    """Let standard output show the names of files that are no UTF-8, with escapes, as standard error always does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def print_table(rows: Mapping[str, object]) -> None:

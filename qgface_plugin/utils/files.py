@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from .errors import DataError
 
+_LONGEST_NAME = 255  # bytes, on the usual file systems
 _TEMPORARY = re.compile(r"(.+)\.\d+\.[0-9a-f]{8}\.part")
 
 
@@ -37,7 +38,9 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         OSError: The file cannot be written; it names `path`, not the temporary file.
     """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    suffix = f".{os.getpid()}.{secrets.token_hex(4)}.part"
+    stem = os.fsdecode(os.fsencode(path.name)[: _LONGEST_NAME - len(suffix)])  # a long name leaves no room for it
+    temporary = path.with_name(stem + suffix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -59,7 +62,12 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_write(
-    path: str | Path, mode: str = "wb", *, encoding: str | None = None, durable: bool = False
+    path: str | Path,
+    mode: str = "wb",
+    *,
+    encoding: str | None = None,
+    errors: str = "backslashreplace",
+    durable: bool = False,
 ) -> Iterator[IO[Any]]:
     r"""An open file that takes the place of `path` when the block ends well; see `atomic_path`.
 
@@ -67,6 +75,8 @@ def atomic_write(
         path: the file to write. Its folder is created.
         mode: as `open` has it: "wb", "w+b", or "w" for text, which is UTF-8 with "\n" at the end of each line.
         encoding: of text, if another one.
+        errors: what becomes of a name of a file that is no UTF-8 (Python has it with surrogates in it): for people
+            "backslashreplace", for lists of files "surrogateescape", which writes the name's own bytes.
         durable: wait until the file and its name are on the disk.
 
     Raises:
@@ -82,11 +92,9 @@ def atomic_write(
         >>> path.read_text()
         'Ada\n'
     """
-    if "b" not in mode:
-        encoding = encoding or "utf-8"
-    newline = None if "b" in mode else "\n"
+    text: dict[str, Any] = {"encoding": encoding or "utf-8", "errors": errors, "newline": "\n"}
     with atomic_path(path, durable=durable) as temporary:
-        with open(temporary, mode, encoding=encoding, newline=newline) as file:
+        with open(temporary, mode, **({} if "b" in mode else text)) as file:
             yield file
 
 
@@ -96,13 +104,13 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         file.write(content)
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write `text` in UTF-8, as `write_bytes` does."""
-    write_bytes(path, text.encode())
+def write_text(path: str | Path, text: str, errors: str = "backslashreplace") -> None:
+    """Write `text` in UTF-8, as `write_bytes` does; `errors` as in `atomic_write`."""
+    write_bytes(path, text.encode(errors=errors))
 
 
 def write_json(path: str | Path, content: object) -> None:
-    """Write `content` as JSON, as `write_bytes` does."""
+    """Write `content` as JSON, as `write_bytes` does: ASCII, so that any name of a file can stand in it."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
@@ -133,6 +141,16 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def shown(text: str) -> str:
+    r"""`text` as any program can print it: the bytes of a name of a file that is no UTF-8 become escapes.
+
+    Example:
+        >>> print(shown(os.fsdecode(b"Jos\xe9.jpg")), shown("Ada.jpg"))
+        Jos\udce9.jpg Ada.jpg
+    """
+    return text.encode(errors="backslashreplace").decode()
 
 
 def read_text(path: Path, what: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -11,6 +12,8 @@ from copy import copy
 from pathlib import Path
 
 from tqdm import tqdm
+
+from .files import shown
 
 FORMAT = "Training: %(asctime)s-%(message)s"  # arcface_torch's, so that what reads its logs reads ours
 PACKAGE = "qgface_plugin"
@@ -53,7 +56,7 @@ class EarlyLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
-        print(self.format(record), flush=True)
+        print(shown(self.format(record)), flush=True)
 
     def hand_over(self, *files: logging.Handler) -> None:
         """Others record from here on; their files get the lines so far, which the console has seen.
@@ -64,6 +67,9 @@ class EarlyLog(logging.Handler):
         logging.getLogger(PACKAGE).removeHandler(self)
         found = files or [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
         for handler in found:
+            stream = getattr(handler, "stream", None)
+            if isinstance(stream, io.TextIOWrapper):  # a checkout opens its log without a thought of odd names
+                stream.reconfigure(errors="backslashreplace")
             for record in self.records:
                 handler.handle(record)
         self.records = []
@@ -85,7 +91,7 @@ def logging_to(path: Path, early: EarlyLog | None = None) -> Iterator[None]:
     """
     logger = logging.getLogger(PACKAGE)
     level = logger.level
-    file, console = logging.FileHandler(path, encoding="utf-8"), _Console()
+    file, console = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"), _Console()
     logger.setLevel(logging.INFO)
     for handler in (file, console):
         handler.setFormatter(_Formatter(FORMAT))
@@ -106,7 +112,7 @@ class _Console(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if not getattr(record, FILE_ONLY, False):
-            tqdm.write(self.format(record), file=sys.stdout)
+            tqdm.write(shown(self.format(record)), file=sys.stdout)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from torch import nn
 from qgface_plugin.data.bin_files import write_bin
 from qgface_plugin.data.images import encode_png
 from qgface_plugin.data.packing.alignment import TEMPLATE, align
-from qgface_plugin.models import onnx_export
+from qgface_plugin.models import load_model, onnx_export
 from qgface_plugin.models.backbones import get_model
 from qgface_plugin.models.onnx_export import ExportReport, export_onnx, sample_faces
 from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError
@@ -232,3 +232,11 @@ def test_the_tool(tmp_path: Path) -> None:
 def test_every_network(network: str, tmp_path: Path) -> None:
     report = export_onnx(plausible(network), tmp_path / "x.onnx")
     assert report.embedding_size == 512 and max(row.difference for row in report.comparisons) <= 1e-5
+
+
+def test_a_name_that_is_no_utf8(backbone: nn.Module, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"Jos\xe9")
+    report = export_onnx(backbone, folder / "mbf.onnx")
+    assert report.file == str(folder / "mbf.onnx")
+    embeddings = load_model(report.file).embed(faces(2))
+    assert same(embeddings.original, features(backbone, faces(2)))

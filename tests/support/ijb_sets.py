@@ -41,7 +41,7 @@ def write_set(folder: Path, images: int = 12, subset: str = "ijbb") -> Path:
     for index in range(images):
         name = f"{index + 1}.jpg"
         picture = cv2.resize(random.integers(0, 256, (9, 8, 3), dtype=np.uint8), (130, 150))
-        cv2.imwrite(str(crops / name), picture)
+        (crops / name).write_bytes(cv2.imencode(".jpg", picture)[1].tobytes())
         landmarks = TEMPLATE + 10 + random.normal(0, 2, (5, 2))
         members.append(f"{name} {index // 2 + 1} {100 + index}")
         points.append(" ".join([name, *(f"{value:.3f}" for value in landmarks.ravel()), "0.987"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from types import SimpleNamespace
 
@@ -244,3 +245,10 @@ def test_stall_is_the_share_of_time_spent_waiting_for_data(tmp_path, monkeypatch
     assert [line["data_stall"] for line in metrics(tmp_path)] == [0.5, 0.125, 0.25]
     assert [e.value for e in events(tmp_path).Scalars("data_stall")] == [0.5, 0.125, 0.25]
     assert messages(tmp_path)[-1].endswith("   Norm Order: 0.750   Data Stall: 0.250")
+
+
+def test_a_folder_whose_name_is_no_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"Jos\xe9")
+    train(folder, range(1, 5))
+    assert [line["step"] for line in metrics(folder)] == [2, 4]
+    assert any("no TensorBoard" in line and "Jos\\udce9" in line for line in (folder / "training.log").open())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -73,3 +76,13 @@ def test_on_corrupt_alone_is_in_the_help() -> None:
     add_on_corrupt(parser)
     shown = parser.format_help()
     assert "--on-corrupt {error,skip}" in shown and "bad" not in shown
+
+
+def test_names_that_are_no_utf8_are_printed() -> None:
+    code = (
+        "import os; from qgface_plugin.utils.command_line import guarded;"
+        "guarded('tool.py', lambda: print(os.fsdecode(b'Jos\\xe9')) or 0)"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, text=True)
+    assert (done.stdout, done.stderr) == ("Jos\\udce9\n", "")

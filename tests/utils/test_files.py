@@ -45,6 +45,26 @@ def test_bytes_text_and_json(tmp_path):
     assert json.loads((tmp_path / "j").read_text()) == {"a": [1, None]}
 
 
+def test_names_that_are_no_utf8(tmp_path):
+    name = os.fsdecode(b"Jos\xe9")
+    write_text(tmp_path / "for people", name)
+    write_text(tmp_path / "list", name, errors="surrogateescape")
+    write_json(tmp_path / "json", {name: name})
+    with atomic_write(tmp_path / "stream", "w") as file:
+        file.write(name)
+    for people in ("for people", "stream"):
+        assert (tmp_path / people).read_text() == "Jos\\udce9"
+    assert (tmp_path / "list").read_bytes() == b"Jos\xe9"
+    assert json.loads((tmp_path / "json").read_text(encoding="ascii")) == {name: name}
+
+
+def test_names_as_long_as_they_can_be(tmp_path):
+    for name in ("a" * 251 + ".txt", "\u00e4" * 125 + ".txt", os.fsdecode(b"\xe9" * 255)):
+        write_bytes(tmp_path / name, b"whole")
+        assert (tmp_path / name).read_bytes() == b"whole"
+    assert len(names(tmp_path)) == 3
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
     write_bytes(tmp_path / "a", b"old")

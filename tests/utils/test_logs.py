@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 
 import pytest
@@ -88,3 +89,18 @@ def test_the_file_is_appended_to_and_handlers_go_after_an_error(tmp_path):
             pass
     assert re.findall("first|second", (tmp_path / "training.log").read_text()) == ["first", "second"]
     assert (package.level, package.handlers) == before
+
+
+def test_names_that_are_no_utf8(tmp_path, capsys, host_file):
+    name = os.fsdecode(b"Jos\xe9")
+    with early_log() as log:
+        LOGGER.info("%s before", name)
+        file = host_file()
+        log.hand_over()
+        LOGGER.info("%s after", name)
+    assert file.read_text().splitlines() == ["Jos\\udce9 before", "Jos\\udce9 after"]
+    with logging_to(tmp_path / "own.log"):
+        LOGGER.info("%s", name)
+    assert (tmp_path / "own.log").read_text().endswith("-Jos\\udce9\n")
+    said = capsys.readouterr()
+    assert said.out.count("Jos\\udce9") == 2 and said.err == ""

@@ -93,9 +93,11 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
             "them all in the recipe"
         )
     packed = [PackedFace(face, labels[face.identity], fits) for face, fits in fitting]
-    size = write_record_set(folder, packed, options, progress)
-    write_text(folder / "identities.tsv", "".join(f"{label}\t{name}\n" for (_, name), label in labels.items()))
-    write_text(folder / "property", f"{len(labels)},{options.size},{options.size}")
+    beside = {
+        "identities.tsv": "".join(f"{label}\t{name}\n" for (_, name), label in labels.items()),
+        "property": f"{len(labels)},{options.size},{options.size}",
+    }
+    size = write_record_set(folder, packed, options, beside, progress)
     as_they_were = sum(face.fits for face in packed)
     return PackReport(
         folder=str(folder),

@@ -6,7 +6,8 @@ the keys of a list or 0 to N - 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,13 +80,16 @@ class PackedFace:
     fits: bool
 
 
-def write_record_set(folder: Path, faces: list[PackedFace], options: PackOptions, progress: bool = False) -> int:
-    """Write `train.rec`, `train.idx` and `train.lst`.
+def write_record_set(
+    folder: Path, faces: list[PackedFace], options: PackOptions, beside: Mapping[str, str], progress: bool = False
+) -> int:
+    """Write `train.rec`, `train.idx`, `train.lst` and the files `beside` them; `train.rec` gets its name last.
 
     Args:
         folder: must be there.
         faces: with every label from 0 to identities - 1 at least once.
         options: how.
+        beside: name of a further file -> its text.
         progress: show a progress bar.
 
     Returns:
@@ -118,12 +122,17 @@ def write_record_set(folder: Path, faces: list[PackedFace], options: PackOptions
             for row, image in zip(order, bar, strict=True):
                 label = [faces[row].label, *faces[row].face.more] if faces[row].face.more else float(faces[row].label)
                 writer.write(keys[row], pack(Header(0, label, keys[row], 0), image))
-    if insightface:
-        lines = (list_line(face.face.name, face.label) for face in faces)
-    else:
-        lines = (
-            im2rec_line(keys[row], (faces[row].label, *faces[row].face.more), faces[row].face.name) for row in order
-        )
-    with atomic_write(folder / "train.lst", "w") as file:
-        file.writelines(lines)
+        writer.flush()
+        if insightface:
+            lines = (list_line(face.face.name, face.label) for face in faces)
+        else:
+            lines = (
+                im2rec_line(keys[row], (faces[row].label, *faces[row].face.more), faces[row].face.name) for row in order
+            )
+        texts: dict[str, Iterable[str]] = {"train.lst": lines, **{name: [text] for name, text in beside.items()}}
+        with ExitStack() as files:
+            for name, text in texts.items():
+                file = files.enter_context(atomic_write(folder / name, "w", errors="surrogateescape"))
+                file.writelines(text)
+                file.flush()
     return (folder / "train.rec").stat().st_size

@@ -41,9 +41,9 @@ class RecordWriter:
                 if name == file.name:
                     left.unlink()
         with ExitStack() as files:
-            # The index gets its name last: with it, the records are complete.
-            self._index = files.enter_context(atomic_write(self.idx_path))
+            # The records get their name last: with it, everything is complete.
             self._records = files.enter_context(atomic_write(self.path))
+            self._index = files.enter_context(atomic_write(self.idx_path))
             self._files = files.pop_all()
 
     def write(self, key: int, payload: bytes) -> None:
@@ -69,6 +69,11 @@ class RecordWriter:
             self._records.write(PART.pack(MAGIC, kind << 29 | stop - start))
             self._records.write(payload[start:stop])
         self._records.write(bytes(-len(payload) % 4))
+
+    def flush(self) -> None:
+        """Hand all of it to the disk, so that one without room for it says so before any file has its name."""
+        self._records.flush()
+        self._index.flush()
 
     def close(self) -> None:
         """Finish both files and give them their names."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...utils.errors import ConfigError, DataError
-from ...utils.files import atomic_path
+from ...utils.files import atomic_path, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,6 +62,11 @@ def save_png(figure: Figure, path: Path, dots: int) -> Path:
 
 
 def _write(figure: Figure, path: Path, **options: Any) -> None:
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if (label := shown(text.get_text())) != text.get_text():  # the name of a file that is no UTF-8
+            text.set_text(label)
     try:
         with atomic_path(path) as temporary:
             figure.savefig(temporary, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from pathlib import Path
 
@@ -183,3 +184,13 @@ def test_folders_that_do_not_fit(photos: Path, tmp_path: Path) -> None:
 def test_impossible_options(option: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         AlignOptions(**option)
+
+
+def test_names_that_are_no_utf8(photos: Path, tmp_path: Path) -> None:
+    jose = os.fsdecode(b"Jos\xe9.png")
+    (photos / "3.png").rename(photos / jose)
+    (photos / os.fsdecode(b"bad\xe9.png")).write_bytes(b"no image")
+    report = align_folder(photos, tmp_path / "out", lambda name, image: (POINTS, 1), PNG)
+    assert (report.aligned, len(report.failures)) == (3, 1) and (tmp_path / "out" / jose).is_file()
+    with (tmp_path / "out" / "failures.csv").open(encoding="utf-8", newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["path", "bad\\udce9.png"]

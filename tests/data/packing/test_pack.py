@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from pathlib import Path
 
@@ -184,6 +185,43 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    jose = os.fsdecode(b"Jos\xe9")
+    for name in ("Ann/1.png", f"{jose}/1.png", f"{jose}/{jose}.png"):
+        save(tmp_path / "faces" / name, jpeg(len(name), 112))
+    save(tmp_path / "faces" / "Ann" / f"{jose}.png", b"no image")
+    report = run(tmp_path / "faces", tmp_path / "out", on_corrupt="skip")
+    out = tmp_path / "out"
+    assert (report.images, report.left_out) == (3, 1)
+    assert (out / "train.lst").read_bytes() == b"1\tAnn/1.png\t0\n1\tJos\xe9/1.png\t1\n1\tJos\xe9/Jos\xe9.png\t1\n"
+    assert (out / "identities.tsv").read_bytes() == b"0\tAnn\n1\tJos\xe9\n"
+    assert "Ann/Jos\\udce9.png\tneither JPEG nor PNG" in (out / "left_out.tsv").read_text()
+
+
+@pytest.mark.parametrize("name", ["train.lst", "identities.tsv", "property", "train.idx"])
+def test_records_appear_with_all_of_their_files_or_not_at_all(
+    name: str, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(target).name == name:
+            raise OSError(28, "No space left on device", str(target))
+        assert Path(target).name != "train.rec" or {path.name for path in Path(target).parent.iterdir()} >= {
+            "train.idx", "train.lst", "identities.tsv", "property"
+        }  # fmt: skip
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        run(faces, tmp_path / "out")
+    assert not (tmp_path / "out" / "train.rec").exists()
+    assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.endswith(".part")]
+    monkeypatch.undo()
+    run(faces, tmp_path / "out")
+    assert len(RecordReader(tmp_path / "out" / "train.rec")) == 13
 
 
 def test_nothing_is_overwritten_unasked(faces: Path, tmp_path: Path) -> None:

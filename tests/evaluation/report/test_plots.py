@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import copy
+import os
 import sys
 from pathlib import Path
 
@@ -92,3 +93,11 @@ def test_similarities_without_matplotlib(tmp_path, results, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(ConfigError, match=r"pip install 'qgface-plugin\[eval\]'"):
         draw_similarities(tmp_path / "x.png", {"a": results})
+
+
+def test_labels_that_are_no_utf8(tmp_path: Path, results: dict) -> None:
+    pytest.importorskip("matplotlib")
+    name = os.fsdecode(b"Jos\xe9.pt")
+    plot_roc({name: curve(0.1)}, tmp_path / f"{name}.png", name)
+    assert (tmp_path / f"{name}.png").stat().st_size > 1000
+    assert draw_similarities(tmp_path / "s.png", {name: results}).is_file()

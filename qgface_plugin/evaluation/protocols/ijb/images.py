@@ -110,7 +110,7 @@ def fingerprint(images: IjbImages) -> str:
     stats = {entry.name: entry.stat() for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else {}
     for name in images.names:
         stat = stats.get(name)
-        digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode() if stat else f"{name} absent\n".encode())
+        digest.update(os.fsencode(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" if stat else f"{name} absent\n"))
     return digest.hexdigest()
 
 

@@ -148,3 +148,15 @@ def test_fingerprint(tmp_path: Path) -> None:
     moved.landmarks[0, 0, 0] += 1
     seen.add(fingerprint(moved))
     assert len(seen) == 4
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    folder = write_set(tmp_path, images=4)
+    for name in ("ijbb_face_tid_mid.txt", "ijbb_name_5pts_score.txt"):
+        path = folder / "meta" / name
+        path.write_bytes(path.read_bytes().replace(b"3.jpg", b"Jos\xe9.jpg"))
+    absent = read_images(folder, "IJBB")
+    before = fingerprint(absent)
+    (folder / "loose_crop" / "3.jpg").rename(folder / "loose_crop" / os.fsdecode(b"Jos\xe9.jpg"))
+    images = read_images(folder, "IJBB")
+    assert check_present(images) == {} and fingerprint(images) != before
