@@ -12,7 +12,7 @@ from torch.nn.utils import get_total_norm
 
 from ..loss.partial_fc import QGPartialFC
 from ..models.momentum_encoder import MomentumEncoder
-from ..training.rollback import Rollback, skip_bad_step
+from ..training.rollback import Rollback, advice, skip_bad_step
 from ..utils import distributed
 
 
@@ -133,7 +133,7 @@ class CheckoutPartialFC(QGPartialFC):
         self._bad_in_a_row += 1
         if self.rollback is not None:
             self.rollback.restore()
-        skip_bad_step(what, self._bad_in_a_row, self.max_bad_steps, self.checkpoint)
+        skip_bad_step(what, self._bad_in_a_row, self.max_bad_steps, lambda: advice(self.checkpoint))
 
 
 class MomentumPartialFC(CheckoutPartialFC):

@@ -7,7 +7,7 @@ the quality and the queue are, and one batch that is not finite would spoil them
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -65,25 +65,35 @@ class Rollback:
             queue.last_rows = self._last_rows
 
 
-def skip_bad_step(what: str, in_a_row: int, limit: int, checkpoint: Path | None, step: int | None = None) -> None:
+def skip_bad_step(what: str, in_a_row: int, limit: int, advise: Callable[[], str], step: int | None = None) -> None:
     """Say in the log that a step is skipped; after `limit` of them in a row the run ends.
 
     Args:
         what: is not finite: "loss", "gradient" or both.
         in_a_row: steps skipped in a row, this one included.
         limit: `config.qgface.train.max_bad_steps`.
-        checkpoint: the file that this rank's latest checkpoint is in, if there is one.
+        advise: what the message ends with, called when the run ends; see `advice`.
         step: its global step; None where the loop does not tell.
 
     Raises:
-        TrainingError: `in_a_row` has reached `limit`; it names the checkpoint.
+        TrainingError: `in_a_row` has reached `limit`; the message ends with the advice.
     """
     where, until = ("the ", "") if step is None else (f"step {step}: ", f", to step {step}")
     LOGGER.warning("%s%s is not finite; the step is skipped (%d in a row)", where, what, in_a_row)
     if in_a_row < limit:
         return
-    last = checkpoint if checkpoint is not None and checkpoint.exists() else "none was saved yet"
-    raise TrainingError(
-        f"{in_a_row} steps in a row without a finite loss and gradient{until}. Last good checkpoint: {last}. Lower "
-        "config.lr, or lengthen config.warmup_epoch, and resume from it"
-    )
+    raise TrainingError(f"{in_a_row} steps in a row without a finite loss and gradient{until}. {advise()}")
+
+
+def advice(checkpoint: Path | None, followed: bool = True) -> str:
+    """What to do about a run that has diverged.
+
+    Args:
+        checkpoint: the latest good one, if there is one.
+        followed: a good step has followed it.
+    """
+    lower = "Lower config.lr, or lengthen config.warmup_epoch"
+    if checkpoint is None or not checkpoint.exists():
+        return f"Last good checkpoint: none was saved yet. {lower}, and start anew"
+    doubt = "" if followed else "; no good step has followed it: where it fails too, start anew"
+    return f"Last good checkpoint: {checkpoint}. {lower}, and set config.resume = True to go on from it{doubt}"

@@ -80,7 +80,7 @@ class Progress:
         """
         extra = saved["qgface"]
         self.epoch, self.global_step = saved["epoch"], saved["global_step"]
-        self.skipped, self.bad_in_a_row = extra["skipped"], extra["bad_in_a_row"]
+        self.skipped, self.bad_in_a_row = extra["skipped"], 0  # the limit of bad steps in a row is for each start
         self.step_in_epoch, before = extra["step_in_epoch"], extra["global_batch"]
         if before != global_batch:
             self.step_in_epoch = self.step_in_epoch * before // global_batch

@@ -16,18 +16,19 @@ from ..data.loader import PairLoader, Prefetcher, open_batches
 from ..data.pair_batch import PairBatch
 from ..data.sources.source import FaceSource, open_source
 from ..evaluation.protocols.pair_sets import DecodedPairs, verify
-from ..models.weights import export_backbone
+from ..models.weights import export_backbone, read_backbone
 from ..utils import distributed
 from ..utils.device import keep_freed_pages, pick_device, seed_everything
 from ..utils.errors import CheckpointError, Stopped, TrainingError
 from ..utils.logs import EarlyLog
 from . import build
+from .checkpoints.finite import first_not_finite
 from .checkpoints.latest import latest_state
 from .checkpoints.run_id import note_run, restarts, run_id
 from .checkpoints.store import CheckpointStore
 from .preemption import StopWatch, watch_for_stop
 from .recorder import RunRecorder
-from .rollback import skip_bad_step
+from .rollback import advice, skip_bad_step
 from .run_state import Progress, RunState
 
 LOGGER = logging.getLogger(__name__)
@@ -107,6 +108,8 @@ class Trainer:
         self.state = RunState(self.step, scheduler, self.progress, recorder, run, self.steps_per_epoch)
         self.store = CheckpointStore(run.output, rank, ranks, keep=run.train.keep_checkpoints)
         self.pair_sets = pair_sets
+        self._owed = False  # a checkpoint, since a bad step
+        self._unproven: int | None = None  # the step of the latest checkpoint while no good step has followed it
         LOGGER.info(
             "%d images of %d identities, %d rank(s) on %s, %d steps an epoch",
             len(source), run.num_classes, ranks, device, self.steps_per_epoch,
@@ -126,18 +129,18 @@ class Trainer:
         with closing(self._batches()) as batches:
             for batch in batches:
                 self.train_step(batch)
-                if self._save_due():
-                    self.save()
+                saved = self._save_due() and self.save()
                 if self._leaving():
-                    step = self.progress.global_step
-                    raise Stopped(
-                        f"SIGTERM: stopped and saved after step {step}; config.resume = True goes on from there"
-                    )
+                    step, verb = self.progress.global_step, "stopped and saved" if saved else "stopped"
+                    raise Stopped(f"SIGTERM: {verb} after step {step}; config.resume = True {self._goes_on(saved)}")
                 if self._verification_due():
                     self.verify()
                 if self._last():
                     LOGGER.info("stopped after max_steps = %d", self.progress.global_step)
                     break
+        self._tidy_up()
+        if self.progress.bad_in_a_row:
+            LOGGER.warning("the run ends with %d bad step(s): look at its losses", self.progress.bad_in_a_row)
         return self.recorder.results()
 
     def resume(self) -> None:
@@ -201,9 +204,10 @@ class Trainer:
         if good:
             waited = self.prefetcher.take_waited()
             self.recorder.step(global_step, progress.epoch, learning_rate, self.step.criterion, batch, waited)
+            self._tidy_up()
         else:
             limit = self.run.train.max_bad_steps
-            skip_bad_step("loss or gradient", progress.bad_in_a_row, limit, self.store.latest, global_step)
+            skip_bad_step("loss or gradient", progress.bad_in_a_row, limit, self._last_good, global_step)
         progress.advance(self.steps_per_epoch)
         if progress.epoch_done and progress.skipped:
             LOGGER.warning("%d corrupt images were skipped so far and replaced by others", progress.skipped)
@@ -222,33 +226,83 @@ class Trainer:
         return self.step.leaving and not self._finished()
 
     def _save_due(self) -> bool:
+        """Whether to save now. What falls due in a bad step waits for the next good one, unless the run ends here."""
         every = self.run.train.checkpoint_every
         at_this_step = bool(every) and self.progress.global_step % every == 0
-        return self.progress.epoch_done or at_this_step or self._last() or self._leaving()
+        ends = self._finished() or self._leaving()
+        self._owed = self._owed or self.progress.epoch_done or at_this_step or ends
+        return self._owed and (ends or not self.progress.bad_in_a_row)
 
     def _verification_due(self) -> bool:
         progress = self.progress
         due = progress.epoch_done or progress.global_step % self.run.verbose == 0 or self._last()
         return progress.global_step > 0 and due
 
-    def save(self) -> None:
-        """Write `model.pt` (rank 0) and every rank's checkpoint; what they supersede is removed once all have saved.
+    def save(self) -> bool:
+        """Write `model.pt` (rank 0) and every rank's checkpoint; `_tidy_up` removes what they supersede.
+
+        Returns:
+            False where nothing was saved, on all ranks, because a rank's weights or moments are not finite.
 
         Raises:
-            TrainingError: on all ranks, when one of them cannot: the files of before are whole then.
+            TrainingError: on all ranks, when one of them cannot save, or for weights that are not finite at the end of
+                the run: the files of before are whole then.
         """
-        problem = None
+        problem, progress = None, self.progress
         with self.recorder.paused():
+            state = self.state.state_dict()
+            self._owed = False
+            names = distributed.gather_objects(first_not_finite(state))
+            if unfit := "; ".join(f"{name} of rank {rank} is not finite" for rank, name in enumerate(names) if name):
+                LOGGER.warning("step %d: %s: no checkpoint is saved", progress.global_step, unfit)
+                if self._finished():
+                    raise TrainingError(f"step {progress.global_step}: {unfit}. {self._last_good()}")
+                return False
             try:
                 if distributed.rank() == 0:
                     export_backbone(self.store.folder / "model.pt", self.step.backbone.state_dict())
-                self.store.save(self.state.state_dict())
+                self.store.save(state)
             except CheckpointError as error:
                 problem = str(error)
             for message in distributed.gather_objects(problem):
                 if message is not None:
                     raise TrainingError(message)
+            self._unproven = progress.global_step
+        return True
+
+    def _tidy_up(self) -> None:
+        """Remove what the latest checkpoint supersedes, once a good step has followed it, or none is to come."""
+        if self._unproven is not None and not self.progress.bad_in_a_row:
             self.store.prune(self.state.run_id)
+            self._unproven = None
+
+    def _goes_on(self, saved: bool) -> str:
+        """Where a run that has left will go on."""
+        if saved and not self.progress.bad_in_a_row:
+            return "goes on from there"
+        good = self.store.good_ones(self.state.run_id)
+        if good:
+            return f"goes on from step {good[0].step}, the last good one that is saved"
+        return "goes on from there" if saved else "starts anew: no good step is saved"
+
+    def _last_good(self) -> str:
+        """What to do about a run that has diverged, and with which checkpoint.
+
+        The one that was saved just before the first bad step may be what has gone wrong: where there is another good
+        one it is set aside, so that a resumed run goes on from the other one.
+        """
+        try:
+            good = self.store.good_ones(self.state.run_id)
+            followed = not good or good[0].step != self._unproven
+            if followed or len(good) == 1:
+                return advice(good[0].path if good else None, followed)
+            aside = self.store.retract(good[0], good[1])
+            LOGGER.warning("no good step has followed step %d: its checkpoint is %s now", good[0].step, aside)
+            if distributed.rank() == 0:
+                export_backbone(self.store.folder / "model.pt", read_backbone(self.store.latest))
+        except (CheckpointError, OSError) as error:  # what has ended the run is what to tell
+            LOGGER.warning("%s", error)
+        return advice(self.store.latest)
 
     def verify(self) -> None:
         """Verify on the sets that have no result of this step yet, on rank 0; none further when time is short."""

@@ -16,17 +16,24 @@ from ...utils.torch_files import FORMAT, KEYS, DamagedError, peek, replacing
 
 LOGGER = logging.getLogger(__name__)
 NAME = re.compile(r"checkpoint_gpu_(\d+)(?:\.(\d+))?\.pt")
+SET_ASIDE = "diverged.pt"  # ends the name of a checkpoint that no good step has followed
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One checkpoint file. ranks, run_id: None in a file that the built-in loop did not write."""
+    """One checkpoint file.
+
+    Attributes:
+        ranks, run_id: None in a file that the built-in loop did not write.
+        good: the step that it was saved after had a finite loss and gradient.
+    """
 
     path: Path
     rank: int
     step: int
     ranks: int | None
     run_id: str | None
+    good: bool = True
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class CheckpointSet:
     step: int
     ranks: int
     run_id: str
+    good: bool = True
 
 
 def entries(folder: str | Path, wanted: Callable[[int], bool] = lambda rank: True) -> tuple[list[Entry], list[str]]:
@@ -61,23 +69,24 @@ def entries(folder: str | Path, wanted: Callable[[int], bool] = lambda rank: Tru
                 continue
             raise
         extra = state.get("qgface", {})
-        files.append(Entry(path, int(match[1]), state["global_step"], extra.get("world_size"), extra.get("run_id")))
+        ranks, name, good = extra.get("world_size"), extra.get("run_id"), not extra.get("bad_in_a_row")
+        files.append(Entry(path, int(match[1]), state["global_step"], ranks, name, good))
     return files, problems
 
 
 def complete_sets(files: Iterable[Entry], run_id: str | None = None) -> list[CheckpointSet]:
-    """The sets of which no rank's checkpoint is missing: those of `run_id` first, then the latest step first."""
+    """The sets of which no rank's checkpoint is missing: of `run_id` first, then good ones, then the latest step."""
     ranks_of: dict[CheckpointSet, set[int]] = {}
     for entry in files:
         if entry.ranks is not None:
-            key = CheckpointSet(entry.step, entry.ranks, entry.run_id or "")
+            key = CheckpointSet(entry.step, entry.ranks, entry.run_id or "", entry.good)
             ranks_of.setdefault(key, set()).add(entry.rank)
     whole = [
         key
         for key, ranks in ranks_of.items()
         if len(ranks) >= key.ranks and all(map(ranks.__contains__, range(key.ranks)))
     ]
-    return sorted(whole, key=lambda key: (key.run_id == run_id, key.step, key.ranks), reverse=True)
+    return sorted(whole, key=lambda key: (key.run_id == run_id, key.good, key.step, key.ranks), reverse=True)
 
 
 class CheckpointStore:
@@ -113,25 +122,48 @@ class CheckpointStore:
         return self.latest
 
     def prune(self, run_id: str | None = None) -> None:
-        """Remove what is superseded: all but the latest `keep` checkpoints of this run, and those of other runs.
+        """Remove what is superseded: all but the latest `keep` good checkpoints of this run, and those of other runs.
 
-        Files of ranks that a run on fewer ranks no longer has are removed with the set that they belong to.
+        One that was saved in a bad step stays until a good one follows it. Files of ranks that a run on fewer ranks no
+        longer has are removed with the set that they belong to.
         """
         try:
             files, _ = entries(self.folder, lambda rank: rank % self.ranks == self.rank)
         except CheckpointError as error:  # no reason to stop a run that has just saved
             LOGGER.warning("%s; no older checkpoint is removed", error)
             return
-        own = sorted({e.step for e in files if e.rank == self.rank and e.run_id == run_id}, reverse=True)
-        latest = next((e.step for e in files if e.path == self.latest), None)
-        kept = [step for step in own if latest is None or step <= latest][: self.keep]
-        for entry in files:
-            if entry.run_id != run_id or entry.step not in kept:
-                entry.path.unlink(missing_ok=True)
+        latest = next((e for e in files if e.path == self.latest), None)
+        own = sorted({e.step for e in files if e.rank == self.rank and e.run_id == run_id and e.good}, reverse=True)
+        kept = [step for step in own if latest is None or step <= latest.step][: self.keep]
+        kept += [latest.step] if latest is not None and not latest.good else []
+        old = [entry.path for entry in files if entry.run_id != run_id or entry.step not in kept]
+        old += [path for path in self.folder.glob(f"checkpoint_gpu_{self.rank}.*.{SET_ASIDE}") if path.is_file()]
         for path, meant in leftovers(self.folder):
             match = NAME.fullmatch(meant)
             if match and int(match[1]) % self.ranks == self.rank:
+                old.append(path)
+        for path in old:
+            try:
                 path.unlink(missing_ok=True)
+            except OSError as error:
+                LOGGER.warning("%s is superseded, but cannot be removed: %s", path, error.strerror)
+
+    def good_ones(self, run_id: str) -> list[Entry]:
+        """This rank's good checkpoints of a run, the latest first."""
+        files, _ = entries(self.folder, lambda rank: rank == self.rank)
+        return sorted((e for e in files if e.run_id == run_id and e.good), key=lambda e: e.step, reverse=True)
+
+    def retract(self, entry: Entry, before: Entry) -> Path:
+        """Give a checkpoint a name that no run resumes from, and the one `before` it that of the latest.
+
+        Returns:
+            Where the checkpoint is now; `prune` removes it.
+        """
+        aside = self.folder / f"checkpoint_gpu_{self.rank}.{entry.step}.{SET_ASIDE}"
+        os.replace(entry.path, aside)
+        os.replace(before.path, self.latest)
+        self._last = before.step
+        return aside
 
     def _set_aside(self, next_step: int) -> None:
         """Give the latest its step's name: what this run saved last or resumed from, or what an earlier run left."""
