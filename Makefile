@@ -38,9 +38,10 @@ coverage: $(INSTALLED)  ## the tests again, and which lines of the package none 
 fuzz: $(INSTALLED)  ## 100,000 damaged files against every reader; CASES=... SEED=...
 	OMP_NUM_THREADS=1 $(RUN) tests/fuzz --cases $(or $(CASES),100000) --seed $(or $(SEED),1)
 
-lint: $(INSTALLED)  ## ruff: mistakes and layout; import-linter: who imports whom
+lint: $(INSTALLED)  ## ruff: mistakes and layout; mypy: types; import-linter: who imports whom
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
 
 clean:  ## remove the virtual environment and caches; runs in work_dirs stay

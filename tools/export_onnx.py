@@ -25,10 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     from qgface_plugin.models import load_model
     from qgface_plugin.models.onnx_export import export_onnx, sample_faces
+    from qgface_plugin.models.torch_model import TorchModel
 
     real = sample_faces(given.images) if given.images else None
     model = load_model(given.model, network=given.network, device="cpu")
-    if not hasattr(model, "backbone"):
+    if not isinstance(model, TorchModel):
         raise ConfigError(f"{given.model} is ONNX already: give the model.pt that it was made of")
     metadata = {"recipe": given.name or model.name, "network": model.network, "source": Path(given.model).name}
     report = export_onnx(model.backbone, given.output, metadata, real, given.opset)

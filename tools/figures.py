@@ -26,6 +26,7 @@ from qgface_plugin.experiments.figures.runs import draw_queues, draw_scface, dra
 from qgface_plugin.experiments.run_metrics import read_runs
 from qgface_plugin.models import load_model
 from qgface_plugin.utils.command_line import guarded
+from qgface_plugin.utils.errors import ConfigError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,8 +54,13 @@ def _training(given: argparse.Namespace) -> list[Path]:
 
 def _pairs(given: argparse.Namespace) -> list[Path]:
     trained = load_trained(given.run, given.recipe, given.device)
-    read = FaceFolder if trained.run.data.source == "folder" else FaceRecords
-    source = read(given.data or trained.run.rec)
+    rec = given.data or trained.run.rec
+    if not rec:
+        raise ConfigError("the recipe names no data: give --data")
+    if trained.run.data.source == "folder":
+        source: FaceFolder | FaceRecords = FaceFolder(rec if isinstance(rec, (str, Path)) else rec[0])
+    else:
+        source = FaceRecords(rec)
     return draw_pairs(given.output, trained, source, given.seed)
 
 

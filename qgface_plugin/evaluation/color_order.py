@@ -136,13 +136,15 @@ def check_color_of_files(
         return None
     people = list(first_image)
     stranger = dict(zip(people, people[1:] + people[:1], strict=True))
-    images, same = [], []
+    images: list[np.ndarray] = []
+    same: list[bool] = []
     for chosen in evenly_spaced(len(mated), max(pairs // 2, 2)):
         probe = mated[chosen]
         identity = int(probe_ids[probe])
         mate, other = first_image[identity], first_image[stranger[identity]]
-        faces = [read_face(path) for path in (probes[probe], gallery[mate], gallery[other])]
-        if not any(isinstance(face, DataError) for face in faces):
+        read = [read_face(path) for path in (probes[probe], gallery[mate], gallery[other])]
+        faces = [face for face in read if not isinstance(face, DataError)]
+        if len(faces) == len(read):
             images += [faces[0], faces[1], faces[0], faces[2]]
             same += [True, False]
     if len(same) < 4:

@@ -71,13 +71,14 @@ def embed_files(
     problems: list[str] = []
     with tqdm(total=len(paths), desc=progress, unit="image", disable=progress is None) as bar:
         for start, faces in _decoded(paths, batch_size, workers):
-            good = [row for row, face in enumerate(faces, start) if not isinstance(face, DataError)]
+            read = {row: face for row, face in enumerate(faces, start) if not isinstance(face, DataError)}
+            good = list(read)
             bad = [face for face in faces if isinstance(face, DataError)]
             if bad and on_corrupt == "error":
                 raise bad[0]
             problems += map(str, bad)
             if good:
-                images = np.stack([faces[row - start] for row in good])
+                images = np.stack(list(read.values()))
                 features[good] = _features(model, images, flip, str(paths[good[0]]))
                 readable[good] = True
             bar.update(len(faces))

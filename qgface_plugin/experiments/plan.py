@@ -146,15 +146,15 @@ def plan(
     known: dict[tuple[str, int], PlannedRun] = {}
     planned = []
     for key, table, base in chosen:
-        rows = []
+        planned_rows: list[PlannedRow] = []
         for row in table.rows:
             source = Path(row.recipe) if base is not None else paper_recipes / f"{row.recipe}.py"
             config = flat_recipe.resolve(source, changes, epochs)
             config["rec"] = str(Path(data).resolve())
             mark = flat_recipe.fingerprint(config)
             runs = tuple(_run(known, folder, source, config, mark, seed) for seed in seeds)
-            rows.append(PlannedRow(row, runs))
-        planned.append(PlannedTable(key, table.title, tuple(rows)))
+            planned_rows.append(PlannedRow(row, runs))
+        planned.append(PlannedTable(key, table.title, tuple(planned_rows)))
     return planned
 
 

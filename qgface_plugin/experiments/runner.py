@@ -41,7 +41,8 @@ class Runner:
         self, root: Path, evaluations: Sequence[Evaluation], jobs: int, commit: str, say: Callable[[str], None]
     ) -> None:
         self.root, self.evaluations, self.jobs, self.commit, self.say = root, evaluations, jobs, commit, say
-        self._stop, self._alive, self._guard = threading.Event(), set(), threading.Lock()
+        self._stop, self._guard = threading.Event(), threading.Lock()
+        self._alive: set[subprocess.Popen[bytes]] = set()
 
     def make(self, runs: Sequence[PlannedRun], progress: bool = True) -> list[str]:
         """Make what is missing of `runs`.

@@ -137,7 +137,7 @@ def _mean_and_std(values: Sequence[float]) -> str:
 def _provenance(table: Mapping[str, Any]) -> str:
     """Provenance of every number: one line per run."""
     lines = ["| row | seed | commit | started (UTC) | training | evaluation | run |", "|---|---|---|---|---|---|---|"]
-    commands = {}
+    commands: dict[tuple[str, str], None] = {}
     for row in table["rows"]:
         for run in row["runs"]:
             trained = [step for step in run["steps"] if step["what"] == "train"]

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -16,8 +17,7 @@ from ..config.recipe import Run
 from ..data.bin_files import read_bin
 from ..data.pair_dataset import PairDataset
 from ..data.sampler import EpochSampler
-from ..data.sources.folder import FaceFolder
-from ..data.sources.records import FaceRecords
+from ..data.sources.source import FaceSource
 from ..evaluation.protocols.pair_sets import DecodedPairs, check_flags
 from ..loss.margin import QGFaceMargin
 from ..loss.partial_fc import QGPartialFC
@@ -34,7 +34,7 @@ from .step import TrainStep
 LOGGER = logging.getLogger(__name__)
 
 
-def make_dataset(run: Run, source: FaceRecords | FaceFolder) -> PairDataset:
+def make_dataset(run: Run, source: FaceSource) -> PairDataset:
     """The pairs that the recipe asks for."""
     return PairDataset(source, run.degradation, run.seed, run.data.on_corrupt, run.data.degrade_on)
 
@@ -42,6 +42,7 @@ def make_dataset(run: Run, source: FaceRecords | FaceFolder) -> PairDataset:
 def make_sampler(run: Run, epoch: int = 0, start_step: int = 0) -> EpochSampler:
     """This rank's share of an epoch, from `start_step` on."""
     ranks, rank = distributed.world_size(), distributed.rank()
+    assert run.num_image is not None  # open_source has counted
     return EpochSampler(run.num_image, run.batch_size, rank, ranks, run.seed, epoch=epoch, start_step=start_step)
 
 
@@ -50,7 +51,7 @@ def make_backbone(run: Run, device: torch.device) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         backbone = get_model(run.network, num_features=run.embedding_size, features_bias=run.train.features_bias)
-    return backbone.to(
+    return backbone.to(  # type: ignore[call-overload] # torch forgets memory_format
         device, memory_format=torch.channels_last if run.train.channels_last else torch.contiguous_format
     )
 
@@ -130,7 +131,7 @@ def make_step(run: Run, device: torch.device, stop_wanted: Callable[[], bool]) -
 
 def _wrapped(run: Run, backbone: nn.Module, device: torch.device) -> nn.Module:
     """What a step calls: the backbone, compiled where the recipe asks for it, synchronised where there are ranks."""
-    model = torch.compile(backbone) if run.train.compile else backbone
+    model = cast(nn.Module, torch.compile(backbone)) if run.train.compile else backbone
     model.train()
     if distributed.world_size() == 1:
         return model
@@ -150,7 +151,7 @@ def open_pair_sets(run: Run) -> list[DecodedPairs]:
     """
     if distributed.rank() or not run.val_targets:
         return []
-    roots = [Path(root) for root in ([run.rec] if isinstance(run.rec, str) else run.rec)]
+    roots = [Path(root) for root in ([run.rec] if isinstance(run.rec, str) else run.rec or ())]
     folders = [root if root.is_dir() else root.parent for root in roots]
     sets = []
     for target in run.val_targets:

@@ -23,7 +23,9 @@ class RunningMeans:
     """
 
     def __init__(self) -> None:
-        self._steps, self._sums, self._counts = 0, {}, {}
+        self._steps = 0
+        self._sums: dict[str, float | torch.Tensor] = {}
+        self._counts: dict[str, int] = {}
 
     def add(self, terms: Mapping[str, float | torch.Tensor]) -> None:
         """Take one step's numbers or 0-d tensors; a name may be absent from some steps."""
@@ -80,7 +82,8 @@ class Throughput:
 
     def __init__(self) -> None:
         self._clock: float | None = None
-        self._steps, self._samples, self._waited = 0, 0, None
+        self._waited: float | None = None
+        self._steps = self._samples = 0
 
     @property
     def started(self) -> bool:
@@ -98,11 +101,12 @@ class Throughput:
 
     def take(self) -> Rates:
         """The rates since it was started or last taken; then count anew."""
-        now = time.perf_counter()
-        passed, steps, samples, waited = now - self._clock, self._steps, self._samples, self._waited
+        now, before = time.perf_counter(), self._clock
+        steps, samples, waited = self._steps, self._samples, self._waited
         self._clock, self._steps, self._samples, self._waited = now, 0, 0, None
-        if not steps:
+        if not steps or before is None:
             return Rates(math.nan, math.nan, None)
+        passed = now - before
         return Rates(samples / passed, passed / steps, None if waited is None else waited / passed)
 
     @contextmanager
@@ -135,7 +139,8 @@ class OrderWatch:
     def __init__(self, quality: str = "norm", momentum: float = 0.01, grace_steps: int = 100) -> None:
         self.quality, self.momentum, self.grace_steps = quality, momentum, grace_steps
         self.mean: float | None = None
-        self._steps, self._warned_epoch = 0, None
+        self._steps = 0
+        self._warned_epoch: int | None = None
 
     def state_dict(self) -> list[float | int | None]:
         """What it has seen so far, as plain values."""
@@ -143,7 +148,9 @@ class OrderWatch:
 
     def load_state_dict(self, state: Sequence[float | int | None]) -> None:
         """Continue from `state`."""
-        self.mean, self._steps, self._warned_epoch = state
+        mean, steps, epoch = state
+        self.mean, self._steps = mean, int(steps or 0)
+        self._warned_epoch = None if epoch is None else int(epoch)
 
     def update(self, order: float, steps: int, epoch: int) -> str | None:
         """Take the mean `quality_order` over the last `steps` steps; the warning's text when it is due, else None.

@@ -58,7 +58,7 @@ class RunRecorder:
     ) -> None:
         self.folder, self.rank, self.run_as_dict, self.early = Path(folder), rank, run_as_dict, early
         self.total_steps, self.progress = total_steps, progress
-        self._options = {"frequent": frequent, "quality": quality, "pair_grid_every": pair_grid_every}
+        self._options: dict[str, Any] = {"frequent": frequent, "quality": quality, "pair_grid_every": pair_grid_every}
         self._log: StepLog | None = None
         self._highest: dict[str, float] = {}
         self.verified: dict[str, dict[str, Any]] = {}
@@ -103,7 +103,7 @@ class RunRecorder:
         added = ("kind", "step", "highest")
         return {n: {k: v for k, v in line.items() if k not in added} for n, line in self.verified.items()}
 
-    def _begin(self, start_step: int) -> None:
+    def _begin(self, start_step: int) -> StepLog:
         hidden = None if self.progress is None else not self.progress
         bar = tqdm(total=self.total_steps, initial=start_step, unit="step", mininterval=0.5, disable=hidden)
         self._bar = self._closing.enter_context(bar)
@@ -116,6 +116,7 @@ class RunRecorder:
         self._closing.callback(self._log.close)
         self.verified = {line["name"]: line for line in self._log.metrics.kept if line["kind"] == "verification"}
         self._highest = {name: line["highest"] for name, line in self.verified.items()}
+        return self._log
 
     def _tensorboard(self, start_step: int) -> SummaryWriter | None:
         try:
@@ -126,9 +127,7 @@ class RunRecorder:
 
     def _started(self) -> StepLog:
         """The log of the steps; a run that has not resumed starts at 0."""
-        if self._log is None:
-            self._begin(0)
-        return self._log
+        return self._begin(0) if self._log is None else self._log
 
     def step(
         self,

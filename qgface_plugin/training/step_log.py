@@ -139,21 +139,22 @@ class StepLog:
             for name, value in scalars.items():
                 if alone or name not in ("loss", "learning_rate"):
                     self.writer.add_scalar(name, value, global_step)
-            self._histogram(criterion.u_views, global_step)
+            if criterion.u_views is not None:
+                _histogram(self.writer, criterion.u_views, global_step)
             self.writer.flush()  # a checkout never closes its writer
         return means
 
     def _line(
         self, global_step: int, epoch: int, lr: float, means: Mapping[str, float], speed: float, seconds_per_step: float
     ) -> str:
-        beside = self.total_steps is None
+        total, beside = self.total_steps, self.total_steps is None
         terms = []
         for name, (label, *decimals) in SHOWN.items():
             if name in means and decimals[beside] is not None:
                 terms.append(f"{label}: {means[name]:.{decimals[beside]}f}")
-        if beside:
+        if total is None:
             return f"QGFace {'   '.join(terms)}   Global Step: {global_step}"
-        hours = seconds_per_step * (self.total_steps - global_step) / 3600
+        hours = seconds_per_step * (total - global_step) / 3600
         return "   ".join(
             [
                 f"Speed {speed:.2f} samples/sec",
@@ -166,19 +167,24 @@ class StepLog:
             ]
         )
 
-    def _histogram(self, u: Tensor, global_step: int) -> None:
-        values = u.detach().float().flatten().cpu()
-        if len(values := values[values.isfinite()]):
-            self.writer.add_histogram("u", values, global_step)
-
     def _show_pairs(self, global_step: int, criterion: QGPartialFC, batch: PairBatch) -> None:
+        assert criterion.u_views is not None and batch.low is not None  # a step on pairs has been taken
         u_high, u_low = criterion.u_views.cpu().chunk(2)
         grid = pair_grid(batch.high, batch.low, u_high.numpy(), u_low.numpy(), float(criterion.terms["b"]))
         self.show("pairs", grid, global_step)
 
     def show(self, tag: str, image: np.ndarray, global_step: int) -> None:
-        """Show an image, uint8 (height, width, 3) RGB, in TensorBoard."""
+        """Show an image, uint8 (height, width, 3) RGB, in TensorBoard, where there is a writer."""
+        if self.writer is None:
+            return
+        events: Any = self.writer.file_writer
         height, width, _ = image.shape
         # SummaryWriter.add_image would need PIL for what is one PNG
         shown = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encode_png(image))
-        self.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=shown)]), global_step)
+        events.add_summary(Summary(value=[Summary.Value(tag=tag, image=shown)]), global_step)
+
+
+def _histogram(writer: SummaryWriter, u: Tensor, global_step: int) -> None:
+    values = u.detach().float().flatten().cpu()
+    if len(values := values[values.isfinite()]):
+        writer.add_histogram("u", values, global_step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -160,6 +160,7 @@ class Trainer:
             return
         why = "config.resume is set" if run.resume else f"torchrun has started this run again ({again})"
         queue = self.step.criterion.queue
+        assert run.num_classes is not None  # open_source has counted
         saved = latest_state(
             run.output,
             state.run_id,
@@ -180,7 +181,7 @@ class Trainer:
             note_run(run.output, state.run_id)
         LOGGER.info("%s: resumed after step %d, in epoch %d", why, self.progress.global_step, self.progress.epoch)
 
-    def _batches(self) -> Iterator[PairBatch]:
+    def _batches(self) -> Generator[PairBatch, None, None]:
         """Batches on the device, from where the run is to the end of its last epoch."""
         while self.progress.epoch < self.run.num_epoch:
             sampler = build.make_sampler(self.run, self.progress.epoch, self.progress.step_in_epoch)
@@ -194,7 +195,7 @@ class Trainer:
             TrainingError: too many steps in a row were not finite.
         """
         progress, scheduler = self.progress, self.state.scheduler
-        global_step, learning_rate = progress.global_step + 1, scheduler.get_last_lr()[0]
+        global_step, learning_rate = progress.global_step + 1, float(scheduler.get_last_lr()[0])
         progress.skipped += batch.skipped
         good = self.step(batch, global_step)
         with warnings.catch_warnings():  # the rate counts steps, also those that only collect gradients

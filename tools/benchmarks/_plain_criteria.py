@@ -52,6 +52,12 @@ class PlainHeads(nn.Module):
     """The two heads as the authors' code has them (docs/method.md): AdaFace with arccos and cos on every class and a
     matrix of ones for the labels; all 2B views contrasted with the other view and a refreshed copy of the queue."""
 
+    mean: Tensor
+    std: Tensor
+    queue: Tensor
+    old: Tensor
+    labels: Tensor
+
     def __init__(self, dim: int, classes: int, s: float = 64.0, m: float = 0.4, c: float = 0.333, b: float = 0.2):
         super().__init__()
         self.weight = nn.Parameter(torch.normal(0, 0.01, (classes, dim)))

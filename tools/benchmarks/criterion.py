@@ -104,6 +104,7 @@ def full(dim: int, classes: int) -> QGPartialFC:
     criterion = QGPartialFC(QGFaceMargin(stats_momentum=0.0), dim, classes)
     quality = criterion.margin_softmax.quality
     quality.mean.fill_(20.0), quality.std.fill_(1.0), quality.started.fill_(True)
+    assert criterion.queue is not None
     criterion.queue.enqueue(normalize(torch.randn(classes, dim)), torch.randperm(classes), criterion.weight.detach())
     with torch.no_grad():
         criterion.weight.add_(torch.randn_like(criterion.weight), alpha=1e-3)

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         del embeddings
         ours = _alone(_ours, folder, arguments.repeat)
         plain = _alone(_plain, folder, 1)
-        results = {"ours": ours, "plain": plain}
+        results: dict[str, Any] = {"ours": ours, "plain": plain}
         results["plain / ours"] = plain["seconds"] / ours["seconds"]
         results["plain / ours, processor"] = plain["processor_seconds"] / ours["processor_seconds"]
         results["largest difference to plain"] = _difference(ours, plain["tar"], plain["auc"])

@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def ways(dataset: PairDataset) -> Ways:
     """The contestants: what each does with a batch of places (epoch, index)."""
     source, policy, scratch = dataset.source, dataset.policy, np.empty((112, 112, 3), np.uint8)
+    assert policy is not None
 
     def decoding(places: list[tuple[int, int]]) -> None:
         for _, index in places:
@@ -158,15 +159,17 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def plain_image(encoded: memoryview, mirrored: bool) -> np.ndarray:
+def plain_image(encoded: memoryview | bytes, mirrored: bool) -> np.ndarray:
     """One image as arcface_torch's data set gives it: decoded, mirrored, float32 (3, h, w) in [-1, 1]."""
-    image = cv2.cvtColor(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    image = _decoded(np.frombuffer(encoded, np.uint8))
     return _tensor(image[:, ::-1] if mirrored else image)
 
 
-def plain_pair(encoded: memoryview, view: ViewParams, policy: DegradationPolicy) -> tuple[np.ndarray, np.ndarray]:
+def plain_pair(
+    encoded: memoryview | bytes, view: ViewParams, policy: DegradationPolicy
+) -> tuple[np.ndarray, np.ndarray]:
     """Both views, float32 (3, h, w) in [-1, 1]: the paper's steps as they read, one call after the other."""
-    image = cv2.cvtColor(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    image = _decoded(np.frombuffer(encoded, np.uint8))
     high = _tensor(image[:, ::-1] if view.flip_high else image)
     side, small = image.shape[0], int(view.small_height)
     top, left, height, width = (int(number) for number in view.box)
@@ -181,11 +184,11 @@ def plain_pair(encoded: memoryview, view: ViewParams, policy: DegradationPolicy)
     if view.jpeg_quality:
         quality = (cv2.IMWRITE_JPEG_QUALITY, int(view.jpeg_quality))
         _, compressed = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
-        image = cv2.cvtColor(cv2.imdecode(compressed, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        image = _decoded(compressed)
     image = cv2.resize(image, (side, side), interpolation=FLAGS[up])
     if not policy.crop_keeps_place and (height, width) != (side, side):
         image = cv2.resize(image[top : top + height, left : left + width], (side, side))
-    x = image.astype(np.float32)
+    x: np.ndarray = image.astype(np.float32)
     for kind, factor in zip(view.order, view.factors, strict=True):
         if factor != 1:
             grey = x @ np.array((0.299, 0.587, 0.114), np.float32)
@@ -199,3 +202,9 @@ def plain_pair(encoded: memoryview, view: ViewParams, policy: DegradationPolicy)
 
 def _tensor(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(((image.astype(np.float32) / 255 - 0.5) / 0.5).transpose(2, 0, 1))
+
+
+def _decoded(encoded: np.ndarray) -> np.ndarray:
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert image is not None
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -101,7 +101,7 @@ def _plain_load(path: Path) -> Any:
     pairs = read_bin(path)
     both = np.empty((2, len(pairs.images), 3, 112, 112), dtype=np.float32)
     for number, encoded in enumerate(pairs.images):
-        image = cv2.cvtColor(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        image = _decoded(np.frombuffer(encoded, np.uint8))
         both[0, number] = image.transpose(2, 0, 1)
         both[1, number] = image[:, ::-1].transpose(2, 0, 1)
     return both
@@ -147,3 +147,9 @@ def _timed(work: Any, repeats: int = REPEATS) -> tuple[tuple[float, float], Any]
         times.append(time.perf_counter() - start)
         cpu_times.append(time.process_time() - start_cpu)
     return (min(times), min(cpu_times)), given
+
+
+def _decoded(encoded: np.ndarray) -> np.ndarray:
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert image is not None
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

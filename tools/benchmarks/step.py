@@ -12,7 +12,7 @@ import argparse
 import copy
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -123,10 +123,10 @@ def _measure(arguments: argparse.Namespace, device: torch.device, make: Callable
 
 def _host_step(arguments: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> TrainStep:
     layout = torch.channels_last if arguments.channels_last else torch.contiguous_format
-    backbone = get_model(arguments.network, num_features=DIM).to(device, memory_format=layout)
+    backbone = get_model(arguments.network, num_features=DIM).to(device, memory_format=layout)  # type: ignore[call-overload] # torch forgets it
     criterion = full(DIM, arguments.classes).to(device)
     return TrainStep(
-        model=torch.compile(backbone) if arguments.compile else backbone,
+        model=cast(nn.Module, torch.compile(backbone)) if arguments.compile else backbone,
         backbone=backbone,
         criterion=criterion,
         optimizer=_sgd(backbone, criterion),

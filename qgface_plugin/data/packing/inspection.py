@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -60,7 +61,7 @@ class Inspection:
         soundness: None when images were not read.
     """
 
-    files: dict[str, dict[str, object]]
+    files: dict[str, dict[str, Any]]
     images: int
     num_classes: int
     identities: int

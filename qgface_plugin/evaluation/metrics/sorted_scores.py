@@ -7,6 +7,7 @@ plain numbers and no index, cumulative sum or rate of that length.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -94,6 +95,6 @@ class SortedScores:
         return float((len(self.genuine) - np.searchsorted(self.genuine, refused, side="right")) / len(self.genuine))
 
 
-def _accepted(ascending: np.ndarray, threshold: np.ndarray | float, side: str) -> np.ndarray:
+def _accepted(ascending: np.ndarray, threshold: np.ndarray | float, side: Literal["left", "right"]) -> np.ndarray:
     """How many of the scores are accepted: above the threshold ("right"), or also at it ("left")."""
     return len(ascending) - np.searchsorted(ascending, threshold, side=side)

@@ -29,15 +29,15 @@ FARS = (1e-3, 1e-2, 1e-1)
 
 
 class Pairs(Protocol):
-    """What `verify` needs of a pair set: `bin_files.PairSet` has it, and so has `DecodedPairs`.
+    """What `verify` needs of a pair set: `bin_files.PairSet` has it, and so has `DecodedPairs`."""
 
-    Attributes:
-        name: for tables.
-        same: (N,) bool, True for a genuine pair.
-    """
+    @property
+    def name(self) -> str:
+        """Of the set, for tables."""
 
-    name: str
-    same: np.ndarray
+    @property
+    def same(self) -> np.ndarray:
+        """(N,) bool, True for a genuine pair."""
 
     def decode(self) -> np.ndarray:
         """The images, uint8 (2N, 112, 112, 3) RGB; 2i and 2i + 1 are a pair."""

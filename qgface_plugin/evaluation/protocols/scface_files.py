@@ -161,4 +161,5 @@ def _ours(name: str, wanted: set[int] | None) -> bool:
 def _parse(name: str) -> tuple[int, int, int]:
     """Subject, camera and distance; camera and distance of a frontal image are 0."""
     found = NAME.fullmatch(name)
+    assert found is not None  # `_ours` has chosen the names
     return int(found[1]), int(found[2] or 0), int(found[3] or 0)

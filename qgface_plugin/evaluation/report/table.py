@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,17 @@ def _ijb_mode(results: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((mode for mode in modes if mode["mode"] == IJB_MODE), modes[0])
 
 
+def _rank1_at(distance: str, results: Mapping[str, Any]) -> float | None:
+    return results["rank1"][distance]
+
+
 def _average(results: Mapping[str, Any]) -> float | None:
     accuracies = [entry["accuracy"] for entry in results["sets"].values()]
     return float(np.mean(accuracies)) if accuracies else None
 
 
 COLUMNS = (
-    *(Column(f"SCface d{d}", "scface", lambda results, d=d: results["rank1"][f"d{d}"]) for d in (1, 2, 3)),
+    *(Column(f"SCface d{d}", "scface", partial(_rank1_at, f"d{d}")) for d in (1, 2, 3)),
     Column("TinyFace", "tinyface", lambda results: results["rank"]["1"]),
     Column("IJB-B", "ijbb", _ijb),
     Column("HQ Avg.", "pairs", _average),

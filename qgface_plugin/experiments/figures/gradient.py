@@ -46,6 +46,7 @@ def measured(theta: Tensor, zhat: Tensor, config: QGFaceConfig) -> Tensor:
     weight = torch.tensor([0.0, math.log(OTHERS)], dtype=torch.float64)  # one column stands for all other classes
     lse, target = F.logsumexp_and_target(logits + weight, column)
     ((lse - target) * margin.gate(z)).sum().backward()
+    assert cosine.grad is not None
     return (cosine.grad / config.s).reshape(theta.shape).to(theta.dtype)
 
 

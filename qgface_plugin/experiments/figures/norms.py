@@ -49,7 +49,8 @@ def draw_norms(folder: Path, model: FaceModel, pairs: str | Path, name: str = "n
     one, other = model.embed(first), model.embed(second)
     norms = np.minimum(one.norms, other.norms)
     cosine = (one.original * other.original).sum(1) / (one.norms * other.norms)
-    edges = np.linspace(*np.percentile(norms, (0.5, 99.5)), 25), np.linspace(-0.4, 1.0, 29)
+    shortest, longest = np.percentile(norms, (0.5, 99.5))
+    edges = np.linspace(shortest, longest, 25), np.linspace(-0.4, 1.0, 29)
     figure = new_figure(7.2, 3.1)
     panels = figure.subplots(1, 2, sharey=True)
     for panel, kind, mask in zip(panels, ("same person", "others"), (pair_set.same, ~pair_set.same), strict=True):

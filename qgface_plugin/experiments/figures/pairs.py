@@ -66,7 +66,8 @@ class TrainedRun:
         numbers = of_images(method.quality, images, torch.from_numpy(strength.astype(np.float32)))
         if numbers is None:
             raw, own = torch.from_numpy(self.model.embed(views).original), torch.from_numpy(labels.astype(np.int64))
-            numbers = QUALITY_SOURCES[method.quality].of_rows(BatchRows(raw, normalize(raw), self.centres, None, own))
+            centres = raw.new_empty(0, raw.shape[1]) if self.centres is None else self.centres  # the norm needs none
+            numbers = QUALITY_SOURCES[method.quality].of_rows(BatchRows(raw, normalize(raw), centres, None, own))
         floor, limits = method.sigma_rule == "floor", QUALITY_SOURCES[method.quality].limits
         zhat = F.quality_indicator(numbers, self.mean, self.std, method.c, floor=floor, limits=limits)
         return F.unit_scale(zhat).numpy()
@@ -139,8 +140,8 @@ def draw_pairs(
     u_high, u_low = trained.quality(high, np.zeros(len(high)), labels), trained.quality(low, strength, labels)
     order = np.minimum(u_high, u_low).argsort(kind="stable")
     shown = order[evenly_spaced(len(order), COLUMNS * ROWS)]
-    views = (view[shown].transpose(0, 3, 1, 2) for view in (high, low))
-    grid = pair_grid(*views, u_high[shown], u_low[shown], trained.b, COLUMNS, ROWS)
+    originals, degraded = (view[shown].transpose(0, 3, 1, 2) for view in (high, low))
+    grid = pair_grid(originals, degraded, u_high[shown], u_low[shown], trained.b, COLUMNS, ROWS)
     height, width, _ = grid.shape
     figure = new_figure(width / 150, height / 150)
     panel = figure.add_subplot()

@@ -35,7 +35,9 @@ def latest_state(
     Raises:
         CheckpointError: on all ranks, when there are files but no usable set, or for a file that is refused.
     """
-    seen, problems, refused = [], [], None
+    seen: list[Entry] = []
+    problems: list[str] = []
+    refused: str | None = None
     try:
         seen, problems = entries(folder)
     except CheckpointError as error:
@@ -45,13 +47,15 @@ def latest_state(
         raise CheckpointError(refused)
     files = {entry.path.name: entry for rank in everyone for entry in rank[0]}.values()
     problems = sorted({problem for _, listed, _ in everyone for problem in listed})
-    for problem in problems:
-        LOGGER.warning("%s; it is passed over", problem)
+    for line in problems:
+        LOGGER.warning("%s; it is passed over", line)
 
     for candidate in complete_sets(files, name):
         if only_own and candidate.run_id != name:
             continue
-        state, problem, refused = None, None, None
+        state: dict[str, Any] | None = None
+        problem: str | None = None
+        refused = None
         try:
             state = _load(Path(folder), candidate, num_classes, queue_size, queue_slots)
         except DamagedError as error:
@@ -107,7 +111,7 @@ def _nothing_usable(folder: str | Path, files: list[Entry], problems: list[str])
             "and config.output to a new folder"
         )
     reasons = list(problems)
-    for step, ranks in sorted({(e.step, e.ranks) for e in files}):
+    for step, ranks in sorted({(e.step, e.ranks) for e in files if e.ranks is not None}):
         there = {e.rank for e in files if (e.step, e.ranks) == (step, ranks)}
         missing = [str(i) for i in range(min(ranks, 1000)) if i not in there]
         if missing:

@@ -7,7 +7,7 @@ All else is the same on every rank, or, as the running statistics of batch norma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,23 +72,22 @@ def reshard(
             raise ValueError(f"rank {i} of {before} has {rows} centres: of {num_classes} classes it owns {length}")
     share = shard_of(num_classes, rank, ranks)
 
-    def joined(pick: Callable[[Mapping[str, Any]], Any]) -> Any:
-        return _joined({i: pick(shard) for i, shard in shards.items()}, owned, share)
+    def joined(*keys: str | int) -> Any:
+        parts: dict[int, Any] = dict(shards)
+        for key in keys:
+            parts = {i: part[key] for i, part in parts.items()}
+        return _joined(parts, owned, share)
 
     first = shards[0]
     criterion = {
-        key: joined(lambda shard, key=key: shard["state_dict_softmax_fc"][key])
-        for key in first["state_dict_softmax_fc"]
-        if not key.startswith(QUEUE)
+        key: joined("state_dict_softmax_fc", key) for key in first["state_dict_softmax_fc"] if not key.startswith(QUEUE)
     }
     criterion.update(_queue(shards, owned, share, queue_size, queue_slots))
     optimizer = first["state_optimizer"]
     sharded = set(optimizer["param_groups"][-1]["params"])  # the criterion's: arcface_torch's order, and ours
     state = {
         index: {
-            name: joined(lambda shard, index=index, name=name: shard["state_optimizer"]["state"][index][name])
-            if index in sharded
-            else value
+            name: joined("state_optimizer", "state", index, name) if index in sharded else value
             for name, value in values.items()
         }
         for index, values in optimizer["state"].items()
@@ -98,7 +97,7 @@ def reshard(
         extra = {**first["qgface"], "world_size": ranks, "rng": None}
         if extra.get("gradients"):
             count = len(extra["gradients"]["criterion"])
-            pending = [joined(lambda shard, k=k: shard["qgface"]["gradients"]["criterion"][k]) for k in range(count)]
+            pending = [joined("qgface", "gradients", "criterion", k) for k in range(count)]
             extra["gradients"] = {**extra["gradients"], "criterion": pending}
         if rank:
             extra["skipped"], extra["record"] = 0, None

@@ -14,7 +14,8 @@ def rng_state() -> dict[str, Any]:
     """The states of Python's, NumPy's and torch's generators (and this device's CUDA one), as tensors and numbers."""
     version, internal, gauss = random.getstate()
     # the global NumPy generator is not ours, but a recipe's own code may draw from it
-    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    legacy: Any = np.random.get_state()  # noqa: NPY002
+    name, keys, position, has_gauss, cached = legacy
     state: dict[str, Any] = {
         "python": {"version": version, "state": torch.tensor(internal, dtype=torch.int64), "gauss": gauss},
         "numpy": {

@@ -139,7 +139,8 @@ def _chunk(
     begin, end = bounds
     step = max(batch_size, 1)
     starts = list(range(begin, end, step))
-    parts, bad = [], {}
+    parts: list[Embeddings] = []
+    bad: dict[int, str] = {}
     with ThreadPoolExecutor(max_workers=1) as ahead:
         loading = ahead.submit(load_faces, images, begin, min(begin + step, end), pool)
         for start in starts:

@@ -144,8 +144,8 @@ def check_color_of_templates(
         faces = {int(index): _face(images, int(index), pool) for index in np.unique([*chosen.ravel(), *stranger])}
     wanted = [(first, second, True) for first, second in chosen]
     wanted += [(first, other, False) for first, other in zip(chosen[:, 0], stranger, strict=True)]
-    usable = [(faces[int(a)], faces[int(b)], same) for a, b, same in wanted]
-    usable = [(a, b, same) for a, b, same in usable if a is not None and b is not None]
+    found = [(faces[int(a)], faces[int(b)], same) for a, b, same in wanted]
+    usable = [(a, b, same) for a, b, same in found if a is not None and b is not None]
     same = np.array([entry[2] for entry in usable], dtype=bool)
     if min(same.sum(), (~same).sum()) < 2:
         return None

@@ -16,6 +16,7 @@ import resource
 import sys
 import time
 import types
+from typing import Any
 
 import numpy as np
 
@@ -68,12 +69,15 @@ def with_pandas() -> None:
     """pandas as it is installed, or the stand-in."""
     if importlib.util.find_spec("pandas") and importlib.util.find_spec("tabulate"):
         return
-    sys.modules["pandas"] = types.SimpleNamespace(DataFrame=Table, Series=dict, read_csv=read_csv)
+    pandas = types.ModuleType("pandas")
+    vars(pandas).update(DataFrame=Table, Series=dict, read_csv=read_csv)
+    sys.modules["pandas"] = pandas
 
 
 def load(folder: str) -> types.ModuleType:
     """The tool's module, as it stands in `folder`."""
     spec = importlib.util.spec_from_file_location("ijb_evals", f"{folder}/ijb_evals.py")
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -112,7 +116,7 @@ def main() -> None:
         json.dump(result, file)
 
 
-def identification(tool: types.ModuleType, test: object) -> dict:
+def identification(tool: Any, test: Any) -> dict:
     """The tool's 1:N test, with the counts that it prints and forgets, one entry per gallery."""
     counted = []
     original = tool.evaluation_1N

@@ -39,22 +39,23 @@ class ToolResult:
     def differences(self, result: IjbResult) -> dict[str, float]:
         """For each number that both have, ours minus the tool's, by its name."""
         differences = {}
-        for ours in result.verification:
-            theirs = self.numbers["one_to_one"].get(ours.mode.name)
+        for verified in result.verification:
+            name = verified.mode.name
+            theirs = self.numbers["one_to_one"].get(name)
             if theirs is None:
                 continue
-            for point, tar in zip(ours.tar_at_far, theirs["tar"], strict=True):
-                differences[f"{ours.mode.name} TAR@FAR={point.far:.0e}"] = point.nearest - tar
-            differences[f"{ours.mode.name} AUC"] = ours.auc - theirs["auc"]
+            for point, tar in zip(verified.tar_at_far, theirs["tar"], strict=True):
+                differences[f"{name} TAR@FAR={point.far:.0e}"] = point.nearest - tar
+            differences[f"{name} AUC"] = verified.auc - theirs["auc"]
         for ours in result.identification:
             if ours.mode != DEFAULT_MODE or "one_to_n" not in self.numbers:
                 continue
             for gallery, theirs in zip(ours.galleries, self.numbers["one_to_n"]["galleries"], strict=True):
                 for k in RANKS:
                     differences[f"{gallery.name} top-{k}"] = gallery.top[k] - theirs["top"][str(k)]
-                for point in gallery.tpir:
-                    differences[f"{gallery.name} TPIR@{point.fpir:g}"] = (
-                        point.insightface - theirs["tpir"][str(point.fpir)]
+                for rate in gallery.tpir:
+                    differences[f"{gallery.name} TPIR@{rate.fpir:g}"] = (
+                        rate.insightface - theirs["tpir"][str(rate.fpir)]
                     )
         return differences
 

@@ -142,6 +142,7 @@ def integers(path: Path, columns: int) -> np.ndarray:
     # Blanks and line ends are one to the parser, so what it read says nothing about lines.
     if values is None or values.size != columns * _lines(text) or not _single_blanks(text, columns - 1):
         _check_lines(path, text, columns, names=False)
+    assert values is not None  # else a line was refused
     return values.reshape(-1, columns)
 
 
@@ -165,6 +166,7 @@ def named_numbers(path: Path, columns: int) -> tuple[list[str], np.ndarray]:
     values = _numbers(b"\n".join(rest), np.float64)
     if values is None or not well:
         _check_lines(path, text, columns, names=True)
+    assert values is not None  # else a line was refused
     return [name.decode("utf-8", "surrogateescape") for name in names], values.reshape(-1, columns)
 
 
@@ -198,8 +200,8 @@ def _single_blanks(text: bytes, blanks: int) -> bool:
     ends, at = np.flatnonzero(characters == ord("\n")), np.flatnonzero(characters == ord(" "))
     if len(at) != blanks * (len(ends) + 1):
         return False
-    at = at.reshape(-1, blanks)
-    return bool((at[:-1, -1] < ends).all() and (at[1:, 0] > ends).all())
+    by_line = at.reshape(-1, blanks)
+    return bool((by_line[:-1, -1] < ends).all() and (by_line[1:, 0] > ends).all())
 
 
 def _check_lines(path: Path, text: bytes, columns: int, names: bool) -> None:

@@ -78,8 +78,8 @@ def _rows(result: IjbResult) -> Iterator[list[object]]:
         for gallery in identification.galleries:
             for k, rate in gallery.top.items():
                 yield [mode, gallery.name, "top", k, rate, rate]
-            for point in gallery.tpir:
-                yield [mode, gallery.name, "TPIR@FPIR", point.fpir, point.insightface, point.tpir]
+            for at in gallery.tpir:
+                yield [mode, gallery.name, "TPIR@FPIR", at.fpir, at.insightface, at.tpir]
         for k, rate in identification.top.items():
             yield [mode, "mean", "top", k, rate, rate]
         for mean in identification.tpir:

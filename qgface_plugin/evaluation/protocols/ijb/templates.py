@@ -219,8 +219,8 @@ class TemplatePlan:
 
 def _segment_sums(rows: np.ndarray, order: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Sums of rows[order] from each start to the next, added one after the other."""
-    rows, order, starts = (torch.from_numpy(array) for array in (rows, order, starts))
-    return torch.nn.functional.embedding_bag(order, rows, starts, mode="sum").numpy()
+    indices, weight, offsets = (torch.from_numpy(array) for array in (order, rows, starts))
+    return torch.nn.functional.embedding_bag(indices, weight, offsets, mode="sum").numpy()
 
 
 def _not_finite(parts: list[np.ndarray], order: np.ndarray, names: list[str]) -> str:
