@@ -32,6 +32,11 @@ class Report:
         repairs: repair -> "needed: reason", or "not needed".
         data: facts about the data set; None when none was named.
         problems: what must be put right before training.
+
+    Example:
+        >>> report = Report({"torch": "2.13.0"}, [], None, {}, {}, None, ["numpy is not installed: pip install numpy"])
+        >>> report.can_train, report.as_text().splitlines()[-1]
+        (False, '  numpy is not installed: pip install numpy')
     """
 
     versions: dict[str, str]

@@ -103,6 +103,11 @@ class Opcodes(dict[int, Any]):
     Args:
         names: as `pickle` has them, separated by blanks.
         refused: the error for any other opcode, made of its character.
+
+    Example:
+        >>> Opcodes("NONE STOP", ValueError)[ord("R")]
+        Traceback (most recent call last):
+        ValueError: R
     """
 
     def __init__(self, names: str, refused: Callable[[str], Exception]) -> None:

@@ -27,6 +27,12 @@ class Repair:
         reason: what fails without it, and with which versions.
         needed: whether this process needs it; False once it is applied.
         apply: applies it.
+
+    Example:
+        >>> names = {"old"}
+        >>> repair = Repair("a name", "2.0 lacks it", lambda: "new" not in names, lambda: names.add("new"))
+        >>> repair.needed(), repair.apply(), repair.needed()
+        (True, None, False)
     """
 
     name: str
