@@ -185,14 +185,14 @@ class Replacements:
 
         Args:
             optimizer: of backbone and class centres.
-            warmup: steps.
+            warmup: steps; none for a negative number, as arcface_torch's `warmup_epoch = -1` gives it.
             total: steps of the whole run; milestones, in epochs, become steps.
         """
         if self.criterion is not None and self._backbone is not None:
             self.criterion.watch(self._backbone, optimizer, scaled=self._fp16)
         train, steps = self.run.train, total // self.run.num_epoch
         milestones = [epoch * steps for epoch in train.milestones]
-        return build_schedule(optimizer, train.schedule, round(warmup), total, milestones, train.gamma)
+        return build_schedule(optimizer, train.schedule, max(0, round(warmup)), total, milestones, train.gamma)
 
     def start_log(self, writer: SummaryWriter | None, frequent: int, start_step: int) -> None:
         """Record beside the checkout; rank 0 only."""

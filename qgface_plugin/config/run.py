@@ -33,7 +33,7 @@ class Run:
     init_from: str | None = setting(None, "weights to start from, or a folder with model.pt; not `resume`")
     # class centres
     margin_list: tuple[float, float, float] = setting((1.0, 0.5, 0.0), "arcface_torch's margins (its own head only)")
-    sample_rate: float = setting(1.0, "share of the class centres that compete in a step", above=0.0, high=1.0)
+    sample_rate: float = setting(1.0, "share of the class centres that compete; 0: the batch's only", low=0.0, high=1.0)
     interclass_filtering_threshold: float = setting(0.0, "cosine above which a negative is dropped; 0: none", low=0.0)
     # data
     rec: str | tuple[str, ...] | None = setting(None, "folder with train.rec, or several; DATA_ROOT overrides it")
@@ -51,7 +51,7 @@ class Run:
     batch_size: int = setting(128, "images per rank and step; each is seen twice", low=2)
     gradient_acc: int = setting(1, "steps whose gradients are summed before an update", low=1)
     num_epoch: int = setting(20, "passes over the data", low=1)
-    warmup_epoch: float = setting(0, "epochs, also parts of one, over which the rate rises to lr", low=0)
+    warmup_epoch: float = setting(0, "epochs, also parts of one, over which the rate rises; 0 or -1: none", low=-1)
     fp16: bool = setting(False, "float16 arithmetic on a GPU")
     seed: int = setting(2048, "of everything random", low=0)
     # what is written, and when
@@ -86,6 +86,8 @@ class Run:
             object.__setattr__(self, key, tuple(value) if isinstance(value, list) else value)
         if self.rec is not None and not (self.rec and all(self.rec)):
             raise ConfigError(f"config.rec is {self.rec!r}: name at least one folder, and no empty name")
+        if -1 < self.warmup_epoch < 0:
+            raise ConfigError(f"config.warmup_epoch is {self.warmup_epoch}: it must be at least 0, or -1 for none")
         if self.warmup_epoch > self.num_epoch:
             raise ConfigError(
                 f"config.warmup_epoch is {self.warmup_epoch}: more than config.num_epoch = {self.num_epoch}"

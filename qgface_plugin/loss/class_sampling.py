@@ -61,7 +61,7 @@ def sampled_classes(
         labels: (N,) classes of the global batch.
         draw: () number of the draw.
         seed: the same on every rank.
-        rate: in (0, 1].
+        rate: in [0, 1]; 0: only the classes of the batch.
         num_classes: n over all ranks.
         start: first class of this rank.
         length: classes of this rank.

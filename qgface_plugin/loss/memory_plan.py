@@ -76,7 +76,7 @@ def plan_memory(
         dim: d.
         queue: kind, as QGPartialFC has it.
         queue_size: Q; None: n.
-        sample_rate: share of the centres that compete in a step, in (0, 1].
+        sample_rate: share of the centres that compete in a step, in [0, 1]; those of the batch always do.
         rows: views in the GLOBAL batch.
         optimizer: "sgd" (with momentum) or "adamw".
         dtype: of centres, queue and logits.
@@ -90,10 +90,10 @@ def plan_memory(
         >>> plan.centres, plan.queue  # 1000 x 4 float32; as many, and a, label and serial number of each
         (16000, 36000)
     """
-    if not (1 <= ranks <= classes and dim >= 1 and rows >= 0 and 0 < sample_rate <= 1):
+    if not (1 <= ranks <= classes and dim >= 1 and rows >= 0 and 0 <= sample_rate <= 1):
         raise ConfigError(
             f"classes={classes}, ranks={ranks}, dim={dim}, rows={rows}, sample_rate={sample_rate}: expected "
-            "1 <= ranks <= classes, dim >= 1, rows >= 0 and sample_rate in (0, 1]"
+            "1 <= ranks <= classes, dim >= 1, rows >= 0 and sample_rate in [0, 1]"
         )
     if optimizer not in MOMENTS:
         raise ConfigError(f"optimizer is {optimizer!r}: it must be one of {', '.join(MOMENTS)}")
@@ -101,7 +101,10 @@ def plan_memory(
     centres = local * dim * size
     slots = {"none": 0, "batch": rows}.get(queue, slots_of_rank(queue_size or classes, ranks))
     kept = slots * (dim * size + size + 8 + 8)  # r, a, label, serial number
-    competing, wanted = round(sample_rate * local), round(sample_rate * slots)
+    positives = min(local, rows // 2)  # all classes of the batch on one rank, at most
+    competing = max(round(sample_rate * local), positives)
+    entries = min(slots, rows + slots * positives // local)  # of these classes: the batch's own rows, and older ones
+    wanted = max(round(sample_rate * slots), entries)
     chunk, block = min(competing, classes_at_a_time(rows, cuda)), min(wanted, entries_at_a_time(cuda))
     selection = -(-(slots + 8 * wanted) // size)  # which entries are alive, and where those that compete are
     scoring = selection + block * (2 * dim + 5 * rows // 8)  # by rows / 2 queries
@@ -132,7 +135,8 @@ def plain_step(
 ) -> int:
     """Bytes that a step of partial FC over whole matrices needs at least beside centres, gradient and moments: cosines,
     probabilities and their gradient (rows, n_local each), and normalised centres. Rows of the GLOBAL batch."""
-    competing = round(sample_rate * -(-classes // ranks))
+    local = -(-classes // ranks)
+    competing = max(round(sample_rate * local), min(local, rows // 2))
     return competing * (3 * rows + dim * (1 if sample_rate >= 1.0 else 2)) * dtype.itemsize
 
 

@@ -45,7 +45,7 @@ class QGPartialFC(nn.Module):
         margin_loss: brings scale, margin, threshold and statistics.
         embedding_size: d.
         num_classes: n over all ranks.
-        sample_rate: share of the centres that compete in a step, in (0, 1].
+        sample_rate: share of the centres that compete in a step, in [0, 1]; 0: those of the batch only.
         fp16: cosines in float16 on CUDA.
         queue: "proxy", "momentum", "batch", "none", or a custom kind; None: as `margin_loss` was configured ("proxy").
         paired: False: rows are single views (only with queue="none").
@@ -87,8 +87,8 @@ class QGPartialFC(nn.Module):
         super().__init__()
         if not isinstance(margin_loss, QGFaceMargin):
             raise ConfigError(f"QGPartialFC needs a QGFaceMargin as margin_loss, got {type(margin_loss).__name__}")
-        if not 0.0 < sample_rate <= 1.0:
-            raise ConfigError(f"sample_rate is {sample_rate!r}: it must be in (0, 1]")
+        if not 0.0 <= sample_rate <= 1.0:
+            raise ConfigError(f"sample_rate is {sample_rate!r}: it must be in [0, 1]")
         misplaced = sorted(READ_BY_MARGIN & options.keys())
         if misplaced:
             raise ConfigError(

@@ -86,7 +86,7 @@ def make_schedule(run: Run, optimizer: torch.optim.Optimizer, steps_per_epoch: i
     return build_schedule(
         optimizer,
         train.schedule,
-        round(run.warmup_epoch * steps_per_epoch),
+        round(max(0, run.warmup_epoch) * steps_per_epoch),
         run.num_epoch * steps_per_epoch,
         [epoch * steps_per_epoch for epoch in train.milestones],
         train.gamma,

@@ -130,6 +130,15 @@ def test_milestones_become_steps(folder):
     assert rates == pytest.approx([1.0] * 4 + [0.1] * 4 + [0.01] * 4)
 
 
+def test_a_checkouts_warm_up_of_minus_1_is_none(folder):
+    """`warmup_epoch = -1` reaches the schedule as minus the steps of an epoch."""
+    parts = Replacements(tiny_run(folder, num_epoch=3, warmup_epoch=-1, lr=1.0))
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = parts.make_schedule(optimizer, warmup=-4, total=12)
+    optimizer.step(), schedule.step()
+    assert schedule.get_last_lr() == [pytest.approx(11 / 12)]
+
+
 def test_a_network_whose_packages_are_missing_is_named(folder):
     def vit(name, **options):
         import a_package_that_is_not_there  # noqa: F401

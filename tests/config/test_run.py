@@ -20,6 +20,9 @@ from qgface_plugin.utils.errors import ConfigError
         ({"rec": ""}, r"config\.rec is ''"),
         ({"rec": ()}, r"config\.rec is \(\)"),
         ({"rec": ("a", "")}, r"config\.rec is \('a', ''\)"),
+        ({"sample_rate": -0.1}, r"config\.sample_rate is -0\.1: it must be in \[0\.0, 1\.0\]"),
+        ({"warmup_epoch": -2}, r"config\.warmup_epoch is -2: it must be at least -1"),
+        ({"warmup_epoch": -0.5}, r"config\.warmup_epoch is -0\.5: it must be at least 0, or -1 for none"),
         ({"num_epoch": 2, "warmup_epoch": 3}, r"config\.warmup_epoch is 3: .*config\.num_epoch = 2"),
         (
             {"num_epoch": 9, "train": TrainOptions(schedule="step", milestones=(6, 9))},
@@ -46,6 +49,12 @@ def test_settings_that_can_be_used_together():
     Run(degradation=None, qgface=QGFaceConfig(queue="none"))
     Run(fp16=True, train=TrainOptions(precision="float16"))
     Run(num_epoch=1, warmup_epoch=1)
+
+
+def test_values_of_arcface_torchs_own_configs_are_kept_as_they_are():
+    """Only the batch's classes compete (wf42m_pfc0008_32gpu_r100), no warm-up (3millions)."""
+    values = Run(sample_rate=0, warmup_epoch=-1).as_dict()
+    assert (values["sample_rate"], values["warmup_epoch"]) == (0, -1)
 
 
 def test_lists_become_tuples_and_the_counts_can_be_filled_in():

@@ -59,6 +59,8 @@ def test_what_is_kept_is_what_the_plan_says(ranks, queue_size, optimizer, dtype,
         (6000, 128, 16, 1.0, None),  # the normalisation of the centres
         (6000, 128, 16, 0.1, None),  # the gradient of all centres
         (6000, 64, 96, 0.4, None),
+        (6000, 64, 96, 0.0, None),  # only the classes of the batch
+        (3000, 64, 96, 0.0, 9_000),
         (50, 32, 128, 1.0, 20_000),  # a block of the queue: its logits
         (50, 256, 32, 0.4, 40_000),  # and its features
     ],
@@ -119,7 +121,7 @@ def test_the_documentation_has_this_table():
     "arguments, message",
     [
         ({"classes": 3, "ranks": 4}, "classes=3, ranks=4"),
-        ({"classes": 3, "sample_rate": 0.0}, r"sample_rate=0\.0"),
+        ({"classes": 3, "sample_rate": -0.1}, r"sample_rate=-0\.1"),
         ({"classes": 3, "optimizer": "lion"}, "optimizer is 'lion'"),
     ],
 )

@@ -135,11 +135,12 @@ def test_gated_rows_get_exactly_zero_gradient(margin):
     assert (features.grad[gated] == 0).all() and (features.grad[~gated] != 0).any(1).all()
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.01])
 @pytest.mark.parametrize("policy", ["active", "all"])
-def test_sampled_classes(policy):
-    """With a rate this low only the classes of the batch are sampled; the others neither compete nor get gradient."""
+def test_sampled_classes(policy, rate):
+    """At 0, or a rate this low, only classes of the batch are sampled; the others neither compete nor get gradient."""
     reference = oracles.Reference(oracles.PAPER | BASE | {"b": 0.6, "queue_size": 30})
-    out = criterion(b=0.6, queue_size=30, queue_policy=policy, sample_rate=0.01)
+    out = criterion(b=0.6, queue_size=30, queue_policy=policy, sample_rate=rate)
     rng = np.random.default_rng(3)
     for _ in range(3):
         features, labels = batch(rng)

@@ -144,7 +144,7 @@ def test_upstreams_names():
     "build, message",
     [
         (lambda: QGPartialFC(torch.nn.Identity(), 4, 5), "QGFaceMargin.*Identity"),
-        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, 0.0), r"sample_rate is 0\.0"),
+        (lambda: QGPartialFC(QGFaceMargin(), 4, 5, -0.1), r"sample_rate is -0\.1"),
         (lambda: QGPartialFC(QGFaceMargin(), 4, 5, 1.5), r"sample_rate is 1\.5"),
         (lambda: QGPartialFC(QGFaceMargin(), 4, 0), "num_classes is 0"),
         (lambda: QGPartialFC(QGFaceMargin(), 4, 5, paired=False), "queue='proxy'.*paired=False"),

@@ -13,6 +13,7 @@ CASES = {
     "given": Case({"quality": "sharpness", "b_quantile": 0.3, "margin_quality": "norm"}),
     "curricularface": Case({"margin": "curricularface", "curricular_momentum": 0.2}),
     "curricularface_sampled": Case({"margin": "curricularface", "quality": "certainty"}, sample_rate=0.1),
+    "curricularface_batch_only": Case({"margin": "curricularface", "quality": "certainty"}, sample_rate=0.0),
     "magface": Case({"margin": "magface", "magface_norms": (0.5, 2.0), "b_quantile": 0.4}, accumulate=2),
 }
 
@@ -42,6 +43,7 @@ def test_the_cases_are_such(results):
 RANKS = {
     "accumulated": Case(accumulate=2),
     "sampled": Case(sample_rate=0.4, accumulate=2),
+    "batch_only": Case(sample_rate=0.0),
     "float32": Case(dtype=torch.float32),
 }
 LONG = RANKS | {
@@ -97,6 +99,13 @@ def test_sampling_leaves_classes_out(short):
     """So that the case is one: fewer classes than all have a gradient in a step, not the same ones in each."""
     touched = [set((step != 0).any(1).nonzero().squeeze(1).tolist()) for step in whole(short[1], "sampled")["centres"]]
     assert all(len(classes) < 11 for classes in touched) and len(set(map(frozenset, touched))) > 1
+
+
+def test_with_a_rate_of_0_ranks_may_have_no_class_at_all(short):
+    """So that the case is one: every third batch has classes 0, 1 and 2 only, and just these have a gradient."""
+    for rank, result in enumerate(short[4]):
+        gradient = result["batch_only"]["centres"][1]  # of step 2
+        assert (gradient != 0).any() == (rank == 0)
 
 
 def test_collectives_are_those_of_the_docstring(short):

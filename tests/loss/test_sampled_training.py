@@ -130,7 +130,7 @@ def test_two_ranks_train_with_sampled_classes(tmp_path, host):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("rate", [0.1, 0.6, 1.0])
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.6, 1.0])
 def test_one_process_trains_at_any_rate_and_policy(tmp_path, rate):
     write_faces(tmp_path / "data")
     for policy in ("active", "all"):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import cv2
 import pytest
+import torch
 from tiny import face, tiny_model, tiny_run, write_faces
 
 from qgface_plugin.config.options import DataOptions
@@ -67,3 +68,17 @@ def test_class_centres_are_the_last_group(run):
 def test_weights_follow_from_the_seed(run):
     first, same, other = (build.make_backbone(replace(run, network="quick", seed=seed), "cpu") for seed in (1, 1, 2))
     assert (first.fc.weight == same.fc.weight).all() and not (first.fc.weight == other.fc.weight).all()
+
+
+def test_a_warm_up_of_minus_1_is_none(run):
+    """As arcface_torch's config 3millions has it: the same rates as with 0."""
+    rates = []
+    for epochs in (-1, 0):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)
+        schedule = build.make_schedule(replace(run, warmup_epoch=epochs, num_epoch=2), optimizer, steps_per_epoch=3)
+        rates.append([schedule.get_last_lr()])
+        for _ in range(6):
+            optimizer.step()
+            schedule.step()
+            rates[-1].append(schedule.get_last_lr())
+    assert rates[0] == rates[1] and rates[0][0] == [0.2] and rates[0][-1] == [0.0]
