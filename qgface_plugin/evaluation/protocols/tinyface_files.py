@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from ...data.sources.folder import SUFFIXES
-from ...utils.errors import ConfigError, DataError
+from ...utils.errors import DataError
 from .aligned_files import images_by_name
 from .inventory import Inventory, listed
+from .mat_files import read_mat
 
 PROBES, MATCHES, DISTRACTORS = 3_728, 4_443, 153_428
 ALIGNED = "aligned_pad_0.1_pad_high"
 PARTS = ("Probe", "Gallery_Match", "Gallery_Distractor")
+LARGEST_ID = 2**53 - 1  # larger ones are not told apart where a file holds them as floats
 MAT_FILES = {"Probe": "probe_img_ID_pairs.mat", "Gallery_Match": "gallery_match_img_ID_pairs.mat"}
 
 
@@ -60,7 +62,6 @@ def read_tinyface(root: str | Path, aligned: str | Path | None = None) -> Tinyfa
 
     Raises:
         DataError: a folder or .mat file is absent or damaged, no probe or no gallery image, one image in two files.
-        ConfigError: SciPy is not installed.
     """
     root = Path(root)
     testing, folder = _testing_set(root), _aligned(root, aligned)
@@ -136,7 +137,6 @@ def read_identities(path: Path, names_key: str, ids_key: str, inventory: Invento
 
     Raises:
         DataError: damaged, other variables, or a name with two identities.
-        ConfigError: SciPy is not installed.
     """
     names, ids = _load(path, names_key, ids_key)
     identities: dict[str, int] = {}
@@ -157,35 +157,33 @@ def read_identities(path: Path, names_key: str, ids_key: str, inventory: Invento
 
 
 def _load(path: Path, names_key: str, ids_key: str) -> tuple[list[str], list[int]]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise ConfigError("TinyFace's .mat files need scipy: pip install 'qgface-plugin[eval]'") from error
-    try:
-        content = loadmat(path, variable_names=(names_key, ids_key))
-    except Exception as error:  # a damaged file raises whatever its bytes lead to
-        raise DataError(f"{path}: the .mat file cannot be read ({type(error).__name__}: {error})") from error
+    content = read_mat(path, (names_key, ids_key))
     absent = [key for key in (names_key, ids_key) if key not in content]
     if absent:
         raise DataError(f"{path}: no variable {listed(absent)} in it; TinyFace's file holds {names_key} and {ids_key}")
-    names = [_stem(name) for name in _strings(content[names_key], path)]
+    names = [_stem(name.strip()) for name in _strings(content[names_key], path)]
     ids = np.asarray(content[ids_key]).ravel()
     if ids.dtype.kind not in "iuf" or not np.array_equal(ids, np.floor(ids)) or np.any(ids < 0):
         raise DataError(f"{path}: {ids_key} ({ids.dtype}) are not all identities, which are numbers from 0")
+    if len(ids) and ids.max() > LARGEST_ID:
+        raise DataError(f"{path}: an identity of {ids.max()} in {ids_key}; identities are at most {LARGEST_ID}")
     if not names or len(names) != len(ids):
         raise DataError(f"{path}: {len(names)} names for {len(ids)} identities; there is one identity per name")
     return names, [int(identity) for identity in ids]
 
 
-def _strings(cells: np.ndarray, path: Path) -> Iterator[str]:
-    """The strings of a cell array, however deeply its cells are nested."""
-    if not isinstance(cells, np.ndarray) or cells.dtype.kind not in "UO":
+def _strings(cells: object, path: Path) -> Iterator[str]:
+    """The strings of a text, or of a cell array however deeply its cells are nested."""
+    if isinstance(cells, str):
+        yield cells
+    elif isinstance(cells, np.ndarray) and cells.dtype.kind in "UO":
+        for cell in cells.ravel().tolist():
+            if isinstance(cell, str):
+                yield cell
+            else:
+                yield from _strings(cell, path)
+    else:
         raise DataError(f"{path}: its names are {getattr(cells, 'dtype', type(cells).__name__)}, not text")
-    for cell in cells.ravel():
-        if isinstance(cell, str):
-            yield cell.strip()
-        else:
-            yield from _strings(cell, path)
 
 
 def _stem(name: str) -> str:

@@ -149,7 +149,10 @@ def test_what_contradicts_is_named(tmp_path):
         ({"probe_set": cells(["a"]), "probe_ids": np.array([np.nan])}, "are not all identities"),
         ({"probe_set": cells(["a"]), "probe_ids": np.array([-1])}, "are not all identities"),
         ({"probe_set": cells(["a", "a"]), "probe_ids": np.array([1, 2])}, "a has two identities, 1 and 2"),
-        ({"probe_set": {"x": 1}, "probe_ids": np.array([1])}, "its names are"),
+        ({"probe_set": {"x": 1}, "probe_ids": np.array([1])}, "x.mat: .*probe_set: a struct; .* text and cells"),
+        ({"probe_set": cells(["a"]), "probe_ids": np.array([1e300])}, r"an identity of 1e\+300 in probe_ids"),
+        ({"probe_set": cells(["a"]), "probe_ids": np.array([2**64 - 1], dtype=np.uint64)}, "at most 9007199254740991"),
+        ({"probe_set": cells(["a"]), "probe_ids": np.array([np.inf])}, "an identity of inf"),
     ],
 )
 def test_other_contents(tmp_path, variables, message):
