@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from easydict import EasyDict
@@ -32,6 +33,7 @@ HOMES = {
     "config.qgface.train": names_of(TrainOptions),
 }
 """The keys of each group of a recipe."""
+GROUP_PATHS = ("config.qgface", *(f"config.qgface.{group}" for group in GROUPS))
 
 
 def load_recipe(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Run:
@@ -56,6 +58,9 @@ def load_recipe(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
 def load_config(recipe: str | os.PathLike[str], base: str) -> EasyDict:
     """A fresh copy of another recipe's `config`, to start from: `config = load_config(__file__, "qgface_r34.py")`.
 
+    Groups that the other one lacks are there and empty, so that `config.qgface.data.source = "folder"` can be written
+    whatever it was. `degradation` is as it was: a name, None or a group.
+
     Args:
         recipe: the calling recipe's `__file__`.
         base: path of the other one, relative to the folder of `recipe`.
@@ -63,7 +68,12 @@ def load_config(recipe: str | os.PathLike[str], base: str) -> EasyDict:
     Raises:
         ConfigError: as `load_recipe` does.
     """
-    return EasyDict(_execute(_find(Path(recipe).parent / base)))
+    config = EasyDict(_execute(_find(Path(recipe).parent / base)))
+    method = config.setdefault("qgface", EasyDict())
+    if isinstance(method, EasyDict):  # anything else is refused when the recipe is checked
+        for group in ("data", "train"):
+            method.setdefault(group, EasyDict())
+    return config
 
 
 def _find(path: str | os.PathLike[str]) -> Path:
@@ -89,12 +99,32 @@ def _execute(file: Path) -> Mapping[str, Any]:
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from error
         except (Exception, SystemExit) as error:
-            raise ConfigError(f"{file} fails: {type(error).__name__}: {error}{_line(error, file)}") from error
+            said = _unset(error, module) or f"{type(error).__name__}: {error}"
+            raise ConfigError(f"{file} fails: {said}{_line(error, file)}") from error
     config = getattr(module, "config", None)
     if not isinstance(config, Mapping):
         found = "no `config`" if config is None else f"a `config` of type {type(config).__name__}"
         raise ConfigError(f"{file} has {found}: a recipe sets `config = EasyDict()` and its keys")
     return config
+
+
+def _unset(error: BaseException, module: ModuleType) -> str | None:
+    """What an AttributeError of a recipe's `config` means: the group, or the key, that has not been set."""
+    if not isinstance(error, AttributeError) or not isinstance(error.obj, EasyDict):
+        return None
+    where = _path_of(error.obj, getattr(module, "config", None), "config") or "an EasyDict"
+    key = f"{where}.{error.name}"
+    if key not in GROUP_PATHS:
+        return f"{key} is read, but not set before"
+    return f"there is no group {key} yet: write `{key} = EasyDict()` above, or start with `load_config`, which makes it"
+
+
+def _path_of(wanted: object, here: object, name: str) -> str | None:
+    """'config.qgface', where a group of a recipe's config stands."""
+    if here is wanted:
+        return name
+    groups = here.items() if isinstance(here, Mapping) else ()
+    return next((path for key, value in groups if (path := _path_of(wanted, value, f"{name}.{key}"))), None)
 
 
 def _line(error: BaseException, file: Path) -> str:

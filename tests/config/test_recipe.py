@@ -10,7 +10,7 @@ import pytest
 from paths import RECIPES
 
 from qgface_plugin.config import load_config, load_recipe
-from qgface_plugin.config.degradation import ADAFACE
+from qgface_plugin.config.degradation import ADAFACE, OURS
 from qgface_plugin.config.method import AUTHORS, QGFaceConfig
 from qgface_plugin.utils.errors import ConfigError
 
@@ -163,7 +163,46 @@ def test_load_config_is_fresh_each_time(tmp_path):
     base = write(tmp_path, "config.lr = 0.2\n", "base.py")
     first = load_config(base, "base.py")
     first.lr, first.qgface.b = 1.0, 1.0
-    assert load_config(base, "base.py") == {"lr": 0.2, "qgface": {}}
+    assert load_config(base, "base.py") == {"lr": 0.2, "qgface": {"data": {}, "train": {}}}
+
+
+@pytest.mark.parametrize("groups", ["", "config.qgface = edict()\n", "config.qgface = dict(b=0.3, data={})\n"])
+def test_load_config_makes_the_groups_that_the_other_recipe_lacks(tmp_path, groups):
+    head = "from easydict import EasyDict as edict\nconfig = edict(lr=0.2)\n"
+    write(tmp_path, groups, "base.py", head)
+    body = "config.qgface.data.source = 'folder'\nconfig.qgface.train.device = 'cpu'\nconfig.qgface.m = 0.5\n"
+    head = "from qgface_plugin.config import load_config\nconfig = load_config(__file__, 'base.py')\n"
+    run = load_recipe(write(tmp_path, body, "derived.py", head), environ={})
+    assert (run.lr, run.data.source, run.train.device, run.qgface.m) == (0.2, "folder", "cpu", 0.5)
+    assert run.degradation == OURS
+
+
+def test_load_config_leaves_the_degradation_as_it_is(tmp_path):
+    write(tmp_path, "config.qgface.degradation = None\nconfig.qgface.queue = 'none'\n", "base.py")
+    head = "from qgface_plugin.config import load_config\nconfig = load_config(__file__, 'base.py')\n"
+    assert load_recipe(write(tmp_path, "", "derived.py", head), environ={}).degradation is None
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("config.lr = 0.1\nconfig.qgface.data.source = 'folder'", r"no group config\.qgface yet: .* \(line 4\)$"),
+        ("config.qgface = edict()\nconfig.qgface.data.source = 1", r"no group config\.qgface\.data yet: .*\(line 4\)$"),
+        (
+            "config.qgface = edict()\ntrain = config.qgface.train\n",
+            r"no group config\.qgface\.train yet: write `config\.qgface\.train = EasyDict\(\)` .*\(line 4\)$",
+        ),
+        (
+            "config.qgface = edict()\nconfig.qgface.degradation.policy = 'ours'",
+            r"no group config\.qgface\.degradation yet: .*\(line 4\)$",
+        ),
+        ("config.warmup_epoch = config.num_epoch // 10", r"config\.num_epoch is read, but not set before \(line 3\)$"),
+    ],
+)
+def test_a_group_or_key_that_is_not_set_yet_is_named_with_file_and_line(tmp_path, body, message):
+    head = "from easydict import EasyDict as edict\nconfig = edict()\n"
+    with pytest.raises(ConfigError, match=rf"try_it\.py fails: .*{message}"):
+        load_recipe(write(tmp_path, body, head=head), environ={})
 
 
 def test_a_recipe_that_starts_from_itself(tmp_path):

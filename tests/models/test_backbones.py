@@ -204,6 +204,8 @@ def test_dropout_sits_in_front_of_the_last_linear_layer(images):
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(ConfigError, match="'r43'.*r18, r34, r50, r100, r200, mbf, mbf_large"):
         get_model("r43")
+    with pytest.raises(ConfigError, match=r"'vit_t_dp005_mask0'.* arcface_torch has it: .*config\.host"):
+        get_model("vit_t_dp005_mask0")
 
 
 @pytest.mark.parametrize(

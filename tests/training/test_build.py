@@ -13,7 +13,7 @@ from tiny import face, tiny_model, tiny_run, write_faces
 from qgface_plugin.config.options import DataOptions
 from qgface_plugin.data.sources.source import open_source
 from qgface_plugin.training import build
-from qgface_plugin.utils.errors import ConfigError, DataError
+from qgface_plugin.utils.errors import ConfigError, DataError, TrainingError
 
 
 @pytest.fixture
@@ -35,6 +35,41 @@ def test_image_count_that_differs(run):
 def test_no_data_named(run):
     with pytest.raises(ConfigError, match=r"config\.rec"):
         open_source(replace(run, rec=None))
+
+
+@pytest.mark.parametrize("source", ["recordio", "folder"])
+@pytest.mark.parametrize("there", [False, True])
+def test_missing_data_say_what_names_them(tmp_path, monkeypatch, source, there):
+    """No such folder, and a folder without data in it; by the recipe, and by the environment."""
+    data = tmp_path / "empty"
+    if there:
+        data.mkdir()
+    run = tiny_run(tmp_path, rec=str(data), data=DataOptions(source=source))
+    monkeypatch.delenv("DATA_ROOT", raising=False)
+    with pytest.raises(DataError, match=r"empty: no .* \(named by config\.rec, whose place DATA_ROOT takes"):
+        open_source(run)
+    monkeypatch.setenv("DATA_ROOT", str(data))
+    with pytest.raises(DataError, match=r"\(named by DATA_ROOT, which takes the place of config\.rec\)$"):
+        open_source(run)
+
+
+def test_faces_that_cannot_be_drawn_say_where_and_what_names_it(tmp_path):
+    (tmp_path / "file").touch()
+    run = tiny_run(tmp_path, rec=str(tmp_path / "file" / "faces"), data=DataOptions(source="procedural"))
+    with pytest.raises(TrainingError, match=r"faces: no faces can be drawn there: .*config\.rec.*can be written"):
+        open_source(run)
+
+
+def test_arcface_torchs_synthetic_data_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"synthetic: no such .*config\.rec\. .*random images.*'procedural'"):
+        open_source(tiny_run(tmp_path, rec="synthetic"))
+
+
+def test_several_image_folders_are_refused_not_passed_over(tmp_path):
+    run = tiny_run(tmp_path, rec=("a", "b"), data=DataOptions(source="folder"))
+    with pytest.raises(ConfigError, match=r"config\.rec is \('a', 'b'\), but .*'folder' reads one folder"):
+        open_source(run)
 
 
 def test_folder_source_is_chosen_explicitly(tmp_path):

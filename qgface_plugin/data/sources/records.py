@@ -184,7 +184,10 @@ def record_files(roots: list[str | Path]) -> list[Path]:
             train = root / "train.rec"
             found = [train] if train.exists() else files_in(root, ".rec")
             if not found:
-                raise DataError(f"{root}: no .rec file in this folder; for plain images choose the folder source")
+                raise DataError(
+                    f"{root}: no .rec file in this folder; a recipe with config.qgface.data.source = 'folder' reads "
+                    "plain images"
+                )
             files += found
         elif root.exists():
             files.append(root)

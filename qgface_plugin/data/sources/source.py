@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Protocol
 
@@ -9,7 +10,7 @@ from tqdm import tqdm
 
 from ...config.recipe import Run
 from ...utils import distributed
-from ...utils.errors import ConfigError
+from ...utils.errors import ConfigError, DataError, TrainingError
 from ..procedural.dataset import write_dataset
 from .folder import FaceFolder
 from .records import FaceRecords
@@ -41,15 +42,16 @@ def open_source(run: Run) -> tuple[FaceRecords | FaceFolder, Run]:
     Raises:
         DataError: data that cannot be trained on.
         ConfigError: no data is named, or the recipe's counts differ from the data's.
+        TrainingError: procedural faces cannot be written.
     """
     if not run.rec:
         raise ConfigError("config.rec names no data: set it to a folder with train.rec, or set DATA_ROOT")
-    if run.data.source == "folder":
-        source: FaceRecords | FaceFolder = FaceFolder(run.rec if isinstance(run.rec, str) else run.rec[0])
-    else:
-        if run.data.source == "procedural":
-            draw_faces(run)
-        source = FaceRecords(run.rec, on_corrupt=run.data.on_corrupt)
+    if run.data.source == "procedural":
+        draw_faces(run)
+    try:
+        source = _opened(run)
+    except DataError as error:
+        raise DataError(f"{error} ({_named_by(run)})") from error
     source.check()
     for key, given, found in (
         ("num_classes", run.num_classes, source.num_classes),
@@ -62,11 +64,39 @@ def open_source(run: Run) -> tuple[FaceRecords | FaceFolder, Run]:
     return source, replace(run, num_classes=source.num_classes, num_image=len(source))
 
 
+def _opened(run: Run) -> FaceRecords | FaceFolder:
+    assert run.rec is not None
+    if run.data.source != "folder":
+        return FaceRecords(run.rec, on_corrupt=run.data.on_corrupt)
+    if isinstance(run.rec, str):
+        return FaceFolder(run.rec)
+    if len(run.rec) > 1:
+        raise ConfigError(
+            f"config.rec is {run.rec!r}, but config.qgface.data.source = 'folder' reads one folder: name the one whose "
+            "sub-folders are the persons, or pack the folders (tools/pack_rec.py)"
+        )
+    return FaceFolder(run.rec[0])
+
+
+def _named_by(run: Run) -> str:
+    """Where the name of the data comes from, for messages about data that are not there."""
+    root = os.environ.get("DATA_ROOT")
+    if root and run.rec == root:
+        return "named by DATA_ROOT, which takes the place of config.rec"
+    if run.rec == "synthetic":
+        return (
+            "named by config.rec. In arcface_torch that means random images, to measure speed; here that is "
+            "tools/benchmark.py, and config.qgface.data.source = 'procedural' draws faces into a folder"
+        )
+    return "named by config.rec, whose place DATA_ROOT takes where it is set"
+
+
 def draw_faces(run: Run) -> None:
     """Write the procedural faces that the recipe asks for; rank 0 draws, the others wait.
 
     Raises:
         ConfigError: `config.rec` does not name one folder.
+        TrainingError: the folder cannot be written.
     """
     if not isinstance(run.rec, str):
         raise ConfigError(f"config.rec is {run.rec!r}: procedural faces are drawn into one folder")
@@ -78,5 +108,11 @@ def draw_faces(run: Run) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            write_dataset(run.rec, data.identities, data.images_per_identity, data.pairs, run.seed, show)
+            try:
+                write_dataset(run.rec, data.identities, data.images_per_identity, data.pairs, run.seed, show)
+            except OSError as error:
+                raise TrainingError(
+                    f"{run.rec}: no faces can be drawn there: {error.strerror or error} ({_named_by(run)}); name a "
+                    "folder that can be written and has room"
+                ) from error
     distributed.barrier()

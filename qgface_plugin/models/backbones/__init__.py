@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ...utils.errors import ConfigError
+from ..checkout_networks import is_of_the_checkout
 from . import iresnet, mobilefacenet
 from .iresnet import IResNet
 from .mobilefacenet import MobileFaceNet
@@ -38,7 +39,8 @@ def get_model(
         torch.Size([2, 64])
     """
     if name not in NAMES:
-        raise ConfigError(f"network is {name!r}: known networks are {', '.join(NAMES)}")
+        where = "; arcface_torch has it: train it in a checkout (config.host)" if is_of_the_checkout(name) else ""
+        raise ConfigError(f"network is {name!r}: known networks are {', '.join(NAMES)}{where}")
     if num_features < 1:
         raise ConfigError(f"num_features is {num_features!r}: it must be at least 1")
     if not 0.0 <= dropout < 1.0:
