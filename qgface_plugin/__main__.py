@@ -10,24 +10,22 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .utils.command_line import print_any_name
+from .utils.command_line import guarded, print_any_name
 from .utils.errors import ConfigError
+
+PROGRAM = "python -m qgface_plugin"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0: done; 1: the doctor found something missing; 2: a folder or file that does not fit."""
+    """Exit status 0: done; 1: the doctor found something missing, or a file cannot be written; 2: a folder or file
+    that does not fit. What a script that `run` runs raises passes through."""
     given = _parser().parse_args(arguments)
-    print_any_name()
-    try:
-        return given.command(given)
-    except ConfigError as error:
-        print(f"qgface_plugin: {error}", file=sys.stderr)
-        return 2
+    return _run(given) if given.command is _run else guarded(PROGRAM, lambda: given.command(given))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m qgface_plugin", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     attach = commands.add_parser("attach", help="let a checkout's train_v2.py load the plugin: one marked line")
@@ -75,7 +73,12 @@ def _doctor(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> int:
     from .arcface_torch.run import run_script
 
-    run_script(given.script, given.arguments)
+    print_any_name()
+    try:
+        run_script(given.script, given.arguments)
+    except ConfigError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -51,7 +51,7 @@ def test_attach_and_detach(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
 def test_an_unknown_folder_is_status_2(command: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main([command, str(tmp_path)]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"qgface_plugin: {tmp_path}: no train_v2.py in it") and captured.out == ""
+    assert captured.err.startswith(f"python -m qgface_plugin: {tmp_path}: no train_v2.py in it") and captured.out == ""
 
 
 def test_doctor_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
@@ -95,3 +95,22 @@ def test_help_and_missing_command(capsys: pytest.CaptureFixture) -> None:
     said = capsys.readouterr().out
     assert "torchrun -m qgface_plugin run train_v2.py configs/ms1mv3_r50" in said
     assert all(command in said for command in ("attach", "detach", "doctor", "run"))
+
+
+def test_errors_begin_as_those_of_the_arguments_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """With what was typed, as `train_v2.py: ...` does for the trainer."""
+    with pytest.raises(SystemExit):
+        main(["attatch", str(tmp_path)])
+    assert capsys.readouterr().err.splitlines()[-1].startswith("python -m qgface_plugin: error: ")
+    assert main(["run", str(tmp_path / "eval_ijbc.py")]) == 2
+    assert capsys.readouterr().err.startswith("python -m qgface_plugin: ")
+
+
+def test_a_trainer_that_cannot_be_written_is_status_1(tmp_path: Path, monkeypatch, capsys) -> None:
+    def denied(folder: str) -> str:
+        raise PermissionError(13, "Permission denied", f"{folder}/train_v2.py")
+
+    monkeypatch.setattr("qgface_plugin.arcface_torch.attach.attach", denied)
+    assert main(["attach", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"python -m qgface_plugin: {tmp_path}/train_v2.py: Permission denied; ")

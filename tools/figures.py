@@ -1,10 +1,10 @@
-"""Figures of the paper, and of how runs went, from saved runs: a PDF for print and a PNG of each.
+"""Figures of the paper, and of how runs went, from saved runs: a PDF for print and a PNG of each, named after the runs.
 
 python tools/figures.py gradient                                             Fig. 2: gradient scaling term
 python tools/figures.py queues Momentum=work_dirs/m Proxy=work_dirs/p        Fig. 3b: positives and negatives
 python tools/figures.py pairs work_dirs/p --recipe recipes/x.py --data DIR   Fig. 4: pairs framed by their gate
 python tools/figures.py similarity QGFace=work_dirs/q AdaFace=work_dirs/a    Fig. 5: SCface, gain in the title
-python tools/figures.py training work_dirs/a work_dirs/q                     losses, LQ share, norm order, accuracy
+python tools/figures.py training work_dirs/a work_dirs/q                     losses, pairs below b, norm order, accuracy
 python tools/figures.py norms work_dirs/q --data /data/faces/lfw.bin         norm against similarity
 python tools/figures.py norm-steps work_dirs/q --data /data/faces/lfw.bin    what the norm follows
 """
@@ -19,11 +19,12 @@ from pathlib import Path
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.data.sources.folder import FaceFolder
 from qgface_plugin.data.sources.records import FaceRecords
+from qgface_plugin.experiments.figures.file_names import named_after
 from qgface_plugin.experiments.figures.gradient import draw_gradient
 from qgface_plugin.experiments.figures.norms import draw_norm_steps, draw_norms
 from qgface_plugin.experiments.figures.pairs import draw_pairs, load_trained
 from qgface_plugin.experiments.figures.runs import draw_queues, draw_scface, draw_training
-from qgface_plugin.experiments.run_metrics import read_runs
+from qgface_plugin.experiments.run_metrics import read_runs, split_name
 from qgface_plugin.models import load_model
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.errors import ConfigError
@@ -45,11 +46,11 @@ def _gradient(given: argparse.Namespace) -> list[Path]:
 
 
 def _queues(given: argparse.Namespace) -> list[Path]:
-    return draw_queues(given.output, read_runs(given.runs))
+    return draw_queues(given.output, read_runs(given.runs), named_after("fig3b_queues", *_folders(given)))
 
 
 def _training(given: argparse.Namespace) -> list[Path]:
-    return draw_training(given.output, read_runs(given.runs))
+    return draw_training(given.output, read_runs(given.runs), named_after("training", *_folders(given)))
 
 
 def _pairs(given: argparse.Namespace) -> list[Path]:
@@ -61,19 +62,25 @@ def _pairs(given: argparse.Namespace) -> list[Path]:
         source: FaceFolder | FaceRecords = FaceFolder(rec if isinstance(rec, (str, Path)) else rec[0])
     else:
         source = FaceRecords(rec)
-    return draw_pairs(given.output, trained, source, given.seed)
+    return draw_pairs(given.output, trained, source, given.seed, name=named_after("fig4_pairs", given.run))
 
 
 def _similarity(given: argparse.Namespace) -> list[Path]:
-    return draw_scface(given.output, given.runs)
+    return draw_scface(given.output, given.runs, named_after("fig5_similarity", *_folders(given)))
 
 
 def _norms(given: argparse.Namespace) -> list[Path]:
-    return draw_norms(given.output, load_model(given.run, network=given.network, device=given.device), given.data)
+    model, name = load_model(given.run, network=given.network, device=given.device), "norm_similarity"
+    return draw_norms(given.output, model, given.data, named_after(name, given.run, given.data))
 
 
 def _norm_steps(given: argparse.Namespace) -> list[Path]:
-    return draw_norm_steps(given.output, load_model(given.run, network=given.network, device=given.device), given.data)
+    model, name = load_model(given.run, network=given.network, device=given.device), "norm_steps"
+    return draw_norm_steps(given.output, model, given.data, named_after(name, given.run, given.data))
+
+
+def _folders(given: argparse.Namespace) -> list[str]:
+    return [split_name(run)[1] for run in given.runs]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     runs = "folder of a run, or NAME=FOLDER"
     one = figure("queues", _queues, "cosines of positives and negatives during training")
     one.add_argument("runs", metavar="RUN", nargs="+", help=runs)
-    one = figure("training", _training, "loss terms, share of low-quality pairs, norm order, accuracy")
+    one = figure("training", _training, "loss terms, share of pairs below b, norm order, accuracy")
     one.add_argument("runs", metavar="RUN", nargs="+", help=runs)
     one = figure("similarity", _similarity, "similarity of SCface's probes and gallery at each distance")
     one.add_argument("runs", metavar="RUN", nargs="+", help=f"{runs}; a second one: what the first gains over it")

@@ -16,7 +16,7 @@ from ..utils.errors import ConfigError, DataError
 
 # key in metrics.jsonl -> how tables call it; all are fractions
 GATES = {
-    "lq_share_pair": "pairs contrasted",
+    "lq_share_pair": "pairs below b",
     "lq_share_view": "views below b",
     "quality_order": "quality order",
     "norm_order": "norm order",
@@ -119,7 +119,7 @@ def _arrays(found: Mapping[str, list[tuple[float, float]]]) -> dict[str, tuple[n
 def gates_of(run: Path) -> dict[str, float | None]:
     """Means over the last quarter of the logged steps; None for what the run does not log, or has not logged yet.
 
-    `pairs contrasted` is the share of pairs with u_p <= b, which are contrasted where the row has a queue.
+    `pairs below b` is the share of pairs with u_p <= b: contrasted where the run has a queue (the paper's D has none).
 
     Raises:
         DataError: a log that cannot be read.

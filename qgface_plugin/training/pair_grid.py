@@ -22,6 +22,7 @@ def pair_grid(
     b: float,
     columns: int = 8,
     rows: int = 4,
+    contrasted: bool = True,
 ) -> np.ndarray:
     """Draw the first `columns * rows` pairs, the original view above its degraded view.
 
@@ -33,6 +34,7 @@ def pair_grid(
         u_high, u_low: (N,), quality on the threshold's scale, in [0, 1].
         b: the threshold.
         columns, rows: pairs beside and above each other at most.
+        contrasted: the run contrasts pairs; False (no queue): their colours tell what is below b, and no word of it.
 
     Returns:
         uint8 (rows of pixels, columns of pixels, 3) RGB.
@@ -55,19 +57,20 @@ def pair_grid(
         )
     shown = min(n, columns * rows)
     # compared as arrays, in u's own precision, as the gates do
-    part_high, part_low, contrast = u_high > b, u_low > b, np.minimum(u_high, u_low) <= b
+    part_high, part_low, below = u_high > b, u_low > b, np.minimum(u_high, u_low) <= b
     cells = [
         _cell(
             _view(high[i].transpose(1, 2, 0), f"original u {u_high[i]:.2f}", part_high[i]),
             _view(low[i].transpose(1, 2, 0), f"degraded u {u_low[i]:.2f}", part_low[i]),
             f"min {min(u_high[i], u_low[i]):.2f}",
-            contrast[i],
+            below[i],
+            contrasted,
         )
         for i in range(shown)
     ]
     across = min(columns, shown)
     height, width = cells[0].shape[:2]
-    legend = _legend(b, MARGIN + across * (width + MARGIN))
+    legend = _legend(b, contrasted, MARGIN + across * (width + MARGIN))
     down = -(-shown // across)
     grid = _blank(len(legend) + down * (height + MARGIN), legend.shape[1])
     grid[: len(legend)] = legend
@@ -77,13 +80,13 @@ def pair_grid(
     return grid
 
 
-def _cell(high: np.ndarray, low: np.ndarray, title: str, contrast: bool) -> np.ndarray:
+def _cell(high: np.ndarray, low: np.ndarray, title: str, below: bool, contrasted: bool) -> np.ndarray:
     """One pair: a title in the pair's colour, then the two framed views with their u beneath."""
     height, width = high.shape[:2]
     cell = _blank(FRAME + STRIP + GAP + 2 * height + FRAME, width + 2 * (GAP + FRAME))
-    cell[:] = LOW if contrast else HIGH
+    cell[:] = LOW if below else HIGH
     cell[FRAME + STRIP : -FRAME, FRAME:-FRAME] = PAPER
-    _text(cell, title + " contrast" * bool(contrast), FRAME + GAP, FRAME + STRIP - 7, PAPER)
+    _text(cell, title + " contrast" * bool(below and contrasted), FRAME + GAP, FRAME + STRIP - 7, PAPER)
     for i, view in enumerate((high, low)):
         top, left = FRAME + STRIP + GAP + i * height, FRAME + GAP
         cell[top : top + height, left : left + width] = view
@@ -98,13 +101,13 @@ def _view(image: np.ndarray, label: str, takes_part: bool) -> np.ndarray:
     return view
 
 
-def _legend(b: float, width: int) -> np.ndarray:
+def _legend(b: float, contrasted: bool, width: int) -> np.ndarray:
     """What the colours mean, in as many lines as the width asks for; widened when one entry is wider still."""
     entries = [
         (HIGH, f"view: u > {b:.3g}, in the classification"),
         (LOW, f"view: u <= {b:.3g}, not in the classification"),
-        (LOW, f"pair: min u <= {b:.3g}, in the contrast"),
-        (HIGH, f"pair: min u > {b:.3g}, not in the contrast"),
+        (LOW, f"pair: min u <= {b:.3g}" + ", in the contrast" * contrasted),
+        (HIGH, f"pair: min u > {b:.3g}" + ", not in the contrast" * contrasted),
     ]
     box = LINE // 2
     lengths = [box + GAP + cv2.getTextSize(text, FONT, LEGEND_SCALE, 1)[0][0] + 2 * MARGIN for _, text in entries]

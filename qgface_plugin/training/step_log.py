@@ -170,7 +170,8 @@ class StepLog:
     def _show_pairs(self, global_step: int, criterion: QGPartialFC, batch: PairBatch) -> None:
         assert criterion.u_views is not None and batch.low is not None  # a step on pairs has been taken
         u_high, u_low = criterion.u_views.cpu().chunk(2)
-        grid = pair_grid(batch.high, batch.low, u_high.numpy(), u_low.numpy(), float(criterion.terms["b"]))
+        b, contrasted = float(criterion.terms["b"]), criterion.queue is not None
+        grid = pair_grid(batch.high, batch.low, u_high.numpy(), u_low.numpy(), b, contrasted=contrasted)
         self.show("pairs", grid, global_step)
 
     def show(self, tag: str, image: np.ndarray, global_step: int) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.data.images import decode
 from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.evaluation.protocols.scface import EDGES
+from qgface_plugin.experiments.figures.file_names import LONGEST, named_after
 from qgface_plugin.experiments.figures.gradient import OTHERS, closed_form, measured
 from qgface_plugin.experiments.figures.norms import CHANGES, norms_by_step
 from qgface_plugin.experiments.figures.pairs import draw_pairs, load_trained
@@ -48,7 +51,9 @@ def trained(tmp_path_factory):
 
 
 def drawn(out, name):
-    pdf = (out / f"{name}.pdf").read_bytes()
+    """The one figure whose name begins so, or is this."""
+    (path,) = out.glob(f"{name}*.pdf")
+    pdf, name = path.read_bytes(), path.stem
     assert pdf[:5] == b"%PDF-" and b"/Type3" not in pdf  # fonts that journals take
     image = cv2.imread(str(out / f"{name}.png"))
     assert image.std() > 5
@@ -68,8 +73,31 @@ def drawn(out, name):
 def test_from_a_run(trained, tmp_path, name, arguments, capsys):
     filled = [part.format(run=trained / "out", data=trained / "data") for part in arguments]
     assert figures.main([*filled, "--output", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"saved: {tmp_path / name}.pdf {tmp_path / name}.png\n"
     drawn(tmp_path, name)
+    said, pdf, png = capsys.readouterr().out.split()
+    assert (said, Path(pdf).parent, Path(png).with_suffix(".pdf")) == ("saved:", tmp_path, Path(pdf))
+    assert Path(pdf).name.startswith(f"{name}_out-")  # the run that it shows
+
+
+def test_one_runs_figure_leaves_anothers_alone(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for run in ("work_dirs/first", "work_dirs/deeper/first", "second"):
+        shutil.copytree(trained / "out", run)
+        assert figures.main(["pairs", run, "--data", str(trained / "data"), "--device", "cpu"]) == 0
+        assert figures.main(["training", run, f"other={run}"]) == 0
+    found = sorted(path.name for path in Path("work_dirs/figures").glob("*.png"))
+    assert found == [
+        *(f"fig4_pairs_{run}.png" for run in ("deeper-first", "first", "second")),
+        *(f"training_{run}_{run}.png" for run in ("deeper-first", "first", "second")),
+    ]
+
+
+def test_names_of_files_stay_short_and_differ(tmp_path):
+    many = [f"work_dirs/a-run-of-many-{i}" for i in range(40)]
+    names = {named_after("training", *many[:last]) for last in (38, 39, 40)}
+    assert len(names) == 3 and all(len(name) == LONGEST for name in names)
+    elsewhere = {named_after("fig4_pairs", tmp_path / place / "run") for place in "ab"}
+    assert len(elsewhere) == 2 and all(name.startswith("fig4_pairs_run-") for name in elsewhere)
 
 
 def test_pairs_are_framed_in_both_colours(trained, tmp_path):

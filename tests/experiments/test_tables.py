@@ -45,7 +45,7 @@ def test_values(found):
     assert run["results"]["pairs"]["sets"]["dev"]["accuracy"] == 0.8 and not run["trained"]
     nothing = {"views below b": None, "quality order": None, "norm order": None}
     assert [one["gates"] for one in rows[0]["runs"]] == [
-        {"pairs contrasted": pytest.approx(share)} | nothing for share in (0.1, 0.2)
+        {"pairs below b": pytest.approx(share)} | nothing for share in (0.1, 0.2)
     ]
     json.dumps(found, allow_nan=False)
 
@@ -59,7 +59,7 @@ def test_for_people(found):
     )
     assert "| D | alone | - / ? | - / ? | - / ? | - / ? | - / ? | 70.00 / ? | - / ? |" in text
     assert "- pairs of every run: a warning" in text
-    assert "| | pairs contrasted | views below b |" in text.replace("|  |", "| |")
+    assert "| | pairs below b | views below b |" in text.replace("|  |", "| |")
     assert "| E | 15.0 ± 7.1 | - | - | - |" in text and "| D | - | - |" not in text
     assert "| E | 2 | c0, c1 | T | 60 s | more than 0 s |" in text and "| B | 1 | - | - | - | - |" in text
     assert "train     python train_v2.py RUN/recipe.py" in text

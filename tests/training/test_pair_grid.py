@@ -107,3 +107,14 @@ def test_real_faces_make_a_png(lfw, tmp_path):
     grid = pair_grid(high.transpose(0, 3, 1, 2), low.transpose(0, 3, 1, 2), u, u / 2, 0.2)
     assert cv2.imwrite(str(tmp_path / "grid.png"), grid[..., ::-1])
     assert len(np.unique(grid)) > 200
+
+
+def test_a_run_without_a_queue_has_no_pair_in_the_contrast():
+    """Frames as they are; the word in the title, and in the legend, is gone."""
+    high, low = views(2)
+    with_queue, without = (pair_grid(high, low, [0.9, 0.1], [0.5, 0.1], 0.2, contrasted=yes) for yes in (True, False))
+    grids = [(cell(grid, i, 2, 2)) for i in range(2) for grid in (with_queue, without)]
+    assert np.array_equal(grids[0], grids[1]) and not np.array_equal(grids[2], grids[3])
+    title = slice(FRAME, FRAME + STRIP)
+    assert np.array_equal(np.delete(grids[2], np.r_[title], 0), np.delete(grids[3], np.r_[title], 0))
+    assert (grids[2][title] != LOW).any(-1).sum() > (grids[3][title] != LOW).any(-1).sum() > 0

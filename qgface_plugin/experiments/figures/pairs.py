@@ -141,7 +141,8 @@ def draw_pairs(
     order = np.minimum(u_high, u_low).argsort(kind="stable")
     shown = order[evenly_spaced(len(order), COLUMNS * ROWS)]
     originals, degraded = (view[shown].transpose(0, 3, 1, 2) for view in (high, low))
-    grid = pair_grid(originals, degraded, u_high[shown], u_low[shown], trained.b, COLUMNS, ROWS)
+    contrasted = trained.run.qgface.queue != "none"
+    grid = pair_grid(originals, degraded, u_high[shown], u_low[shown], trained.b, COLUMNS, ROWS, contrasted)
     height, width, _ = grid.shape
     figure = new_figure(width / 150, height / 150)
     panel = figure.add_subplot()

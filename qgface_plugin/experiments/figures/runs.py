@@ -16,7 +16,7 @@ PANELS = {
     "loss": "loss",
     "classification": "classification term",
     "contrastive": "contrastive term",
-    "lq_share_pair": "share of pairs in the contrast",
+    "lq_share_pair": "share of pairs below b",
     "norm_order": "norm order (0.5: chance)",
 }
 
