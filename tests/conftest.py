@@ -16,3 +16,11 @@ def lfw() -> Path:
     if not (folder / "train" / "train.rec").exists():
         pytest.skip(f"no real faces at {folder}: set QGFACE_TEST_DATA to a folder with train/train.rec")
     return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """What a test printed reaches the process that started pytest's workers as UTF-8, names of files that are not too."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
