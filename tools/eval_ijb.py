@@ -25,7 +25,7 @@ from qgface_plugin.evaluation.protocols.ijb.insightface_tool import AGREE, ToolR
 from qgface_plugin.evaluation.protocols.ijb.metadata import SUBSETS, IjbImages, find_folder, read_images
 from qgface_plugin.evaluation.protocols.ijb.templates import ALL_MODES, DEFAULT_MODE
 from qgface_plugin.evaluation.report.plots import plot_roc
-from qgface_plugin.evaluation.report.results import default_path, write_result
+from qgface_plugin.evaluation.report.results import absolute, default_path, write_result
 from qgface_plugin.models.embeddings import Embeddings
 from qgface_plugin.utils import distributed
 from qgface_plugin.utils.command_line import add_on_corrupt, guarded
@@ -49,7 +49,7 @@ def _run(given: argparse.Namespace) -> int:
         find_tool(given.ijb_tools)
     images = read_images(find_folder(given.data, given.subset), given.subset)
     json_path = given.json or default_path(given.model, given.subset.lower())
-    embeddings, bad, warnings = _features(given, images, json_path.parent)
+    embeddings, bad, warnings, logged = _features(given, images, json_path.parent)
     if distributed.rank() != 0:
         return 0
     if bad and given.tool:
@@ -63,6 +63,7 @@ def _run(given: argparse.Namespace) -> int:
     warnings += [_left_out(bad, len(images))] if bad else []
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    warnings += logged
     _save(given, result, warnings, json_path, {})
     tables.write_csv(result, json_path.with_suffix(".csv"))
     curves = {f"{one.mode.name}, AUC {100 * one.auc:.3f} %": one.corners for one in result.verification}
@@ -108,7 +109,14 @@ def _save(given: argparse.Namespace, result: IjbResult, warnings: list[str], pat
         given.subset.lower(),
         data=given.data,
         model=given.model,
-        settings={"network": given.network, "color": given.color, "modes": modes, "embeddings": given.embeddings},
+        settings={
+            "network": given.network,
+            "color": given.color,
+            "mean": given.mean,
+            "std": given.std,
+            "modes": modes,
+            "embeddings": given.embeddings and absolute(given.embeddings),
+        },
         results={**result.as_dict(), **further},
         warnings=warnings,
         path=path,
@@ -117,19 +125,22 @@ def _save(given: argparse.Namespace, result: IjbResult, warnings: list[str], pat
 
 def _features(
     given: argparse.Namespace, images: IjbImages, folder: Path
-) -> tuple[Embeddings, dict[int, str], list[str]]:
-    """Features, images without any, and warnings; the order of channels is checked where the model has to be loaded."""
+) -> tuple[Embeddings, dict[int, str], list[str], list[str]]:
+    """Features, images without any, warnings, and those that the log has already.
+
+    The order of channels is checked where the model has to be loaded.
+    """
     if given.embeddings:
-        return read_embeddings(given.embeddings, images), {}, []
+        return read_embeddings(given.embeddings, images), {}, [], []
     where = given.features or folder / "features"
-    cache = features.feature_cache(where, images, given.model, given.network, given.color)
+    cache = features.feature_cache(where, images, given.model, given.network, given.color, given.mean, given.std)
     if cache.complete:
         if distributed.rank() == 0 and not given.quiet:
             print(f"features: {cache.folder}", file=sys.stderr)
         embeddings, bad = cache.load()
         if given.on_corrupt == "error":
             features.refuse(bad, len(images))
-        return embeddings, bad, []
+        return embeddings, bad, [], []
     model = model_from_arguments(given)
     order = None
     if distributed.rank() == 0:
@@ -137,7 +148,8 @@ def _features(
     embeddings, bad = features.extract(
         model, images, cache, given.batch_size, given.on_corrupt, given.workers, progress=not given.quiet
     )
-    return embeddings, bad, [order.warning] if order and order.warning else []
+    warnings = [order.warning] if order and order.warning else []
+    return embeddings, bad, warnings, list(getattr(model, "warnings", ()))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qgface_plugin.evaluation.arguments import add_model_arguments, model_from_arguments
+from qgface_plugin.evaluation.arguments import add_model_arguments, model_from_arguments, model_settings
 from qgface_plugin.evaluation.protocols.pair_sets import evaluate_pair_set, find_pair_sets
 from qgface_plugin.evaluation.protocols.pair_tables import as_results, norm_table, verification_table, warnings_of
 from qgface_plugin.evaluation.report.results import write_result
@@ -46,15 +46,15 @@ def _run(given: argparse.Namespace) -> int:
         print(verification_table(results), norm_table(results), sep="\n\n")
         for warning in (warnings := warnings_of(results)):
             print(f"warning: {warning}")
-        settings = {"network": getattr(model, "network", None), "color": given.color, "dim": model.dim}
-        settings |= {"flip_fusion": True, "folds": given.folds, "name": model.name}
+        settings = {"network": getattr(model, "network", None), **model_settings(given, model)}
+        settings |= {"flip_fusion": True, "folds": given.folds}
         saved = write_result(
             "pairs",
             data=given.data,
             model=given.model,
             settings=settings,
             results=as_results(results),
-            warnings=warnings,
+            warnings=[*warnings, *getattr(model, "warnings", ())],
             path=given.json,
         )
         print(f"saved: {saved}")

@@ -13,6 +13,7 @@ import sys
 from qgface_plugin.evaluation.arguments import (
     add_file_arguments,
     add_model_arguments,
+    add_scale_arguments,
     evaluate_as_given,
     model_from_arguments,
     print_warnings,
@@ -22,6 +23,7 @@ from qgface_plugin.evaluation.protocols.identification_tables import scface_tabl
 from qgface_plugin.evaluation.protocols.scface import evaluate_scface, improvement, near_probes
 from qgface_plugin.evaluation.protocols.scface_files import read_scface
 from qgface_plugin.evaluation.report.plots import draw_similarities
+from qgface_plugin.evaluation.report.results import absolute
 from qgface_plugin.models import load_model
 from qgface_plugin.utils.command_line import guarded
 
@@ -38,7 +40,12 @@ def _run(given: argparse.Namespace) -> int:
     models = {"model": model_from_arguments(given)}
     if given.against:
         models["against"] = load_model(
-            given.against, network=given.against_network, color=given.against_color, device=given.device
+            given.against,
+            network=given.against_network,
+            color=given.against_color,
+            device=given.device,
+            mean=given.against_mean,
+            std=given.against_std,
         )
     scores, late = {}, []
     for role, model in models.items():
@@ -47,13 +54,15 @@ def _run(given: argparse.Namespace) -> int:
     results, gain = scores["model"], None
     if given.against:
         gain = improvement(results, scores["against"])
-        results = {**results, "against": {"model": given.against, **scores["against"]}, "improvement": gain}
+        results = {**results, "against": {"model": absolute(given.against), **scores["against"]}, "improvement": gain}
     print(f"SCface, {given.model}" + (f" against {given.against}" if given.against else ""))
     print(scface_table(results, gain))
     late = list(dict.fromkeys(late))
     print_warnings(late)
     warnings = [*images.inventory.warnings, *late]
-    saved = save_file_result("scface", given, models["model"], results, warnings, subjects=given.subjects)
+    saved = save_file_result(
+        "scface", given, models["model"], results, warnings, subjects=given.subjects and absolute(given.subjects)
+    )
     names = {role: model.name for role, model in models.items()}
     if len(set(names.values())) < len(names):
         names = {"model": given.model, "against": given.against}
@@ -68,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--against", metavar="MODEL", help="a second model, to say what the first one gains over it")
     parser.add_argument("--against-network", metavar="NAME", help="its network (default: recognised, as --network)")
     parser.add_argument("--against-color", choices=("rgb", "bgr"), default="rgb", help="its channels (default: rgb)")
+    add_scale_arguments(parser, "against-")
     parser.add_argument("--data", metavar="DIR", required=True, help="folder with aligned/ and all.txt")
     parser.add_argument("--subjects", metavar="FILE", help="these subjects only, one number per line (default: all)")
     parser.add_argument("--figure", metavar="FILE", help="the PNG (default: beside the results)")

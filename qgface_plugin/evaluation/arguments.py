@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..models.face_model import COLORS, FaceModel
+from ..models.face_model import COLORS, USUAL, FaceModel
 from ..models.loading import load_model
 from ..utils.command_line import add_on_corrupt
 from .color_order import check_color_of_files
@@ -17,14 +17,14 @@ from .report.results import write_result
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --network, --color, --device and --batch-size."""
+    """Add --model, --network, --color, --mean, --std, --device and --batch-size."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
         metavar="MODEL",
         required=True,
-        help="model.pt or checkpoint_gpu_0.pt (this project's or arcface_torch's), an .onnx file, a folder of either, "
-        "or the name of a pack in ~/.insightface/models, such as buffalo_l",
+        help="model.pt, a checkpoint (this project's, arcface_torch's, another trainer's), an .onnx file, a folder of "
+        "either, or the name of a pack in ~/.insightface/models, such as buffalo_l",
     )
     group.add_argument(
         "--network",
@@ -35,13 +35,46 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--color", choices=COLORS, default="rgb", help="order of channels that the model was trained on (default: rgb)"
     )
+    add_scale_arguments(group)
     group.add_argument("--device", metavar="DEVICE", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     group.add_argument("--batch-size", metavar="N", type=int, default=64, help="images at a time (default: 64)")
 
 
+def add_scale_arguments(group: argparse._ArgumentGroup, prefix: str = "") -> None:
+    """Add --mean and --std, or --<prefix>mean and --<prefix>std."""
+    group.add_argument(
+        f"--{prefix}mean",
+        metavar="M",
+        type=float,
+        nargs="+",
+        help="what is subtracted from pixels of 0 to 255, one number or three by channel (default: 127.5, or what an "
+        "ONNX graph that normalises them itself leaves to do)",
+    )
+    group.add_argument(f"--{prefix}std", metavar="S", type=float, nargs="+", help="what they are then divided by")
+
+
 def model_from_arguments(given: argparse.Namespace) -> FaceModel:
     """The model that the arguments of `add_model_arguments` name. Raises as `load_model`."""
-    return load_model(given.model, network=given.network, color=given.color, device=given.device)
+    return load_model(
+        given.model,
+        network=given.network,
+        color=given.color,
+        device=given.device,
+        mean=given.mean,
+        std=given.std,
+    )
+
+
+def model_settings(given: argparse.Namespace, model: FaceModel) -> dict[str, Any]:
+    """What results keep of the model beside its path: name, d, order of channels, and what is done to pixels."""
+    scale = getattr(model, "scale", USUAL)
+    return {
+        "name": model.name,
+        "dim": model.dim,
+        "color": given.color,
+        "mean": list(scale.mean),
+        "std": list(scale.std),
+    }
 
 
 def add_file_arguments(parser: argparse.ArgumentParser, protocol: str) -> None:
@@ -112,7 +145,7 @@ def save_file_result(
     **settings: Any,
 ) -> Path:
     """Save what `model` scored where the arguments say, with them and further `settings`; print and return where."""
-    settings = {"name": model.name, "dim": model.dim, "color": given.color, **settings}
+    settings = {**model_settings(given, model), **settings}
     settings |= {"flip_fusion": not given.no_flip, "on_corrupt": given.on_corrupt}
     saved = write_result(
         protocol,
@@ -120,7 +153,7 @@ def save_file_result(
         model=given.model,
         settings=settings,
         results=results,
-        warnings=warnings,
+        warnings=[*warnings, *getattr(model, "warnings", ())],
         path=given.json,
     )
     print(f"saved: {saved}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +13,44 @@ from ..utils.errors import ConfigError, DataError
 from .embeddings import Embeddings
 
 COLORS = ("rgb", "bgr")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What is done to pixels of 0 to 255 before a model gets them: (pixels - mean) / std.
+
+    Attributes:
+        mean: one number, or three in the order of the model's channels.
+        std: as many, above 0.
+
+    Example:
+        >>> Scale.of([127.5], [128.0])
+        Scale(mean=(127.5,), std=(128.0,))
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, mean: Sequence[float], std: Sequence[float]) -> Scale:
+        """Checked numbers, as `--mean` and `--std` give them.
+
+        Raises:
+            ConfigError: not one or three numbers, one that is not finite, or a std that is not above 0.
+        """
+        for name, values in (("--mean", mean), ("--std", std)):
+            if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
+                raise ConfigError(f"{name} is {' '.join(map(str, values))}: it is one number, or one for each channel")
+        if min(std) <= 0:
+            raise ConfigError(f"--std is {' '.join(map(str, std))}: pixels are divided by it, so it is above 0")
+        return cls(tuple(map(float, mean)), tuple(map(float, std)))
+
+    def __str__(self) -> str:
+        return f"mean {_numbers(self.mean)}, std {_numbers(self.std)}"
+
+
+USUAL = Scale((127.5,), (127.5,))  # of a graph that does nothing itself: InsightFace's
+NOTHING = Scale((0.0,), (1.0,))
 
 
 class FaceModel(Protocol):
@@ -70,3 +111,7 @@ def check_features(embeddings: Embeddings, name: str) -> Embeddings:
             f"first image {bad[0]}: its weights are damaged or from a training that diverged"
         )
     return embeddings
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.5g}" for value in values)

@@ -18,7 +18,7 @@ from ..utils.errors import CheckpointError, ConfigError
 from .backbones import NAMES, get_model
 from .checkout_networks import checkout_network, is_of_the_checkout
 from .embeddings import Embeddings, embed
-from .face_model import as_the_model_wants, check_color, check_features
+from .face_model import USUAL, Scale, as_the_model_wants, check_color, check_features
 from .weights import is_counter, read_backbone
 
 # The last linear layer: rows are the size of a feature. IResNet and QuickNet; MobileFaceNet; arcface_torch's ViT.
@@ -42,6 +42,7 @@ class TorchModel:
         color: the order of channels that the model was trained on, "rgb" or "bgr".
         device: where it runs.
         network: name of the backbone's kind.
+        scale: what is done to pixels of 0 to 255 before the backbone gets them.
 
     Example:
         >>> backbone = nn.Sequential(nn.AvgPool2d(112), nn.Flatten())  # mean colour
@@ -52,18 +53,40 @@ class TorchModel:
     """
 
     def __init__(
-        self, backbone: nn.Module, name: str, dim: int, color: str, device: torch.device, network: str
+        self,
+        backbone: nn.Module,
+        name: str,
+        dim: int,
+        color: str,
+        device: torch.device,
+        network: str,
+        scale: Scale = USUAL,
     ) -> None:
         self.backbone, self.name, self.dim, self.network = backbone.eval().to(device), name, dim, network
-        self.color, self.device = check_color(color), device
+        self.color, self.device, self.scale = check_color(color), device, scale
+        self._scaled = self.backbone if scale == USUAL else nn.Sequential(_Rescaled(scale).to(device), self.backbone)
 
     def embed(self, images: np.ndarray, batch_size: int = 64, progress: str | None = None) -> Embeddings:
         """As `FaceModel.embed`."""
         wanted = as_the_model_wants(images, self.color)
-        return check_features(embed(self.backbone, wanted, batch_size, self.device, progress), self.name)
+        return check_features(embed(self._scaled, wanted, batch_size, self.device, progress), self.name)
 
 
-def load_torch_model(path: Path, network: str | None, color: str, device: torch.device) -> TorchModel:
+class _Rescaled(nn.Module):
+    """(N, 3, 112, 112) in [-1, 1], as `embed` gives it, to what another scale makes of the same pixels."""
+
+    def __init__(self, scale: Scale) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(scale.mean).reshape(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(scale.std).reshape(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images * 127.5 + 127.5 - self.mean) / self.std
+
+
+def load_torch_model(
+    path: Path, network: str | None, color: str, device: torch.device, scale: Scale = USUAL
+) -> TorchModel:
     """The model in a file.
 
     Args:
@@ -71,6 +94,7 @@ def load_torch_model(path: Path, network: str | None, color: str, device: torch.
         network: name of the network; None: what recipe.json beside the file says, else recognised by its parameters.
         color: the order of channels that the model was trained on, "rgb" or "bgr".
         device: where it runs.
+        scale: what is done to pixels of 0 to 255 before the backbone gets them.
 
     Raises:
         CheckpointError: a file that is no backbone, damaged or refused, or of another network; names the first
@@ -94,7 +118,7 @@ def load_torch_model(path: Path, network: str | None, color: str, device: torch.
         advice = f"It fits {likely}: give --network {likely}" if likely else "Check --network"
         raise CheckpointError(f"{path} is no {network}, as {by} says: {difference}. {advice}")
     _fill(backbone, weights)
-    return TorchModel(backbone, _name(path), size, color, device, network)
+    return TorchModel(backbone, _name(path), size, color, device, network, scale)
 
 
 def _skeleton(network: str, size: int) -> nn.Module:

@@ -14,7 +14,8 @@ from torch import nn
 from qgface_plugin.evaluation.protocols.ijb.features import model_digest
 from qgface_plugin.models import load_model
 from qgface_plugin.models.embeddings import embed
-from qgface_plugin.models.onnx_model import scale_outside
+from qgface_plugin.models.face_model import NOTHING, USUAL
+from qgface_plugin.models.onnx_normalisation import scale_outside
 from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError
 
 pytest.importorskip("onnx")
@@ -173,7 +174,7 @@ def test_mobilefacenet_is_pytorchs(tmp_path: Path) -> None:
 
 
 def test_normalisation_inside_the_graph(tmp_path: Path) -> None:
-    """Told by the names of the first nodes, as ArcFaceONNX tells it; its own numbers for the same file agree."""
+    """ArcFaceONNX tells it by the names of the first nodes; its own numbers for the same file agree."""
     import onnx
 
     path = write_onnx(tmp_path / "inside.onnx", Squeezed(inside=True))
@@ -181,8 +182,8 @@ def test_normalisation_inside_the_graph(tmp_path: Path) -> None:
     for node in graph.graph.node:
         node.name = node.name.rpartition("/")[2]  # torch says /Sub, MXNet's exporter Sub
     onnx.save(graph, str(path))
-    assert scale_outside(path) == (0.0, 1.0)
-    assert scale_outside(write_onnx(tmp_path / "outside.onnx", Squeezed())) == (127.5, 127.5)
+    assert scale_outside(path) == NOTHING
+    assert scale_outside(write_onnx(tmp_path / "outside.onnx", Squeezed())) == USUAL
     pixels = torch.from_numpy(FACES.astype(np.float32)).permute(0, 3, 1, 2)
     found = load_model(str(path)).embed(FACES)
     close(found.original, Squeezed(inside=True)(pixels).detach().numpy())
@@ -207,6 +208,61 @@ def test_half_precision_input(tmp_path: Path) -> None:
     found = load_model(str(tmp_path / "half.onnx")).embed(FACES).original
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, load_model(str(tmp_path / "x.onnx")).embed(FACES).original, atol=2e-3)
+
+
+class WithNorm(nn.Module):
+    """Unit features and their norms, as AdaFace's network gives them; in any order and shape, or something else."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.inner, self.kind = Squeezed(), kind
+
+    def forward(self, x: torch.Tensor):
+        raw = self.inner(x)
+        norm = torch.linalg.norm(raw, dim=1, keepdim=True)
+        return {
+            "norm second": (raw / norm, norm),
+            "norm first": (norm, raw / norm),
+            "flat": (raw / norm, norm.flatten()),
+            "raw": (raw, norm),
+            "score": (raw / norm, -norm),
+            "two features": (raw, raw[:, :2]),
+            "two norms": (norm, norm + 1),
+            "three": (raw / norm, norm, raw[:, :2]),
+        }[self.kind]
+
+
+@pytest.mark.parametrize("kind", ["norm second", "norm first", "flat", "raw"])
+@pytest.mark.parametrize("batch", [None, 1, 2])
+def test_features_and_norms_as_two_outputs(tmp_path: Path, kind: str, batch: int | None) -> None:
+    """The raw feature is their product, so norms stay what quality is read from."""
+    write_onnx(tmp_path / "one.onnx", Squeezed())
+    dynamic = {"data": {0: "N"}, "a": {0: "N"}, "b": {0: "N"}} if batch is None else None
+    options = {"output_names": ["a", "b"], "dynamic_axes": dynamic}
+    write_onnx(tmp_path / "two.onnx", WithNorm(kind), batch=batch, **options)
+    one, two = (load_model(str(tmp_path / f"{name}.onnx")) for name in ("one", "two"))
+    assert two.dim == one.dim == 6
+    found, expected = two.embed(FACES), one.embed(FACES)
+    close(found.original, expected.original)
+    close(found.mirrored, expected.mirrored)
+    close(found.norms, expected.norms)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("score", "no unit features and their norms"),
+        ("two features", r"2 outputs \(a N x 6, b N x 2\)"),
+        ("two norms", r"2 outputs \(a N x 1, b N x 1\)"),
+        ("three", r"3 outputs \(a N x 6, b N x 1, c N x 2\)"),
+    ],
+)
+def test_other_outputs_are_named(tmp_path: Path, kind: str, said: str) -> None:
+    names = ["a", "b", "c"][: 3 if kind == "three" else 2]
+    dynamic = {name: {0: "N"} for name in ("data", *names)}
+    write_onnx(tmp_path / "x.onnx", WithNorm(kind), output_names=names, dynamic_axes=dynamic)
+    with pytest.raises(CheckpointError, match=said):
+        load_model(str(tmp_path / "x.onnx"))
 
 
 class FixedInside(nn.Module):

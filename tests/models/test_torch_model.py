@@ -48,6 +48,16 @@ def test_bgr_turns_the_channels(tmp_path: Path) -> None:
     assert not np.allclose(load_model(str(tmp_path), color="bgr").embed(IMAGES).original, as_rgb.original)
 
 
+def test_another_normalisation(tmp_path: Path) -> None:
+    model = write_model(tmp_path)
+    loaded = load_model(str(tmp_path), color="bgr", mean=[90, 100, 110], std=[60])
+    pixels = (IMAGES[..., ::-1].astype(np.float64) - [90, 100, 110]) / 60  # of B, G, R
+    with torch.no_grad():
+        expected = model(torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32))).numpy()
+    np.testing.assert_allclose(loaded.embed(IMAGES).original, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+    assert (loaded.scale.mean, loaded.scale.std) == ((90, 100, 110), (60,))
+
+
 def test_training_checkpoint_with_wrapped_names(tmp_path: Path) -> None:
     model = write_model(tmp_path / "run")
     wrapped = {f"module.{name}": value for name, value in model.state_dict().items()}

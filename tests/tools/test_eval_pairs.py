@@ -39,7 +39,31 @@ def test_all_sets_of_a_folder(main, folder: Path, capsys: pytest.CaptureFixture)
     result = json.loads(saved.read_text())
     assert list(result["results"]["sets"]) == ["dev", "other"] and result["protocol"] == "pairs"
     assert result["settings"]["network"] == "quick" and result["settings"]["color"] == "rgb"
+    assert result["settings"]["mean"] == result["settings"]["std"] == [127.5]
     (folder / "other.bin").unlink()
+
+
+def test_another_normalisation_is_recorded(main, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    json_path = folder.parent / "other.json"
+    given = [
+        "--model",
+        str(folder.parent / "run"),
+        "--data",
+        str(folder),
+        "--sample",
+        "0",
+        "--json",
+        str(json_path),
+        "--quiet",
+    ]
+    found = []
+    for more in ([], ["--mean", "90", "100", "110", "--std", "64"]):
+        assert main([*given, *more]) == 0
+        found.append(json.loads(json_path.read_text()))
+    assert found[1]["settings"]["mean"] == [90, 100, 110] and found[1]["settings"]["std"] == [64]
+    xnorms = [one["results"]["sets"]["dev"]["xnorm"] for one in found]
+    assert xnorms[0] != pytest.approx(xnorms[1], rel=1e-3)
+    assert main([*given, "--mean", "90"]) == 2 and "--mean is given alone" in capsys.readouterr().err
 
 
 def test_a_truncated_set_does_not_stop_the_others(main, folder: Path, capsys: pytest.CaptureFixture) -> None:

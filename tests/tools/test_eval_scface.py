@@ -29,7 +29,8 @@ def test_table_result_and_figure(data, tmp_path, capsys):
     saved = read_result(tmp_path / "mine" / "results" / "scface.json")
     assert set(saved.results["rank1"]) == {"d1", "d2", "d3"} and saved.results["mated_probes"]["d1"] == 10
     assert saved.settings == {
-        "name": "mine", "dim": 8, "color": "rgb", "flip_fusion": True, "on_corrupt": "error", "subjects": None,
+        "name": "mine", "dim": 8, "color": "rgb", "mean": [127.5], "std": [127.5], "flip_fusion": True,
+        "on_corrupt": "error", "subjects": None,
     }  # fmt: skip
     assert saved.warnings[0] == "subjects: 130 in the protocol, 2 here" and saved.data == str(data)
     assert (tmp_path / "mine" / "results" / "scface.png").read_bytes()[:4] == b"\x89PNG"

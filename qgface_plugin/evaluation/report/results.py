@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,8 +28,8 @@ class Result:
 
     Attributes:
         protocol: "pairs", "scface", "tinyface", "ijbb", "ijbc" (lower case letters, digits, `_`, `-`): the file's name.
-        data: the folder that was evaluated.
-        model: the model file or name, as the user gave it.
+        data: the folder or file that was evaluated.
+        model: the model's file or folder, or the name of a pack.
         settings: what else decides the numbers (network, color, flip fusion, mode, ...).
         results: the numbers, by protocol.
         warnings: what a reader has to know, one sentence each.
@@ -78,7 +79,8 @@ def write_result(
 ) -> Path:
     """Save a result and return where. Folders are made; the file appears under its name only when it is complete.
 
-    NumPy numbers and arrays become plain ones, floats that are not finite become null, keys become strings.
+    NumPy numbers and arrays become plain ones, floats that are not finite become null, keys become strings. Paths of
+    model and data are saved as absolute ones, so that they say the same in another working directory.
 
     Args:
         protocol, data, model, settings, results, warnings: as `Result` has them.
@@ -90,13 +92,18 @@ def write_result(
     """
     if not NAME.fullmatch(protocol):
         raise ConfigError(f"protocol is {protocol!r}: lower case letters, digits, - and _ make a protocol's name")
-    result = Result(protocol, str(data), str(model), dict(settings), dict(results), list(warnings))
+    result = Result(protocol, absolute(data), absolute(model), dict(settings), dict(results), list(warnings))
     path = Path(path) if path is not None else default_path(model, protocol)
     try:
         write_text(path, json.dumps(_plain(asdict(result)), indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise DataError(f"{path}: the result cannot be written ({error.strerror})") from error
     return path
+
+
+def absolute(named: str | Path) -> str:
+    """The absolute path of a file or folder that is there; the name of anything else, such as a pack."""
+    return os.path.abspath(named) if os.path.exists(named) else str(named)
 
 
 def read_result(path: str | Path) -> Result:

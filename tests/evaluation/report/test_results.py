@@ -120,3 +120,17 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_a_protocol_is_a_file_name(tmp_path):
     with pytest.raises(ConfigError, match="protocol is '../x'"):
         save(tmp_path, "../x")
+
+
+def test_paths_say_the_same_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    saved = write_result("pairs", data="run", model="run/model.pt", settings={}, results={})
+    names = write_result(
+        "scface", data="gone", model="buffalo_l", settings={}, results={}, path="run/results/scface.json"
+    )
+    monkeypatch.chdir(tmp_path / "run")
+    found, named = read_result(tmp_path / saved), read_result(tmp_path / names)
+    assert (found.model, found.data) == (str(tmp_path / "run" / "model.pt"), str(tmp_path / "run"))
+    assert (named.model, named.data) == ("buffalo_l", "gone")

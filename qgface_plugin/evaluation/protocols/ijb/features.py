@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ....models.embeddings import Embeddings
-from ....models.face_model import FaceModel
+from ....models.face_model import USUAL, FaceModel, Scale
+from ....models.onnx_normalisation import scale_outside
 from ....utils import distributed
 from ....utils.errors import ON_CORRUPT, ConfigError, DataError
 from ....utils.files import models_folder
@@ -22,13 +24,21 @@ CHUNK = 2048  # images that an interruption can cost a rank; of small sets less,
 MAKING = "1"  # changes when faces are decoded or aligned in another way, so that older features are not taken
 
 
-def feature_cache(folder: Path, images: IjbImages, model: str, network: str | None, color: str) -> FeatureCache:
+def feature_cache(
+    folder: Path,
+    images: IjbImages,
+    model: str,
+    network: str | None,
+    color: str,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> FeatureCache:
     """The cache of this model's features of these images. It is another one when model file or images change.
 
     Args:
         folder: where caches lie.
         images: of the set.
-        model, network, color: as the command line has them.
+        model, network, color, mean, std: as the command line has them.
 
     Raises:
         DataError: the model's file cannot be read.
@@ -40,6 +50,9 @@ def feature_cache(folder: Path, images: IjbImages, model: str, network: str | No
         "data": fingerprint(images),
         "making": MAKING,
     }
+    scales = [f"{mean} {std}"] if mean or std else list(map(str, _scales_of_graphs(model)))
+    if scales:  # where the features of earlier versions, without this entry, can have been wrong
+        key["scale"] = " ".join(scales)
     return FeatureCache(folder, images.subset.lower(), key, len(images), min(CHUNK, max(64, len(images) // 64)))
 
 
@@ -49,17 +62,25 @@ def model_digest(model: str) -> str:
     Raises:
         DataError: a file cannot be read.
     """
+    try:
+        return " ".join(file_digest(file) for file in _model_files(model))
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}; the features' cache needs its content") from error
+
+
+def _model_files(model: str) -> list[Path]:
     path = Path(model)
     if not path.exists():
         path = models_folder() / model
-    if path.is_dir():
-        files = [path / "model.pt"] if (path / "model.pt").is_file() else files_in(unpacked(path, ".onnx"), ".onnx")
-    else:
-        files = [path]
-    try:
-        return " ".join(file_digest(file) for file in files)
-    except OSError as error:
-        raise DataError(f"{error.filename}: {error.strerror}; the features' cache needs its content") from error
+    if not path.is_dir():
+        return [path]
+    return [path / "model.pt"] if (path / "model.pt").is_file() else files_in(unpacked(path, ".onnx"), ".onnx")
+
+
+def _scales_of_graphs(model: str) -> list[Scale]:
+    """What ONNX files leave to do to pixels, of those that normalise them themselves."""
+    graphs = [path for path in _model_files(model) if path.suffix.lower() == ".onnx" and path.is_file()]
+    return [scale for path in graphs if (scale := scale_outside(path, log=False)) != USUAL]
 
 
 def extract(
