@@ -40,7 +40,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch-size", metavar="N", type=int, default=64, help="images at a time (default: 64)")
 
 
-def add_scale_arguments(group: argparse._ArgumentGroup, prefix: str = "") -> None:
+def add_scale_arguments(group: argparse._ActionsContainer, prefix: str = "") -> None:
     """Add --mean and --std, or --<prefix>mean and --<prefix>std."""
     group.add_argument(
         f"--{prefix}mean",

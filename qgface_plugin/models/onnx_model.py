@@ -68,7 +68,8 @@ class OnnxModel:
         if self._dtype is np.uint8 and scale != NOTHING:
             raise ConfigError(f"{name} takes pixels of 0 to 255 as bytes and normalises them itself: leave out --mean")
         self._fixed = declared if isinstance(declared, int) else None  # images per run, where the graph fixes it
-        self._feature, self._norm = 0, None  # which outputs they are
+        self._feature = 0  # which output
+        self._norm: int | None = None
         self.dim = self._probe()
         self.warnings = [text for text in [self._alike()] if text]
 

@@ -75,6 +75,9 @@ class TorchModel:
 class _Rescaled(nn.Module):
     """(N, 3, 112, 112) in [-1, 1], as `embed` gives it, to what another scale makes of the same pixels."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, scale: Scale) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(scale.mean).reshape(-1, 1, 1))
