@@ -24,6 +24,9 @@ from ..loss.quality import of_images
 from ..models.backbones.common import freeze_bias
 from ..models.weights import load_backbone
 from ..training import build
+from ..training.checkpoints.contents import check_module
+from ..training.checkpoints.parameters import names_of, restored
+from ..training.checkpoints.store import as_checkpoint
 from ..training.lr_schedule import build_schedule
 from ..training.step_log import StepLog
 from ..utils import distributed
@@ -31,6 +34,7 @@ from ..utils.device import keep_freed_pages, pick_precision
 from ..utils.errors import CheckpointError, ConfigError
 from ..utils.logs import EarlyLog
 from ..utils.registry import QUEUE_KINDS
+from ..utils.torch_files import load
 from .criterion import CheckoutPartialFC, KeySource, MomentumPartialFC
 from .log import checkout_log
 
@@ -60,7 +64,7 @@ class Replacements:
         self._source: Any = None
         self._keys: KeySource | None = None
         self._backbone: nn.Module | None = None
-        self._fp16 = False
+        self._fp16, self._resumes = False, False
         self._log: StepLog | None = None
 
     def settings(self) -> dict[str, Any]:
@@ -79,6 +83,7 @@ class Replacements:
             LOGGER.info(line)
         self._fp16 = pick_precision(run.train.precision, run.fp16, self.device) == torch.float16
         assert run.rec is not None  # open_source has found data there
+        self._resumes = run.resume and self._has_checkpoint()
         first = Path(run.rec if isinstance(run.rec, str) else run.rec[0])
         settings = {f.name: getattr(run, f.name) for f in fields(Run) if f.name not in OURS}
         settings.update(
@@ -87,7 +92,7 @@ class Replacements:
             dali=False,
             dali_aug=False,
             fp16=self._fp16,
-            resume=run.resume and self._has_checkpoint(),
+            resume=self._resumes,
             save_all_states=run.save_all_states or "save_all_states" not in run.set_keys,
         )
         if not run.using_wandb:
@@ -95,13 +100,45 @@ class Replacements:
         return settings
 
     def _has_checkpoint(self) -> bool:
-        path = Path(self.run.output) / f"checkpoint_gpu_{distributed.rank()}.pt"
+        path = self._checkpoint()
         everywhere = distributed.everywhere(path.exists(), self.device)
         if path.exists() and not everywhere:
             raise CheckpointError(f"{path} is there, but other ranks have no checkpoint: resume with as many ranks")
         if not everywhere:
             LOGGER.info("config.resume is set, but %s holds no checkpoint: this run starts anew", self.run.output)
         return everywhere
+
+    def _check_checkpoint(self, backbone: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Refuse a checkpoint that the loop is about to resume from and that is not of these parts.
+
+        The optimiser takes over what fits only, in the memory layout of its parameters.
+
+        Raises:
+            CheckpointError: on all ranks; it names the file and the first thing that differs.
+        """
+        own, path = names_of(backbone, criterion, optimizer)["optimizer"], self._checkpoint()
+
+        def fitting(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+            return {**saved, "state": restored(optimizer, saved, own, None)}
+
+        optimizer.register_load_state_dict_pre_hook(fitting)
+        problem = None
+        if self._resumes:
+            try:
+                saved = as_checkpoint(path, load(path))
+                check_module(saved["state_dict_backbone"], backbone, "state_dict_backbone")
+                check_module(saved["state_dict_softmax_fc"], criterion, "state_dict_softmax_fc")
+                restored(optimizer, saved["state_optimizer"], own, None)
+            except CheckpointError as error:
+                problem = str(error) if str(path) in str(error) else f"{path}: {error}"
+        if problem := next(filter(None, distributed.gather_objects(problem)), None):
+            raise CheckpointError(
+                f"{problem}. Set config.output to a new folder, or config.resume = False to start anew"
+            )
+
+    def _checkpoint(self) -> Path:
+        """The file that the loop saves this rank's checkpoints in, and resumes from."""
+        return Path(self.run.output) / f"checkpoint_gpu_{distributed.rank()}.pt"
 
     def make_loader(self, batch_size: int, workers: int) -> TensorLoader:
         """The pairs of this rank; the checkout has set up its log by now."""
@@ -170,7 +207,7 @@ class Replacements:
         criterion.key_source = self._keys
         criterion.quality_source = self._quality
         criterion.max_bad_steps = run.train.max_bad_steps
-        criterion.checkpoint = Path(run.output) / f"checkpoint_gpu_{distributed.rank()}.pt"
+        criterion.checkpoint = self._checkpoint()
         self.criterion = criterion
         return criterion
 
@@ -190,6 +227,7 @@ class Replacements:
         """
         if self.criterion is not None and self._backbone is not None:
             self.criterion.watch(self._backbone, optimizer, scaled=self._fp16)
+            self._check_checkpoint(self._backbone, self.criterion, optimizer)
         train, steps = self.run.train, total // self.run.num_epoch
         milestones = [epoch * steps for epoch in train.milestones]
         return build_schedule(optimizer, train.schedule, max(0, round(warmup)), total, milestones, train.gamma)

@@ -16,6 +16,8 @@ from ..config.run import Run
 from ..utils import distributed
 from ..utils.device import seed_everything
 from ..utils.errors import CheckpointError
+from .checkpoints import contents
+from .checkpoints.parameters import names_of, pending_gradients, restored, restored_gradients
 from .checkpoints.rng import restore_rng, rng_state
 from .lr_schedule import move_to
 from .recorder import RunRecorder
@@ -23,6 +25,7 @@ from .step import TrainStep
 
 LOGGER = logging.getLogger(__name__)
 MUST_AGREE = ("network", "embedding_size", "num_classes", "sample_rate", "optimizer", "seed", "qgface")
+MUST_AGREE_IN_TRAIN = ("features_bias",)
 EXTRA = frozenset(
     ("run_id", "step_in_epoch", "bad_in_a_row", "skipped", "world_size", "global_batch", "gradients", "rng", "scaler")
     + ("key_encoder", "record", "recipe")
@@ -137,14 +140,62 @@ class RunState:
                 "skipped": progress.skipped,
                 "world_size": distributed.world_size(),
                 "global_batch": self.global_batch,
-                "gradients": _pending_gradients(step.backbone, step.criterion),
+                "gradients": pending_gradients(step.backbone, step.criterion),
                 "rng": rng_state(),
                 "scaler": step.scaler.state_dict(),
                 "key_encoder": step.key_encoder.state_dict() if step.key_encoder is not None else None,
                 "record": self.recorder.state_dict(),
                 "recipe": self.run.as_dict(),
+                "names": names_of(step.backbone, step.criterion, step.optimizer),
+                "rank": distributed.rank(),
+                "classes": [step.criterion.class_start, step.criterion.num_local],
             },
         }
+
+    def check(self, saved: Mapping[str, Any]) -> None:
+        """Check that a state is this run's, and every field of it; nothing is changed.
+
+        Raises:
+            CheckpointError: the state is another run's or rank's, or no state; its message names the differences.
+        """
+        where = str(self.recorder.folder)
+        try:
+            extra, step = saved["qgface"], self.step
+            check_same_run(extra, self.run.as_dict(), where)
+            contents.check_counters(saved)
+            criterion = step.criterion
+            contents.check_share(extra, distributed.rank(), (criterion.class_start, criterion.num_local))
+            contents.check_module(saved["state_dict_backbone"], step.backbone, "state_dict_backbone")
+            contents.check_module(saved["state_dict_softmax_fc"], criterion, "state_dict_softmax_fc")
+            contents.check_queue(
+                saved["state_dict_softmax_fc"], criterion.queue, criterion.num_local, "state_dict_softmax_fc"
+            )
+            if step.key_encoder is not None:
+                contents.check_module(extra["key_encoder"], step.key_encoder, "qgface.key_encoder")
+            contents.check_scaler(extra["scaler"])
+            contents.check_record(extra["record"])
+            contents.check_rng(extra["rng"])
+            self._restored(saved)
+        except Exception as error:  # also of a value whose type nobody has thought of
+            if isinstance(error, CheckpointError) and where in str(error):
+                raise
+            reason = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
+            raise CheckpointError(
+                f"the checkpoint in {where} cannot be resumed from: {reason}. Set config.output to a new folder, or "
+                "config.init_from to start from its weights"
+            ) from error
+
+    def _restored(
+        self, saved: Mapping[str, Any]
+    ) -> tuple[dict[int, dict[str, Any]], list[tuple[nn.Parameter, Tensor | None]]]:
+        """The optimiser's state and the pending gradients, laid out as the parameters are; nothing is changed."""
+        step, extra = self.step, saved["qgface"]
+        names, own = contents.check_names(extra.get("names")), names_of(step.backbone, step.criterion, step.optimizer)
+        of_optimizer = None if names is None else names["optimizer"]
+        return (
+            restored(step.optimizer, saved["state_optimizer"], own["optimizer"], of_optimizer),
+            restored_gradients(extra["gradients"], step.backbone, step.criterion, names),
+        )
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned, to the last bit where nothing has changed.
@@ -152,18 +203,23 @@ class RunState:
         Rates and weight decay are the recipe's.
 
         Raises:
-            CheckpointError: the state is another run's; its message names the differences.
+            CheckpointError: as `check`; then nothing has been changed.
         """
+        self.check(saved)
         extra, step, progress, run = saved["qgface"], self.step, self.progress, self.run
-        check_same_run(extra, run.as_dict(), str(self.recorder.folder))
+        for line in difference(extra["recipe"], run.as_dict()):
+            LOGGER.info("the recipe has changed since the checkpoint: %s", line)
+        state, gradients = self._restored(saved)
         step.backbone.load_state_dict(saved["state_dict_backbone"])
         step.criterion.load_state_dict(saved["state_dict_softmax_fc"])
         groups = step.optimizer.state_dict()["param_groups"]
-        step.optimizer.load_state_dict({"state": saved["state_optimizer"]["state"], "param_groups": groups})
-        step.scaler.load_state_dict(extra["scaler"])
+        step.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if extra["scaler"]:  # empty where there was none
+            step.scaler.load_state_dict(extra["scaler"])
         if step.key_encoder is not None:
             step.key_encoder.load_state_dict(extra["key_encoder"])
-        _load_gradients(extra["gradients"], step.backbone, step.criterion)
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
 
         progress.load(saved, self.global_batch, self.steps_per_epoch)
         done = progress.epoch * self.steps_per_epoch + progress.step_in_epoch
@@ -179,7 +235,7 @@ class RunState:
 
 
 def check_same_run(extra: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
-    """Refuse a checkpoint whose network, data or method differ; log what else has changed in the recipe.
+    """Refuse a checkpoint whose network, data or method differ.
 
     Args:
         extra: the checkpoint's `qgface`.
@@ -195,31 +251,17 @@ def check_same_run(extra: Mapping[str, Any], now: Mapping[str, Any], where: str)
             "to it to start from its weights, and config.output to a new folder"
         )
     then = extra["recipe"]
-    clashes = difference({key: then.get(key) for key in MUST_AGREE}, {key: now.get(key) for key in MUST_AGREE})
+    clashes = difference(_must_agree(then), _must_agree(now))
     if clashes:
         raise CheckpointError(
             f"the checkpoint in {where} is of another recipe: {'; '.join(clashes)}. Set config.output to a new folder, "
             "or config.init_from to start from its weights"
         )
-    for line in difference(then, now):
-        LOGGER.info("the recipe has changed since the checkpoint: %s", line)
 
 
-def _pending_gradients(backbone: nn.Module, criterion: nn.Module) -> dict[str, list[Tensor | None]] | None:
-    """The gradients that wait for an update (gradient_acc), parameter by parameter; None when none do."""
-    gradients = {
-        name: [parameter.grad for parameter in module.parameters()]
-        for name, module in (("backbone", backbone), ("criterion", criterion))
+def _must_agree(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    train = recipe.get("train", {})
+    return {
+        **{key: recipe.get(key) for key in MUST_AGREE},
+        "train": {key: train.get(key) for key in MUST_AGREE_IN_TRAIN},
     }
-    waiting = any(gradient is not None for of_module in gradients.values() for gradient in of_module)
-    return gradients if waiting else None
-
-
-def _load_gradients(
-    pending: Mapping[str, list[Tensor | None]] | None, backbone: nn.Module, criterion: nn.Module
-) -> None:
-    if pending is None:
-        return
-    for name, module in (("backbone", backbone), ("criterion", criterion)):
-        for parameter, gradient in zip(module.parameters(), pending[name], strict=False):
-            parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)

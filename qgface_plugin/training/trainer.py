@@ -168,6 +168,7 @@ class Trainer:
             queue_size=None if queue is None else queue.size,
             queue_slots=0 if queue is None else len(queue.serial),
             only_own=not run.resume,
+            check=state.check,
         )
         if saved is None:
             LOGGER.info("%s, but %s holds no checkpoint of it: this run starts anew", why, run.output)

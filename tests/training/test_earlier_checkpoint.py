@@ -59,6 +59,10 @@ def test_checkpoints_have_its_keys_and_types(tmp_path, monkeypatch):
     train(tiny_run(tmp_path, batch_size=12, **RUNS["one_rank"]))
     then = torch.load(SAVED / "one_rank" / "checkpoint_gpu_0.pt", weights_only=True)
     now = torch.load(tmp_path / "out" / "checkpoint_gpu_0.pt", weights_only=True)
+    added = [now["qgface"].pop(key) for key in ("names", "rank", "classes")]
+    names = ["layer.weight", "layer.bias", "norm.weight", "norm.bias"]
+    of_optimizer = [f"backbone.{name}" for name in names] + ["criterion.weight"]
+    assert added == [{"backbone": names, "criterion": ["weight"], "optimizer": of_optimizer}, 0, [0, 6]]
     assert list(now) == list(then) and list(now["qgface"]) == list(then["qgface"])
     for saved in (then, now):
         del saved["qgface"]["recipe"], saved["qgface"]["record"]  # settings come and go; a line may be pending

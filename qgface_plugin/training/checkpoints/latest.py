@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...utils import distributed
 from ...utils.errors import CheckpointError
 from ...utils.torch_files import DamagedError, load
-from .reshard import needed, reshard
+from .finite import first_not_finite
+from .reshard import MISFITS, needed, reshard
 from .store import CheckpointSet, Entry, as_checkpoint, complete_sets, entries
 
 LOGGER = logging.getLogger(__name__)
 
 
 def latest_state(
-    folder: str | Path, name: str, *, num_classes: int, queue_size: int | None, queue_slots: int, only_own: bool = False
+    folder: str | Path,
+    name: str,
+    *,
+    num_classes: int,
+    queue_size: int | None,
+    queue_slots: int,
+    only_own: bool = False,
+    check: Callable[[Mapping[str, Any]], None] = lambda state: None,
 ) -> dict[str, Any] | None:
     """This rank's state of the latest step that all ranks have saved whole.
 
@@ -28,6 +37,7 @@ def latest_state(
         name: the run that is preferred, with `only_own` the only one.
         num_classes, queue_size, queue_slots: as for `reshard`.
         only_own: other runs' checkpoints do not count.
+        check: raises CheckpointError for a state that this run cannot go on from.
 
     Returns:
         The state; None where there is no checkpoint, with `only_own` also where there is no usable one.
@@ -58,15 +68,22 @@ def latest_state(
         refused = None
         try:
             state = _load(Path(folder), candidate, num_classes, queue_size, queue_slots)
+            check(state)
+            if unfit := first_not_finite(state):
+                raise DamagedError(f"step {candidate.step} of rank {distributed.rank()}: {unfit} is not finite")
         except DamagedError as error:
             problem = str(error)
         except CheckpointError as error:
             refused = str(error)
+        except MISFITS as error:
+            refused = f"step {candidate.step} in {folder} is no state of a run ({type(error).__name__}: {error})"
         outcomes = distributed.gather_objects((problem, refused))
         if refused := next((second for _, second in outcomes if second), None):
             raise CheckpointError(refused)
         damaged = sorted({first for first, _ in outcomes if first})
         if not damaged:
+            for reason in _not_whole(list(files), candidate.step):
+                LOGGER.warning("%s; it is passed over", reason)
             return state
         problems += damaged
         LOGGER.warning("%s; step %d is passed over for the checkpoint before it", "; ".join(damaged), candidate.step)
@@ -92,15 +109,19 @@ def _load(folder: Path, which: CheckpointSet, num_classes: int, queue_size: int 
             saved[i].pop("state_dict_backbone")
     if which.ranks == ranks:
         return saved[rank]
-    then = saved[0].get("qgface", {}).get("recipe", {}).get("num_classes", num_classes)
+    recipe = saved[0].get("qgface", {}).get("recipe", {})
+    then = recipe.get("num_classes", num_classes) if isinstance(recipe, Mapping) else num_classes
     if then != num_classes:
         raise CheckpointError(f"{folder} holds a run on {then} classes, and the data has {num_classes}")
     LOGGER.info(
         "step %d was saved by %d rank(s), this run has %d: its state is cut anew", which.step, which.ranks, ranks
     )
-    return reshard(
-        saved, rank, ranks, before=which.ranks, num_classes=num_classes, queue_size=queue_size, queue_slots=slots
-    )
+    try:
+        return reshard(
+            saved, rank, ranks, before=which.ranks, num_classes=num_classes, queue_size=queue_size, queue_slots=slots
+        )
+    except MISFITS as error:
+        raise CheckpointError(f"step {which.step} in {folder} cannot be cut anew: {error}") from error
 
 
 def _nothing_usable(folder: str | Path, files: list[Entry], problems: list[str]) -> str:
@@ -110,13 +131,23 @@ def _nothing_usable(folder: str | Path, files: list[Entry], problems: list[str])
             f"{foreign} was not saved by the built-in loop: set config.init_from to it to start from its weights, "
             "and config.output to a new folder"
         )
-    reasons = list(problems)
-    for step, ranks in sorted({(e.step, e.ranks) for e in files if e.ranks is not None}):
-        there = {e.rank for e in files if (e.step, e.ranks) == (step, ranks)}
-        missing = [str(i) for i in range(min(ranks, 1000)) if i not in there]
+    reasons = [*problems, *_not_whole(files)]
+    why = "; ".join(reasons) or "its files are no whole set"
+    return f"no usable checkpoint in {folder}: {why}. Put a whole one there, or start anew with config.resume = False"
+
+
+def _not_whole(files: list[Entry], after: int = -1) -> list[str]:
+    """Why the files of steps later than `after` are no whole sets, for those that are none."""
+    reasons = []
+    ours = [e for e in files if e.ranks is not None and e.step > after]
+    whole = {(one.step, one.ranks) for one in complete_sets(ours)}
+    for step, ranks in sorted({(e.step, e.ranks) for e in ours if e.ranks is not None} - whole):
+        these = [e for e in ours if (e.step, e.ranks) == (step, ranks)]
+        missing = [str(i) for i in range(min(ranks, 1000)) if i not in {e.rank for e in these}]
         if missing:
             reasons.append(f"step {step} of {ranks} rank(s) lacks rank(s) {', '.join(missing)}")
-    return (
-        f"no usable checkpoint in {folder}: {'; '.join(reasons)}. Put a whole one there, or start anew with "
-        "config.resume = False"
-    )
+        other = next((e for e in these if (e.run_id, e.good) != (these[0].run_id, these[0].good)), None)
+        if other is not None:
+            what = "of another run" if other.run_id != these[0].run_id else "after other steps"
+            reasons.append(f"{other.path.name} of step {step} is {what} than {these[0].path.name}")
+    return reasons

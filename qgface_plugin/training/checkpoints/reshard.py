@@ -22,6 +22,7 @@ from .store import Entry, as_checkpoint, complete_sets, entries
 
 Shards = Mapping[int, Mapping[str, Any]]  # by the rank that saved it
 QUEUE = "queue."
+MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)  # of crafted states
 
 
 def needed(num_classes: int, before: int, rank: int, ranks: int) -> list[int]:
@@ -95,6 +96,7 @@ def reshard(
     result = {**first, "state_dict_softmax_fc": criterion, "state_optimizer": {**optimizer, "state": state}}
     if "qgface" in first:
         extra = {**first["qgface"], "world_size": ranks, "rng": None}
+        extra.update({key: value for key, value in (("rank", rank), ("classes", list(share))) if key in extra})
         if extra.get("gradients"):
             count = len(extra["gradients"]["criterion"])
             pending = [joined("qgface", "gradients", "criterion", k) for k in range(count)]
@@ -192,12 +194,14 @@ def merge(files: Sequence[Entry]) -> dict[str, Any]:
         CheckpointError: the files do not belong together.
     """
     shards = {rank: as_checkpoint(entry.path, load(entry.path)) for rank, entry in enumerate(files)}
-    recipe = shards[0].get("qgface", {}).get("recipe", {})
-    rows = [len(shard["state_dict_softmax_fc"]["weight"]) for shard in shards.values()]
-    num_classes = recipe.get("num_classes") or sum(rows)
-    method = recipe.get("qgface", {})
-    size = (method.get("queue_size") or num_classes) if method.get("queue") in ("proxy", "momentum") else None
     try:
+        recipe = shards[0].get("qgface", {}).get("recipe", {})
+        rows = [len(shard["state_dict_softmax_fc"]["weight"]) for shard in shards.values()]
+        num_classes = recipe.get("num_classes") or sum(rows)
+        method = recipe.get("qgface", {})
+        size = (method.get("queue_size") or num_classes) if method.get("queue") in ("proxy", "momentum") else None
         return reshard(shards, 0, 1, before=len(files), num_classes=num_classes, queue_size=size, queue_slots=size or 0)
-    except (ValueError, KeyError) as error:
+    except CheckpointError:
+        raise
+    except MISFITS as error:
         raise CheckpointError(f"the checkpoints in {files[0].path.parent} do not belong together: {error}") from error

@@ -15,7 +15,7 @@ from ...utils.files import atomic_path, leftovers
 from ...utils.torch_files import FORMAT, KEYS, DamagedError, peek, replacing
 
 LOGGER = logging.getLogger(__name__)
-NAME = re.compile(r"checkpoint_gpu_(\d+)(?:\.(\d+))?\.pt")
+NAME = re.compile(r"checkpoint_gpu_(0|[1-9]\d*)(?:\.(\d+))?\.pt")
 SET_ASIDE = "diverged.pt"  # ends the name of a checkpoint that no good step has followed
 
 
@@ -47,7 +47,7 @@ class CheckpointSet:
 
 
 def entries(folder: str | Path, wanted: Callable[[int], bool] = lambda rank: True) -> tuple[list[Entry], list[str]]:
-    """The checkpoints in `folder` of the ranks that are `wanted`, and what is wrong with the damaged ones.
+    """The checkpoints in `folder` of the ranks that are `wanted`, and what is wrong with damaged and misnamed ones.
 
     Only their heads are read: a file may still turn out to be damaged when it is loaded.
 
@@ -69,9 +69,20 @@ def entries(folder: str | Path, wanted: Callable[[int], bool] = lambda rank: Tru
                 continue
             raise
         extra = state.get("qgface", {})
+        if problem := _misnamed(match, state):
+            problems.append(f"{path} is {problem}, by what is in it")
+            continue
         ranks, name, good = extra.get("world_size"), extra.get("run_id"), not extra.get("bad_in_a_row")
         files.append(Entry(path, int(match[1]), state["global_step"], ranks, name, good))
     return files, problems
+
+
+def _misnamed(name: re.Match[str], state: Mapping[str, Any]) -> str:
+    """Whose a checkpoint is that is not what its name says, else ""; a checkpoint of 0.1.0 does not say its rank."""
+    rank, step = state.get("qgface", {}).get("rank"), state["global_step"]
+    if rank is not None and rank != int(name[1]):
+        return f"of rank {rank}"
+    return f"of step {step}" if name[2] is not None and step != int(name[2]) else ""
 
 
 def complete_sets(files: Iterable[Entry], run_id: str | None = None) -> list[CheckpointSet]:
@@ -186,6 +197,7 @@ def as_checkpoint(path: Path, state: Any) -> dict[str, Any]:
     extra = state.get("qgface", {})
     ranks, name = (extra.get(key) for key in ("world_size", "run_id")) if type(extra) is dict else (0, None)
     fits = type(state["global_step"]) is int and (ranks is None or type(ranks) is int and ranks > 0)
+    fits = fits and (type(extra) is not dict or type(extra.get("rank", 0)) is int)
     if not fits or not (name is None or type(name) is str):
         raise CheckpointError(
             f"{path} is no training checkpoint: its step, its ranks or its run have no value it can be"
