@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.data.images import encode_png
+from qgface_plugin.data.images import encode_png, surplus_line
 from qgface_plugin.data.packing.contact_sheet import contact_sheet
 from qgface_plugin.data.packing.inspection import Inspection, inspect_records
 from qgface_plugin.data.sources.records import FaceRecords
@@ -60,10 +60,13 @@ def _print(inspection: Inspection) -> None:
         rows["encodings"] = ", ".join(f"{count} {kind}" for kind, count in soundness.encodings.items())
         rows["sides in pixels"] = ", ".join(f"{count} of {pixels}" for pixels, count in soundness.sides.items())
         rows["repeated images"] = f"{soundness.repeated}, {soundness.repeated_elsewhere} of them under another identity"
+        rows["with surplus bytes"] = soundness.surplus
         rows["unusable images"] = len(soundness.problems)
         problems += soundness.problems
     rows["verdict"] = "sound" if inspection.sound else f"{len(problems)} problems"
     print_table(rows)
+    if soundness is not None and soundness.surplus:
+        print(f"inspect_rec.py: {surplus_line(soundness.surplus)}", file=sys.stderr)
     for problem in problems[:SHOWN]:
         print(f"inspect_rec.py: {problem}", file=sys.stderr)
     if len(problems) > SHOWN:

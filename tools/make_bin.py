@@ -11,6 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from qgface_plugin.data.images import surplus_line
 from qgface_plugin.data.packing.pairs_to_bin import pack_pairs, read_pairs
 from qgface_plugin.utils.command_line import add_on_corrupt, guarded, print_table
 from qgface_plugin.utils.files import write_json
@@ -42,6 +43,8 @@ def _run(given: argparse.Namespace) -> int:
     )
     for name, reason in report.problems:
         print(f"make_bin.py: {root / name}: {reason}", file=sys.stderr)
+    if report.surplus:
+        print(f"make_bin.py: {surplus_line(report.surplus)}", file=sys.stderr)
     if report.left_out:
         print("make_bin.py: with pairs left out the ten folds are not those of the pairs file", file=sys.stderr)
     if report.same in (0, report.pairs):

@@ -11,6 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from qgface_plugin.data.images import surplus_line
 from qgface_plugin.data.packing.faces import SAME_NAMES, list_faces
 from qgface_plugin.data.packing.pack import LEFT_OUT, pack_faces
 from qgface_plugin.data.packing.record_set import STYLES, PackOptions
@@ -51,6 +52,8 @@ def _run(given: argparse.Namespace) -> int:
             "megabytes": f"{report['bytes'] / 1e6:.1f}",
         }
     )
+    if report["surplus"]:
+        print(f"pack_rec.py: {surplus_line(report['surplus'])}", file=sys.stderr)
     if given.json:
         write_json(given.json, report)
     return 0

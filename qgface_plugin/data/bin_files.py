@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from tqdm import tqdm
 from ..utils.errors import DataError
 from ..utils.files import write_bytes
 from ..utils.safe_pickle import PlainArray, load_plain
-from .images import decode
+from .images import decode_noting, surplus_line
+
+LOGGER = logging.getLogger(__name__)
 
 PROTOCOL = 4
 PART = 64  # images per task of a thread: a task for each one costs more than a tenth of its decoding
@@ -43,7 +46,7 @@ class PairSet:
     name: str
 
     def decode(self, workers: int | None = None, progress: str | None = None) -> np.ndarray:
-        """All images, decoded by threads into one array.
+        """All images, decoded by threads into one array. JPEGs with surplus bytes are counted in the log.
 
         Args:
             workers: how many threads; None is one for each core that this process may use.
@@ -57,16 +60,22 @@ class PairSet:
         """
         pixels = np.empty((len(self.images), 112, 112, 3), dtype=np.uint8)
 
-        def fill(start: int) -> int:
-            part = self.images[start : start + PART]
+        def fill(start: int) -> tuple[int, int]:
+            part, surplus = self.images[start : start + PART], 0
             for number, image in enumerate(part, start):
-                pixels[number] = decode(image, f"{self.name} image {number}")
-            return len(part)
+                pixels[number], noted = decode_noting(image, f"{self.name} image {number}")
+                surplus += noted
+            return len(part), surplus
+
+        surplus = 0
 
         bar = tqdm(total=len(pixels), desc=progress, unit="image", disable=progress is None, leave=False)
         with bar, ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-            for done in pool.map(fill, range(0, len(pixels), PART)):  # decoding releases the GIL
+            for done, noted in pool.map(fill, range(0, len(pixels), PART)):  # decoding releases the GIL
                 bar.update(done)
+                surplus += noted
+        if surplus:
+            LOGGER.warning("%s: %s", self.name, surplus_line(surplus))
         return pixels
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -9,10 +10,14 @@ import numpy as np
 import simplejpeg
 
 from ..utils.errors import DataError
+from ..utils.files import read_regular
 from ..utils.listing import walk
-from .images import PNG_SIGNATURE, decode, encode_jpeg, is_image
+from .images import JPEG_SIGNATURE, PNG_SIGNATURE, decode, decode_noting, encode_jpeg, is_image, png_ends
+from .jpeg_surplus import ends_well, without_surplus
+from .photo_headers import MAX_PIXELS, check_size
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")  # of photographs
+MAX_BYTES = 1 << 29  # of an image file
 QUALITY = 95  # of a JPEG that has to be written anew, as im2rec has it
 
 
@@ -32,15 +37,36 @@ def list_photos(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def read_photo(path: Path) -> np.ndarray:
+def read_photo(path: str | Path) -> np.ndarray:
     """A photograph as uint8 (h, w, 3) RGB; an orientation tag is obeyed, grey becomes RGB.
 
     Raises:
-        DataError: unreadable, or no image that OpenCV decodes; does not name the path.
+        DataError: unreadable, too large (see `photo_headers`), cut short, or no image that OpenCV decodes; does not
+            name the path.
     """
-    encoded = _read(path)
+    return read_photo_noting(path)[0]
+
+
+def read_photo_noting(path: str | Path) -> tuple[np.ndarray, bool]:
+    """`read_photo`, and whether it is a JPEG with surplus bytes or without its end marker."""
+    encoded = read_image(path)
+    surplus = encoded[:3] == JPEG_SIGNATURE and not ends_well(encoded)
+    return decode_photo(whole_jpeg(encoded) if surplus else encoded), surplus
+
+
+def decode_photo(encoded: bytes) -> np.ndarray:
+    """An image of any size as uint8 (h, w, 3) RGB, decoded by OpenCV as InsightFace's tools do.
+
+    A JPEG that was cut short may be grey where it lacks data: see `whole_jpeg`.
+
+    Raises:
+        DataError: too large (see `photo_headers`), or nothing that OpenCV decodes; does not name the image.
+    """
+    if encoded[:8] == PNG_SIGNATURE and not png_ends(encoded):
+        raise DataError(f"undecodable image of {len(encoded)} bytes (PNG cut short, or a chunk's size is damaged)")
     try:
-        image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_COLOR) if encoded else None
+        check_size(encoded)
+        image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise DataError(f"undecodable image of {len(encoded)} bytes ({error.err})") from error
     if image is None:
@@ -48,14 +74,44 @@ def read_photo(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def whole_jpeg(encoded: bytes) -> bytes:
+    """A JPEG of any size with all its pixels: the same bytes, or those without the surplus that decoders mind.
+
+    Raises:
+        DataError: too large, cut short or damaged; does not name the image.
+    """
+    check_size(encoded)
+    try:
+        simplejpeg.decode_jpeg(encoded, "RGB")
+    except (ValueError, MemoryError) as error:
+        whole = without_surplus(encoded, MAX_PIXELS)
+        if whole is None:
+            raise DataError(f"the JPEG is cut short after {len(encoded)} bytes, or damaged") from error
+        return whole
+    return encoded
+
+
 def image_side(encoded: memoryview | bytes) -> int:
     """Height in pixels of an image that `decode` accepts, which is its width too; from its header."""
     if encoded[:8] == PNG_SIGNATURE:
         return int.from_bytes(encoded[20:24], "big")
-    return simplejpeg.decode_jpeg_header(encoded)[0]
+    return simplejpeg.decode_jpeg_header(encoded, strict=False)[0]
 
 
-def check_face(path: str | Path, size: int = 112) -> bool:
+@dataclass(frozen=True, slots=True)
+class FaceFile:
+    """What a look at an image file has shown.
+
+    Attributes:
+        fits: whether it can be packed as it is; else it is resized.
+        surplus: whether it is a JPEG with surplus bytes or without its end marker.
+    """
+
+    fits: bool
+    surplus: bool
+
+
+def check_face(path: str | Path, size: int = 112) -> FaceFile:
     """Whether an image file can be packed as it is.
 
     The whole image is decoded, so that no damage is packed.
@@ -65,14 +121,14 @@ def check_face(path: str | Path, size: int = 112) -> bool:
         size: side in pixels that it should have.
 
     Returns:
-        True for a sound, square JPEG or PNG of that side, False for one of another side.
+        `fits` for a sound, square JPEG or PNG of that side, not for one of another side.
 
     Raises:
         DataError: unreadable, neither JPEG nor PNG, damaged, or not square; names the path.
     """
-    encoded = _read(path, f"{path}: ")
-    decode(encoded, str(path), size)
-    return image_side(encoded) == size
+    encoded = read_image(path, f"{path}: ")
+    _, surplus = decode_noting(encoded, str(path), size)
+    return FaceFile(image_side(encoded) == size, surplus)
 
 
 def load_face(path: str | Path, size: int = 112, quality: int = QUALITY) -> bytes:
@@ -86,14 +142,23 @@ def load_face(path: str | Path, size: int = 112, quality: int = QUALITY) -> byte
     Raises:
         DataError: see `check_face`.
     """
-    encoded = _read(path, f"{path}: ")
+    encoded = read_image(path, f"{path}: ")
     if is_image(encoded) and image_side(encoded) == size:
         return encoded
     return encode_jpeg(decode(encoded, str(path), size), quality)
 
 
-def _read(path: str | Path, where: str = "") -> bytes:
+def read_image(path: str | Path, where: str = "") -> bytes:
+    """The bytes of an image file.
+
+    Args:
+        path: the file.
+        where: what the message begins with.
+
+    Raises:
+        DataError: unreadable, no regular file, or more than MAX_BYTES.
+    """
     try:
-        return Path(path).read_bytes()
+        return read_regular(path, MAX_BYTES)
     except OSError as error:
         raise DataError(f"{where}the image cannot be read ({error.strerror})") from error

@@ -9,6 +9,7 @@ import numpy as np
 import simplejpeg
 
 from ..utils.errors import DataError
+from .jpeg_surplus import ends_well, without_surplus
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -25,7 +26,8 @@ def decode(encoded: memoryview | bytes, where: str, size: int = 112) -> np.ndarr
     """Decode a JPEG or PNG face crop.
 
     Grey images become RGB; an orientation tag is obeyed. A square image of another side is resized: by area when
-    shrinking, bilinearly when growing.
+    shrinking, bilinearly when growing. A JPEG whose pixels are whole is decoded although it carries surplus bytes or
+    lacks its end marker; `decode_noting` tells of it.
 
     Args:
         encoded: the file's bytes.
@@ -38,25 +40,35 @@ def decode(encoded: memoryview | bytes, where: str, size: int = 112) -> np.ndarr
     Raises:
         DataError: not a JPEG or PNG, damaged or cut short, or not square.
     """
+    return decode_noting(encoded, where, size)[0]
+
+
+def decode_noting(encoded: memoryview | bytes, where: str, size: int = 112) -> tuple[np.ndarray, bool]:
+    """`decode`, and whether the image is a JPEG with surplus bytes or without its end marker (see `jpeg_surplus`)."""
+    surplus = False
     if encoded[:3] == JPEG_SIGNATURE:
-        image = _decode_jpeg(encoded, where)
+        image, surplus = _decode_jpeg(encoded, where)
     elif encoded[:8] == PNG_SIGNATURE:
         image = _decode_png(encoded, where)
     else:
         raise DataError(f"{where}: neither JPEG nor PNG; it begins with {bytes(encoded[:8])!r}")
     side = image.shape[0]
     if side == size:
-        return image
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
+        return image, surplus
+    method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=method), surplus
 
 
-def decode_into(out: np.ndarray, encoded: memoryview | bytes, where: Callable[[], str]) -> None:
-    """`decode` into an array: the usual JPEG, of the array's size and without orientation, takes no other memory.
+def decode_into(out: np.ndarray, encoded: memoryview | bytes, where: Callable[[], str]) -> bool:
+    """`decode_noting` into an array: a sound JPEG of its size and without orientation takes no other memory.
 
     Args:
         out: uint8 (size, size, 3), C-contiguous.
         encoded: the file's bytes.
         where: called only when it is needed.
+
+    Returns:
+        Whether the image is a JPEG with surplus bytes or without its end marker.
 
     Raises:
         DataError: as `decode`; `out` then holds nothing of use.
@@ -64,10 +76,18 @@ def decode_into(out: np.ndarray, encoded: memoryview | bytes, where: Callable[[]
     if encoded[:3] == JPEG_SIGNATURE and not _oriented(encoded):
         try:
             if simplejpeg.decode_jpeg(encoded, "RGB", buffer=out).shape == out.shape:
-                return
-        except (ValueError, MemoryError):  # another size, or damaged: `decode` tells them apart
+                return not ends_well(encoded)
+        except (ValueError, MemoryError):  # another size, surplus bytes, or damaged: `decode_noting` tells them apart
             pass
-    out[:] = decode(encoded, where(), len(out))
+    out[:], surplus = decode_noting(encoded, where(), len(out))
+    return surplus
+
+
+def surplus_line(count: int) -> str:
+    """What a report or a log says of images that `decode_noting` has noted."""
+    if count == 1:
+        return "1 JPEG carries surplus bytes or lacks its end marker; no pixel is missing, it is used"
+    return f"{count} JPEGs carry surplus bytes or lack their end marker; no pixel is missing, they are used"
 
 
 def encode_jpeg(image_rgb: np.ndarray, quality: int) -> bytes:
@@ -81,17 +101,23 @@ def encode_png(image_rgb: np.ndarray) -> bytes:
     return encoded.tobytes()
 
 
-def _decode_jpeg(encoded: memoryview | bytes, where: str) -> np.ndarray:
+def _decode_jpeg(encoded: memoryview | bytes, where: str) -> tuple[np.ndarray, bool]:
+    surplus = not ends_well(encoded)
     try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
-        _check_sides(height, width, where)
-        image = simplejpeg.decode_jpeg(encoded, "RGB")
-    except DataError:
-        raise
+        image = _decode_strictly(encoded, where)
     except (ValueError, MemoryError) as error:
-        raise DataError(f"{where}: undecodable JPEG of {len(encoded)} bytes ({error})") from error
+        whole = without_surplus(encoded, MAX_SIDE * MAX_SIDE)
+        if whole is None:
+            raise DataError(f"{where}: undecodable JPEG of {len(encoded)} bytes ({error})") from error
+        image, encoded, surplus = _decode_strictly(whole, where), whole, True
     # Only OpenCV obeys orientation tags; the strict decoding above still vouches for the whole file.
-    return _decode_opencv(encoded, where) if _oriented(encoded) else image
+    return (_decode_opencv(encoded, where) if _oriented(encoded) else image), surplus
+
+
+def _decode_strictly(encoded: memoryview | bytes, where: str) -> np.ndarray:
+    height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
+    _check_sides(height, width, where)
+    return simplejpeg.decode_jpeg(encoded, "RGB")
 
 
 def _oriented(encoded: memoryview | bytes) -> bool:
@@ -101,14 +127,19 @@ def _oriented(encoded: memoryview | bytes) -> bool:
 
 def _decode_png(encoded: memoryview | bytes, where: str) -> np.ndarray:
     _check_sides(int.from_bytes(encoded[20:24], "big"), int.from_bytes(encoded[16:20], "big"), where)
-    at = len(PNG_SIGNATURE)
-    while at < len(encoded) and encoded[at + 4 : at + 8] != b"IEND":  # OpenCV allocates what a chunk claims
-        at += 12 + int.from_bytes(encoded[at : at + 4], "big")
-    if at + 12 > len(encoded):
+    if not png_ends(encoded):
         raise DataError(
             f"{where}: undecodable image of {len(encoded)} bytes (PNG cut short, or a chunk's size is damaged)"
         )
     return _decode_opencv(encoded, where)
+
+
+def png_ends(encoded: memoryview | bytes) -> bool:
+    """Whether a PNG's chunks lead to its last one; OpenCV allocates what a chunk claims, whether it is there or not."""
+    at = len(PNG_SIGNATURE)
+    while at < len(encoded) and encoded[at + 4 : at + 8] != b"IEND":
+        at += 12 + int.from_bytes(encoded[at : at + 4], "big")
+    return at + 12 <= len(encoded)
 
 
 def _decode_opencv(encoded: memoryview | bytes, where: str) -> np.ndarray:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from ..config.degradation import DegradationPolicy
 from ..utils.errors import ConfigError, DataError
 from .degradation.gpu import both_views
+from .images import surplus_line
 from .pair_batch import PairBatch, concatenate, normalise
 from .pair_dataset import PairDataset, collate, worker_init
 from .sampler import EpochSampler
@@ -65,17 +66,46 @@ class TensorLoader(PairLoader):
         self.latest: PairBatch | None = None
         self.images: Tensor | None = None
         self.skipped = 0
+        self.surplus = SurplusCount()
 
     # Unlike DataLoader's, a generator: the batches go to the device on the way.
     def __iter__(self) -> Iterator[list[Tensor]]:  # type: ignore[override]
         for batch in self.prefetcher(super().__iter__()):
             self.latest = batch
             self.skipped += batch.skipped
+            self.surplus.add(batch)
             images, labels = concatenate(batch)
             self.images = images = normalise(images)
             yield [images, labels]
         if self.skipped:
             LOGGER.warning("%d corrupt images were skipped so far and replaced by others", self.skipped)
+        self.surplus.end_epoch()
+
+
+class SurplusCount:
+    """Counts a run's JPEGs with surplus bytes or without their end marker, and says so once.
+
+    Example:
+        >>> import numpy as np
+        >>> count, pixels = SurplusCount(), torch.zeros((1, 112, 112, 3), dtype=torch.uint8)
+        >>> count.add(PairBatch.of(pixels, paired=False, labels=np.zeros(1, np.int64), skipped=0, surplus=1))
+        >>> count.end_epoch()  # one warning in the log
+        >>> count.end_epoch()  # none
+    """
+
+    def __init__(self) -> None:
+        self._found, self._told = 0, False
+
+    def add(self, batch: PairBatch) -> None:
+        """A batch of this epoch."""
+        self._found += batch.surplus
+
+    def end_epoch(self) -> None:
+        """Say it at the end of the first epoch that had some."""
+        if self._found and not self._told:
+            LOGGER.warning("%s", surplus_line(self._found))
+            self._told = True
+        self._found = 0
 
 
 def _start_worker(worker: int) -> None:

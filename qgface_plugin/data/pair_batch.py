@@ -28,6 +28,7 @@ class PairBatch:
             then `high` holds the images as they were decoded and `low` is None. Otherwise None.
         strength: float32 (B,), how strongly `low` was degraded, see `params.strength`; None in single-view training.
         slot: in a worker, (key of the pool, slot) that the pixels lie in.
+        surplus: JPEGs with surplus bytes or without their end marker (see `jpeg_surplus`), which are used.
 
     Example:
         >>> pixels = torch.zeros((4, 112, 112, 3), dtype=torch.uint8)
@@ -43,6 +44,7 @@ class PairBatch:
     params: torch.Tensor | None = None
     slot: tuple[int, int] | None = None
     strength: torch.Tensor | None = None
+    surplus: int = 0
 
     @classmethod
     def of(
@@ -54,19 +56,22 @@ class PairBatch:
         params: np.ndarray | None = None,
         slot: tuple[int, int] | None = None,
         strength: np.ndarray | None = None,
+        surplus: int = 0,
     ) -> PairBatch:
         """From pixels as they are decoded, uint8 (B, 112, 112, 3) or, if `paired`, (2B, ...), originals first."""
         views = pixels.permute(0, 3, 1, 2)
         high, low = (views[: len(labels)], views[len(labels) :]) if paired else (views, None)
         plans, strengths = (None if x is None else torch.from_numpy(x) for x in (params, strength))
-        return cls(high, low, torch.from_numpy(labels), skipped, plans, slot, strengths)
+        return cls(high, low, torch.from_numpy(labels), skipped, plans, slot, strengths, surplus)
 
     def __reduce__(self) -> tuple:
         """From a worker to the main process, which has the pool's memory, only the slot's number travels."""
         if self.slot is None:
-            return PairBatch, (self.high, self.low, self.labels, self.skipped, self.params, None, self.strength)
+            views = self.high, self.low, self.labels
+            return PairBatch, (*views, self.skipped, self.params, None, self.strength, self.surplus)
         params, strength = (None if x is None else x.numpy() for x in (self.params, self.strength))
-        return _from_slot, (self.slot, self.low is not None, self.labels.numpy(), self.skipped, params, strength)
+        paired, labels = self.low is not None, self.labels.numpy()
+        return _from_slot, (self.slot, paired, labels, self.skipped, params, strength, self.surplus)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -89,9 +94,10 @@ class PairBatch:
         params, strength = (None if x is None else change(x) for x in (self.params, self.strength))
         labels = change(self.labels)
         if self.low is None:
-            return PairBatch(change(self.high), None, labels, self.skipped, params, strength=strength)
-        high, low = change(_joined(self.high, self.low)).chunk(2)
-        return PairBatch(high, low, labels, self.skipped, params, strength=strength)
+            high, low = change(self.high), None
+        else:
+            high, low = change(_joined(self.high, self.low)).chunk(2)
+        return PairBatch(high, low, labels, self.skipped, params, strength=strength, surplus=self.surplus)
 
     def strengths(self) -> torch.Tensor | None:
         """`strength` of both views, (2B,), originals, which have 0, first; None in single-view training."""
@@ -105,10 +111,11 @@ def _from_slot(
     skipped: int,
     params: np.ndarray | None,
     strength: np.ndarray | None,
+    surplus: int,
 ) -> PairBatch:
     key, number = slot
     pixels = find_pool(key).lend(number)[: len(labels) * (2 if paired else 1)]
-    return PairBatch.of(pixels, paired, labels, skipped, params, strength=strength)
+    return PairBatch.of(pixels, paired, labels, skipped, params, strength=strength, surplus=surplus)
 
 
 def concatenate(batch: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:

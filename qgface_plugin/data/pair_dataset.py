@@ -144,7 +144,7 @@ class PairDataset(Dataset):
         """Both views into `pixels` (2B, 112, 112, 3), originals first; single views: (B, ...)."""
         # All are decoded, then all degraded: in turns, the two push each other's code out of the core's cache.
         rows, size = pixels.numpy(), len(samples)
-        labels, skipped = self._decode_all(samples, rows)
+        labels, skipped, surplus = self._decode_all(samples, rows)
         params = self._params(samples)
         strengths = None if self.policy is None else strength(params)
         for row, view in enumerate(params.images()):
@@ -155,34 +155,37 @@ class PairDataset(Dataset):
                 strengths[row] += custom.strength if custom else 0.0
             if view.flip_high:
                 cv2.flip(image, 1, dst=image)  # OpenCV mirrors in place
-        return PairBatch.of(pixels, self.policy is not None, labels, skipped, strength=strengths)
+        return PairBatch.of(pixels, self.policy is not None, labels, skipped, strength=strengths, surplus=surplus)
 
     def _custom_steps(self, policy: DegradationPolicy, epoch: int, index: int) -> CustomSteps:
         return CustomSteps(policy.steps, np.random.default_rng((self.seed, epoch, index)))
 
     def _originals(self, samples: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:
         """The images as they are decoded into `pixels` (B, 112, 112, 3), with what is to be done to them."""
-        labels, skipped = self._decode_all(samples, pixels.numpy())
+        labels, skipped, surplus = self._decode_all(samples, pixels.numpy())
         params = self._params(samples)
-        return PairBatch.of(pixels, False, labels, skipped, params.pack(), strength=strength(params))
+        return PairBatch.of(pixels, False, labels, skipped, params.pack(), strength=strength(params), surplus=surplus)
 
-    def _decode_all(self, samples: Sequence[tuple[int, int]], rows: np.ndarray) -> tuple[np.ndarray, int]:
-        """Decode into the first B rows; labels int64 (B,), and how many images were passed over."""
+    def _decode_all(self, samples: Sequence[tuple[int, int]], rows: np.ndarray) -> tuple[np.ndarray, int, int]:
+        """Decode into the first B rows; labels int64 (B,), how many images were passed over, and how many of those
+        that were not carry surplus bytes."""
         found = [self._decode(rows[row], index) for row, (_, index) in enumerate(samples)]
-        return np.array([label for label, _ in found], np.int64), sum(passed for _, passed in found)
+        labels, skipped, surplus = zip(*found, strict=True)
+        return np.array(labels, np.int64), sum(skipped), sum(surplus)
 
     def _params(self, samples: Sequence[tuple[int, int]]) -> ViewParams:
         epochs, indices = np.array(samples, np.int64).T
         return draw(SINGLE if self.policy is None else self.policy, uniforms(self.seed, epochs, indices))
 
-    def _decode(self, out: np.ndarray, index: int) -> tuple[int, int]:
-        """Decode the first readable image from `index` on; its label, and how many were passed over."""
+    def _decode(self, out: np.ndarray, index: int) -> tuple[int, int, bool]:
+        """Decode the first readable image from `index` on; its label, how many were passed over, and whether it
+        carries surplus bytes."""
         for skipped in range(len(self.source)):
             candidate = (index + skipped) % len(self.source)
             try:
                 encoded, label = self.source.read(candidate)
-                decode_into(out, encoded, partial(self.source.where, candidate))
-                return label, skipped
+                surplus = decode_into(out, encoded, partial(self.source.where, candidate))
+                return label, skipped, surplus
             except DataError as error:
                 if self.on_corrupt == "error":
                     raise

@@ -142,7 +142,7 @@ def check_color_of_files(
         probe = mated[chosen]
         identity = int(probe_ids[probe])
         mate, other = first_image[identity], first_image[stranger[identity]]
-        read = [read_face(path) for path in (probes[probe], gallery[mate], gallery[other])]
+        read = [read_face(path)[0] for path in (probes[probe], gallery[mate], gallery[other])]
         faces = [face for face in read if not isinstance(face, DataError)]
         if len(faces) == len(read):
             images += [faces[0], faces[1], faces[0], faces[2]]

@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..data.images import decode
+from ..data.image_files import read_image
+from ..data.images import decode_noting
 from ..models import FaceModel
 from ..models.embeddings import check_batch_size
 from ..utils.errors import ON_CORRUPT, ConfigError, DataError
 
 BATCHES_AHEAD = 4
+
+Face = tuple[np.ndarray | DataError, bool]
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,13 @@ class FileFeatures:
         features: (N, d) float32, not normalised; zeros in the rows of files that could not be decoded.
         readable: (N,) bool, False in those rows.
         problems: what was wrong with each of them, in order.
+        surplus: how many are JPEGs with surplus bytes or without their end marker, which are used.
     """
 
     features: np.ndarray
     readable: np.ndarray
     problems: tuple[str, ...]
+    surplus: int = 0
 
 
 def embed_files(
@@ -69,8 +74,11 @@ def embed_files(
     features = np.zeros((len(paths), model.dim), dtype=np.float32)
     readable = np.zeros(len(paths), dtype=bool)
     problems: list[str] = []
+    surplus = 0
     with tqdm(total=len(paths), desc=progress, unit="image", disable=progress is None) as bar:
-        for start, faces in _decoded(paths, batch_size, workers):
+        for start, found in _decoded(paths, batch_size, workers):
+            faces = [face for face, _ in found]
+            surplus += sum(noted for _, noted in found)
             read = {row: face for row, face in enumerate(faces, start) if not isinstance(face, DataError)}
             good = list(read)
             bad = [face for face in faces if isinstance(face, DataError)]
@@ -84,7 +92,7 @@ def embed_files(
             bar.update(len(faces))
     if not readable.any():
         raise DataError(f"none of {len(paths)} images can be decoded; the first one: {problems[0]}")
-    return FileFeatures(features, readable, tuple(problems))
+    return FileFeatures(features, readable, tuple(problems), surplus)
 
 
 def _features(model: FaceModel, images: np.ndarray, flip: bool, first: str) -> np.ndarray:
@@ -95,8 +103,8 @@ def _features(model: FaceModel, images: np.ndarray, flip: bool, first: str) -> n
     return embeddings.features if flip else embeddings.original
 
 
-def _decoded(paths: Sequence[Path], batch: int, workers: int) -> Iterator[tuple[int, list[np.ndarray | DataError]]]:
-    """(number of the first file, faces or what was wrong with them) of consecutive batches."""
+def _decoded(paths: Sequence[Path], batch: int, workers: int) -> Iterator[tuple[int, list[Face]]]:
+    """(number of the first file, what `read_face` has found) of consecutive batches."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[tuple[int, list[Future]]] = deque()
         try:
@@ -112,15 +120,14 @@ def _decoded(paths: Sequence[Path], batch: int, workers: int) -> Iterator[tuple[
                     job.cancel()
 
 
-def _finished(batch: tuple[int, list[Future]]) -> tuple[int, list[np.ndarray | DataError]]:
+def _finished(batch: tuple[int, list[Future]]) -> tuple[int, list[Face]]:
     return batch[0], [job.result() for job in batch[1]]
 
 
-def read_face(path: Path) -> np.ndarray | DataError:
-    """The face in a file, uint8 (112, 112, 3) RGB, or what is wrong with it, to be raised or counted."""
+def read_face(path: Path) -> Face:
+    """The face in a file, uint8 (112, 112, 3) RGB, or what is wrong with it, to be raised or counted; and whether it is
+    a JPEG with surplus bytes or without its end marker."""
     try:
-        return decode(path.read_bytes(), str(path))
-    except OSError as error:
-        return DataError(f"{path}: the image cannot be read ({error.strerror})")
+        return decode_noting(read_image(path, f"{path}: "), str(path))
     except DataError as error:
-        return error
+        return error, False

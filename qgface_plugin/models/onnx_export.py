@@ -19,10 +19,10 @@ import torch
 from torch import nn
 
 from ..data.bin_files import read_bin
-from ..data.image_files import list_photos
+from ..data.image_files import list_photos, read_image
 from ..data.images import decode
 from ..data.pair_dataset import normalise
-from ..utils.errors import CheckpointError, ConfigError, DataError
+from ..utils.errors import CheckpointError, ConfigError
 from ..utils.files import atomic_path
 from ..utils.sampling import evenly_spaced
 from .embeddings import evaluating
@@ -218,7 +218,4 @@ def sample_faces(path: str | Path, count: int = 8) -> np.ndarray:
 
 
 def _decode_file(path: Path) -> np.ndarray:
-    try:
-        return decode(path.read_bytes(), str(path))
-    except OSError as error:
-        raise DataError(f"{path}: the image cannot be read ({error.strerror})") from error
+    return decode(read_image(path, f"{path}: "), str(path))

@@ -12,7 +12,7 @@ import torch
 
 from ..config import unsupported
 from ..config.recipe import Run
-from ..data.loader import PairLoader, Prefetcher, open_batches
+from ..data.loader import PairLoader, Prefetcher, SurplusCount, open_batches
 from ..data.pair_batch import PairBatch
 from ..data.sources.source import FaceSource, open_source
 from ..evaluation.protocols.pair_sets import DecodedPairs, verify
@@ -101,6 +101,7 @@ class Trainer:
             LOGGER.info(line)
         self.dataset = build.make_dataset(run, source)
         self.prefetcher = Prefetcher(device, run.degradation)
+        self.surplus = SurplusCount()
         self.steps_per_epoch = build.make_sampler(run).steps_per_epoch
         self.step = build.make_step(run, device, self.stop.wanted)
         scheduler = build.make_schedule(run, self.step.optimizer, self.steps_per_epoch)
@@ -198,6 +199,7 @@ class Trainer:
         progress, scheduler = self.progress, self.state.scheduler
         global_step, learning_rate = progress.global_step + 1, float(scheduler.get_last_lr()[0])
         progress.skipped += batch.skipped
+        self.surplus.add(batch)
         good = self.step(batch, global_step)
         with warnings.catch_warnings():  # the rate counts steps, also those that only collect gradients
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
@@ -213,6 +215,8 @@ class Trainer:
         progress.advance(self.steps_per_epoch)
         if progress.epoch_done and progress.skipped:
             LOGGER.warning("%d corrupt images were skipped so far and replaced by others", progress.skipped)
+        if progress.epoch_done:
+            self.surplus.end_epoch()
 
     def _last(self) -> bool:
         """Whether `max_steps` are done; a checkpoint may be of a later step, where it has been lowered since."""

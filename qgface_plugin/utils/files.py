@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -151,6 +152,26 @@ def shown(text: str) -> str:
         Jos\udce9.jpg Ada.jpg
     """
     return text.encode(errors="backslashreplace").decode()
+
+
+def read_regular(path: str | Path, most: int | None = None) -> bytes:
+    """The bytes of a regular file: a FIFO would wait for a writer, and some devices never end.
+
+    Args:
+        path: the file.
+        most: bytes that it may have; None: any number.
+
+    Raises:
+        OSError: unreadable, no regular file, or larger.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # which refuses a folder
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file but a FIFO or a device", str(path))
+        if most is not None and status.st_size > most:
+            raise OSError(errno.EFBIG, f"a file of {status.st_size / 1e6:.0f} MB is too large", str(path))
+        return file.read()
 
 
 def read_text(path: Path, what: str) -> str:

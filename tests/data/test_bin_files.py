@@ -284,3 +284,13 @@ def test_real_pairs(lfw: Path) -> None:
     pairs = read_bin(lfw / "train" / "lfw_dev.bin")
     assert (len(pairs.images), len(pairs.same), int(pairs.same.sum()), pairs.name) == (2000, 1000, 500, "lfw_dev")
     assert pairs.decode().shape == (2000, 112, 112, 3)
+
+
+def test_surplus_bytes_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    expected = PairSet(IMAGES, np.array(SAME), "lfw").decode(workers=1)
+    assert not caplog.records
+    odd = [IMAGES[0][:-2], IMAGES[1] + bytes(9), *IMAGES[2:]]
+    assert np.array_equal(PairSet(odd, np.array(SAME), "lfw").decode(workers=1), expected)
+    assert [record.message for record in caplog.records] == [
+        "lfw: 2 JPEGs carry surplus bytes or lack their end marker; no pixel is missing, they are used"
+    ]

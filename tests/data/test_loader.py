@@ -155,3 +155,28 @@ def test_degraded_views_may_be_made_by_the_device(source):
         assert (images[BATCH:] - expected[BATCH:]).abs().mean() < 3 / 127.5
     assert subject.latest.low.shape == (BATCH, 3, 112, 112)
     assert subject.prefetcher.take_waited() > 0
+
+
+@pytest.mark.parametrize(("workers", "degrade_on"), [(0, "cpu"), (1, "cpu"), (1, "device")])
+def test_surplus_bytes_are_counted_and_said_once(tmp_path, caplog, workers, degrade_on):
+    faces = FaceRecords(write_faces(tmp_path / "data"))
+    odd = {1: lambda image: image[:-2], 3: lambda image: image + bytes(3)}
+
+    class Odd:
+        def __len__(self):
+            return len(faces)
+
+        def read(self, index):
+            encoded, label = faces.read(index)
+            return odd.get(index, bytes)(bytes(encoded)), label
+
+        where = faces.where
+
+    dataset = PairDataset(Odd(), OURS, seed=0, degrade_on=degrade_on)
+    loader = TensorLoader(dataset, EpochSampler(len(faces), len(faces), 0, 1, seed=0), workers, CPU)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert len(list(loader)) == 1
+    assert [record.message for record in caplog.records if "surplus" in record.message] == [
+        "2 JPEGs carry surplus bytes or lack their end marker; no pixel is missing, they are used"
+    ]

@@ -100,3 +100,12 @@ def test_progress_counts_images(paths, capsys):
     assert capsys.readouterr().err == ""
     embed_files(BlockModel(), paths, progress="faces")
     assert "faces: 100%" in (shown := capsys.readouterr().err) and "11/11" in shown
+
+
+def test_surplus_bytes_are_counted(paths):
+    expected = embed_files(BlockModel(), paths)
+    assert expected.surplus == 0
+    paths[5].write_bytes(paths[5].read_bytes()[:-2])
+    paths[6].write_bytes(paths[6].read_bytes() + b"more")
+    found = embed_files(BlockModel(), paths)
+    assert found.surplus == 2 and np.array_equal(found.features, expected.features)

@@ -12,6 +12,7 @@ from tiny import tiny_model, tiny_run, write_faces
 
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import DataOptions, TrainOptions
+from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.loss.partial_fc import QGPartialFC
 from qgface_plugin.training import build
 from qgface_plugin.training.trainer import train
@@ -116,6 +117,19 @@ def test_corrupt_image_stops_or_is_skipped(tmp_path):
         train(tiny_run(tmp_path, num_epoch=1))
     train(tiny_run(tmp_path, num_epoch=1, data=DataOptions(on_corrupt="skip")))
     assert "1 corrupt images were skipped" in (tmp_path / "out" / "training.log").read_text()
+
+
+def test_surplus_bytes_are_one_line_in_the_log(folder, tmp_path, monkeypatch):
+    read = FaceRecords.read
+
+    def without_end(self, index):
+        encoded, label = read(self, index)
+        return (encoded[:-2] if index == 5 else encoded), label
+
+    monkeypatch.setattr(FaceRecords, "read", without_end)
+    train(tiny_run(folder, output=str(tmp_path / "out"), batch_size=len(FaceRecords(folder / "data"))))
+    log = (tmp_path / "out" / "training.log").read_text()
+    assert log.count("1 JPEG carries surplus bytes or lacks its end marker") == log.count("surplus bytes") == 1
 
 
 def test_counts_that_differ_from_the_data(folder):

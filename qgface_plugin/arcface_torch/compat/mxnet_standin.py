@@ -107,7 +107,7 @@ def _side(encoded: memoryview) -> int:
         import simplejpeg
 
         try:
-            return simplejpeg.decode_jpeg_header(encoded)[0]
-        except ValueError as error:
+            return simplejpeg.decode_jpeg_header(encoded, strict=False)[0]
+        except (ValueError, KeyError) as error:
             raise DataError(f"image: undecodable JPEG of {len(encoded)} bytes ({error})") from error
     return int.from_bytes(encoded[20:24], "big") if encoded[:8] == PNG_SIGNATURE else 112

@@ -42,7 +42,8 @@ def both_views(batch: PairBatch, policy: DegradationPolicy | None) -> PairBatch:
     params = ViewParams.unpack(batch.params)
     views[:size] = _where(params.flip_high, batch.high.flip(3), batch.high)
     views[size:] = degrade_batch(batch.high, params, policy)
-    return PairBatch(views[:size], views[size:], batch.labels, batch.skipped, strength=batch.strength)
+    high, low = views[:size], views[size:]
+    return PairBatch(high, low, batch.labels, batch.skipped, strength=batch.strength, surplus=batch.surplus)
 
 
 def degrade_batch(images: Tensor, params: ViewParams, policy: DegradationPolicy) -> Tensor:

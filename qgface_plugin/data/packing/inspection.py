@@ -18,7 +18,7 @@ from ...utils.listing import files_in, unpacked
 from ...utils.parallel import ordered_map
 from ..bin_files import read_bin
 from ..image_files import image_side
-from ..images import PNG_SIGNATURE, decode
+from ..images import PNG_SIGNATURE, decode_noting
 from ..recordio import RecordReader
 from ..recordio.identities import layout_of, read_header
 from ..sources.folder import FaceFolder
@@ -37,6 +37,7 @@ class Soundness:
         repeated: images whose bytes are those of an earlier one.
         repeated_elsewhere: of those, the ones whose earlier one is of another identity.
         problems: one line for each image that cannot be used; file, key and offset are in it.
+        surplus: JPEGs with surplus bytes or without their end marker; their pixels are whole.
     """
 
     encodings: dict[str, int]
@@ -44,6 +45,7 @@ class Soundness:
     repeated: int
     repeated_elsewhere: int
     problems: list[str]
+    surplus: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,19 +180,20 @@ def _histogram(counts: np.ndarray) -> Iterator[tuple[str, int]]:
 
 
 def _read_all(source: FaceRecords, labels: np.ndarray, workers: int, progress: bool) -> Soundness:
-    def look(index: int) -> tuple[str, int, int] | str:
+    def look(index: int) -> tuple[str, int, int, bool] | str:
         try:
             encoded, _ = source.read(index)
-            decode(encoded, source.where(index))
+            _, noted = decode_noting(encoded, source.where(index))
         except DataError as error:
             return str(error)
         kind = "PNG" if encoded[:8] == PNG_SIGNATURE else "JPEG"
-        return kind, image_side(encoded), int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
+        digest = int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
+        return kind, image_side(encoded), digest, noted
 
     encodings: Counter[str] = Counter()
     sides: Counter[int] = Counter()
     digests = np.zeros(len(source), dtype=np.uint64)  # 64 bits: 8 bytes per image, and no chance meeting among millions
-    problems, sound = [], np.zeros(len(source), dtype=bool)
+    problems, sound, surplus = [], np.zeros(len(source), dtype=bool), 0
     results = ordered_map(look, range(len(source)), workers)
     for index, result in enumerate(
         tqdm(results, total=len(source), desc="reading", unit="image", disable=not progress)
@@ -198,12 +201,13 @@ def _read_all(source: FaceRecords, labels: np.ndarray, workers: int, progress: b
         if isinstance(result, str):
             problems.append(result)
             continue
-        kind, pixels, digests[index] = result
+        kind, pixels, digests[index], noted = result
+        surplus += noted
         sound[index] = True
         encodings[kind] += 1
         sides[pixels] += 1
     repeated, elsewhere = _repetitions(digests[sound], labels[sound])
-    return Soundness(dict(encodings), dict(sorted(sides.items())), repeated, elsewhere, problems)
+    return Soundness(dict(encodings), dict(sorted(sides.items())), repeated, elsewhere, problems, surplus)
 
 
 def _repetitions(digests: np.ndarray, labels: np.ndarray) -> tuple[int, int]:

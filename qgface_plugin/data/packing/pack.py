@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import write_text
 from ...utils.parallel import ordered_map
-from ..image_files import check_face
+from ..image_files import FaceFile, check_face
 from .faces import Face, FaceList
 from .record_set import MAX_INSIGHTFACE, PackedFace, PackOptions, write_record_set
 
@@ -30,6 +30,7 @@ class PackReport:
         as_they_were: images whose bytes went in unchanged.
         resized: images of another side, resized and encoded anew.
         left_out: images and identities not packed; `left_out.tsv` in the folder lists them.
+        surplus: JPEGs with surplus bytes or without their end marker; their pixels are whole.
         single_image_identities: identities with one image, which give no pair of two different images.
         bytes: size of `train.rec`.
     """
@@ -41,6 +42,7 @@ class PackReport:
     as_they_were: int
     resized: int
     left_out: int
+    surplus: int
     single_image_identities: int
     bytes: int
 
@@ -66,7 +68,7 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
     if (folder / "train.rec").exists() and not options.overwrite:
         raise ConfigError(f"{folder / 'train.rec'} is there already: choose another folder, or --overwrite")
     folder.mkdir(parents=True, exist_ok=True)
-    fitting, problems = _check(found, options, progress)
+    fitting, surplus, problems = _check(found, options, progress)
     if problems and options.on_corrupt == "error":
         _list_left_out(folder, problems)
         first = "".join(f"\n  {path}: {reason}" for path, reason in problems[:3])
@@ -82,6 +84,7 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
         if face.identity in few
     ]
     fitting = [(face, fits) for face, fits in fitting if face.identity not in few]
+    surplus = sum(face.identity not in few for face in surplus)
     _list_left_out(folder, problems)
     if not fitting:
         raise DataError(f"nothing left to pack: all {len(problems)} inputs are left out, see {folder / LEFT_OUT}")
@@ -107,29 +110,35 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
         as_they_were=as_they_were,
         resized=len(packed) - as_they_were,
         left_out=len(problems),
+        surplus=surplus,
         single_image_identities=sum(images[identity] == 1 for identity in labels),
         bytes=size,
     )
 
 
-def _check(found: FaceList, options: PackOptions, progress: bool) -> tuple[list[tuple[Face, bool]], Problems]:
-    """The faces that can be packed, each with whether it fits as it is, and the problems of all others."""
+def _check(
+    found: FaceList, options: PackOptions, progress: bool
+) -> tuple[list[tuple[Face, bool]], list[Face], Problems]:
+    """The faces that can be packed, each with whether it fits as it is; those of them that carry surplus bytes; and
+    the problems of all others."""
 
-    def check(face: Face) -> bool | str:
+    def check(face: Face) -> FaceFile | str:
         try:
             return check_face(face.path, options.size)
         except DataError as error:
             return str(error).removeprefix(f"{face.path}: ")
 
-    fitting, problems = [], list(found.problems)
+    fitting, surplus, problems = [], [], list(found.problems)
     results = ordered_map(check, found.faces, options.workers)
     bar = tqdm(results, total=len(found.faces), desc="checking", unit="image", disable=not progress)
     for face, result in zip(found.faces, bar, strict=True):
         if isinstance(result, str):
             problems.append((face.path, result))
         else:
-            fitting.append((face, result))
-    return fitting, problems
+            fitting.append((face, result.fits))
+            if result.surplus:
+                surplus.append(face)
+    return fitting, surplus, problems
 
 
 def _label_of(faces: list[Face]) -> dict[tuple[int, str], int]:

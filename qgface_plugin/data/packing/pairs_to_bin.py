@@ -12,7 +12,7 @@ from ...utils.errors import ON_CORRUPT, ConfigError, DataError
 from ...utils.files import read_text
 from ...utils.parallel import ordered_map
 from ..bin_files import write_bin
-from ..image_files import QUALITY, check_face, load_face
+from ..image_files import QUALITY, FaceFile, check_face, load_face
 from ..sources.folder import SUFFIXES
 
 FLAGS = {"1": True, "0": False, "true": True, "false": False}
@@ -43,6 +43,7 @@ class PairReport:
         pairs, same: how many pairs, and how many of them show one person.
         images: different images in them.
         resized: of those, images of another side, resized and encoded anew.
+        surplus: of those, JPEGs with surplus bytes or without their end marker; their pixels are whole.
         repeated: pairs that were there before, in either order; they count twice in every figure.
         left_out: pairs left out for an image that is missing or cannot be used.
         problems: (image, reason) of those images.
@@ -53,6 +54,7 @@ class PairReport:
     same: int
     images: int
     resized: int
+    surplus: int
     repeated: int
     left_out: int
     problems: list[tuple[str, str]]
@@ -127,13 +129,13 @@ def pack_pairs(
         raise DataError(f"{root}: no such folder; name the folder that the pairs' images are in")
     names = list(dict.fromkeys(name for pair in pairs for name in (pair.first, pair.second)))
 
-    def load(name: str) -> tuple[bytes, bool] | str:
+    def load(name: str) -> tuple[bytes, FaceFile] | str:
         path = find_image(root, name)
         if path is None:
             return "no such image"
         try:
-            fits = check_face(path, size)
-            return load_face(path, size, quality), fits
+            found = check_face(path, size)
+            return load_face(path, size, quality), found
         except DataError as error:
             return str(error).removeprefix(f"{path}: ")
 
@@ -156,7 +158,8 @@ def pack_pairs(
         pairs=len(kept),
         same=sum(pair.same for pair in kept),
         images=len(used),
-        resized=sum(not loaded[name][1] for name in used),
+        resized=sum(not loaded[name][1].fits for name in used),
+        surplus=sum(loaded[name][1].surplus for name in used),
         repeated=len(kept) - len({frozenset((pair.first, pair.second)) for pair in kept}),
         left_out=len(pairs) - len(kept),
         problems=problems,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...utils.errors import DataError
+from ...utils.files import read_regular
 from ...utils.listing import entries_in
 from ..images import is_image
 
@@ -87,7 +88,7 @@ class FaceFolder:
         """
         path = self._path(index)
         try:
-            encoded = path.read_bytes()
+            encoded = read_regular(path)
         except OSError as error:
             raise DataError(f"{path}: the image cannot be read ({error.strerror})") from error
         if not is_image(encoded):

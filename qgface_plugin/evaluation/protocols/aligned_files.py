@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...data.images import surplus_line
 from ...data.sources.folder import SUFFIXES
 from ...models import FaceModel
 from ...utils.errors import DataError
@@ -46,7 +47,7 @@ def evaluate_files(
             on_corrupt="skip", files that cannot be decoded are left out, counted and named in results and warnings.
 
     Returns:
-        The results, with the inventory as `inventory`, and the warnings about unreadable files.
+        The results, with the inventory as `inventory`, and the warnings about unreadable files and surplus bytes.
 
     Raises:
         DataError: as `embed_files` and `score`.
@@ -57,4 +58,5 @@ def evaluate_files(
     unreadable.name("unreadable", embedded.problems, "{} images cannot be decoded and are left out")
     known = inventory.as_dict()
     results["inventory"] = {**known, "names": {**known["names"], **unreadable.names}}
-    return results, unreadable.warnings
+    surplus = [surplus_line(embedded.surplus)] if embedded.surplus else []
+    return results, unreadable.warnings + surplus

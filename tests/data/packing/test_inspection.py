@@ -148,3 +148,12 @@ def test_unreadable_images_on_the_sheet(golden: Path) -> None:
     path.write_bytes(raw)
     cell = contact_sheet(FaceRecords(golden, on_corrupt="skip"), size=24)[GAP:, MARGIN:][:24, :24]
     assert (cell == MISSING).all()
+
+
+def test_surplus_bytes_are_counted_and_no_problem(tmp_path: Path) -> None:
+    whole = encode_jpeg(draw(1, 1, 112), 90)
+    images = [whole, whole[:-2], whole[:20] + b"\0\0" + whole[20:], whole + bytes(20), whole[: len(whole) // 2]]
+    path = write(tmp_path / "train.rec", [(key, 0.0, image) for key, image in enumerate(images)])
+    soundness = inspect_records(path).soundness
+    assert soundness.surplus == 3 and soundness.encodings == {"JPEG": 4} and soundness.sides == {112: 4}
+    assert len(soundness.problems) == 1 and "key 4" in soundness.problems[0]

@@ -256,3 +256,16 @@ def test_more_than_the_header_can_count(faces: Path, tmp_path: Path, monkeypatch
 def test_impossible_options(option: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         PackOptions(**option)
+
+
+def test_surplus_bytes_are_packed_and_counted(tmp_path: Path) -> None:
+    whole = jpeg(1)
+    for name, content in (("a/1", whole), ("a/2", whole[:-2]), ("b/1", jpeg(2) + bytes(9)), ("c/1", jpeg(3)[:-2])):
+        save(tmp_path / "faces" / f"{name}.jpg", content)
+    report = run(tmp_path / "faces", tmp_path / "out")
+    assert (report.images, report.as_they_were, report.surplus) == (4, 4, 3)
+    assert bytes(FaceRecords(tmp_path / "out").read(1)[0]) == whole[:-2]
+    assert run(tmp_path / "faces", tmp_path / "out2", min_images=2).surplus == 1
+    save(tmp_path / "faces" / "a" / "3.jpg", whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="1 of 5 inputs cannot be packed"):
+        run(tmp_path / "faces", tmp_path / "out3")

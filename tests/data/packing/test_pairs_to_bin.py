@@ -135,3 +135,11 @@ def test_real_pairs_as_they_are_packed_elsewhere(lfw: Path, tmp_path: Path) -> N
     pairs = [PairLine(f"{2 * row}.jpg", f"{2 * row + 1}.jpg", bool(golden.same[row]), row) for row in range(100)]
     report = pack_pairs(pairs, tmp_path / "faces", tmp_path / "out.bin")
     assert report.resized == 0 and read_bin(tmp_path / "out.bin").images == golden.images[:200]
+
+
+def test_surplus_bytes_are_counted_once_for_each_image(root: Path, tmp_path: Path) -> None:
+    path = root / "Ann_Lee" / "Ann_Lee_0001.jpg"
+    save(path, path.read_bytes()[:-2])
+    pairs = [PairLine("Ann_Lee/Ann_Lee_0001", f"Ann_Lee/Ann_Lee_000{n}", True, n) for n in (2, 3)]
+    report = pack_pairs(pairs, root, tmp_path / "x.bin")
+    assert (report.surplus, report.images) == (1, 3) and read_bin(tmp_path / "x.bin").images[0] == path.read_bytes()

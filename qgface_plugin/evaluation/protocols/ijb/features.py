@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ....data.images import surplus_line
 from ....models.embeddings import Embeddings
 from ....models.face_model import USUAL, FaceModel, Scale
 from ....models.onnx_normalisation import scale_outside
@@ -19,6 +21,8 @@ from ....utils.listing import files_in, unpacked
 from ...feature_cache import FeatureCache, file_digest
 from .images import check_present, fingerprint, load_faces
 from .metadata import IjbImages
+
+LOGGER = logging.getLogger(__name__)
 
 CHUNK = 2048  # images that an interruption can cost a rank; of small sets less, so that every rank gets some
 MAKING = "1"  # changes when faces are decoded or aligned in another way, so that older features are not taken
@@ -120,6 +124,7 @@ def extract(
         refuse(check_present(images), len(images))
     distributed.barrier()  # every rank has seen the same chunks missing before one of them writes
     own = missing[distributed.rank() :: distributed.world_size()]
+    surplus: list[int] = []
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         shown = tqdm(
             total=sum(end - begin for begin, end in map(cache.bounds, own)),
@@ -129,7 +134,10 @@ def extract(
         )
         with shown:
             for chunk in own:
-                cache.write(chunk, *_chunk(model, images, cache.bounds(chunk), batch_size, on_corrupt, pool, shown))
+                bounds = cache.bounds(chunk)
+                cache.write(chunk, *_chunk(model, images, bounds, batch_size, on_corrupt, pool, shown, surplus))
+    if surplus:
+        LOGGER.warning("%s: %s", images.subset, surplus_line(len(surplus)))
     distributed.barrier()  # every rank has written its chunks
     if distributed.rank() == 0:
         cache.finish()
@@ -155,6 +163,7 @@ def _chunk(
     on_corrupt: str,
     pool: ThreadPoolExecutor,
     shown: tqdm,
+    surplus: list[int],
 ) -> tuple[Embeddings, dict[int, str]]:
     """One chunk's features; the batch after the one that is embedded is decoded meanwhile."""
     begin, end = bounds
@@ -163,12 +172,12 @@ def _chunk(
     parts: list[Embeddings] = []
     bad: dict[int, str] = {}
     with ThreadPoolExecutor(max_workers=1) as ahead:
-        loading = ahead.submit(load_faces, images, begin, min(begin + step, end), pool)
+        loading = ahead.submit(load_faces, images, begin, min(begin + step, end), pool, surplus)
         for start in starts:
             faces, problems = loading.result()
             if start != starts[-1]:
                 following = start + step
-                loading = ahead.submit(load_faces, images, following, min(following + step, end), pool)
+                loading = ahead.submit(load_faces, images, following, min(following + step, end), pool, surplus)
             if on_corrupt == "error":
                 refuse(problems, len(images))
             parts.append(model.embed(faces, batch_size))

@@ -11,21 +11,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ....data.image_files import MAX_BYTES, decode_photo, whole_jpeg
 from ....data.images import JPEG_SIGNATURE
+from ....data.jpeg_surplus import JPEG_END
 from ....data.packing.alignment import TEMPLATE, similarity
 from ....models import FaceModel
 from ....utils.errors import DataError
+from ....utils.files import read_regular
 from ....utils.sampling import evenly_spaced
 from ...color_order import FEWEST, ColorOrder, check_color_order
 from .metadata import IjbImages
 
-JPEG_END = b"\xff\xd9"
 IJB_TEMPLATE = TEMPLATE.copy()
 IJB_TEMPLATE[4, 0] = 70.729904  # one float32 above, in both of insightface's IJB tools: a few pixels differ by 1 by it
 TRAILER = 4096  # bytes behind a JPEG's end that some programs leave there
 
 
-def load_faces(images: IjbImages, start: int, end: int, pool: Executor) -> tuple[np.ndarray, dict[int, str]]:
+def load_faces(
+    images: IjbImages, start: int, end: int, pool: Executor, surplus: list[int] | None = None
+) -> tuple[np.ndarray, dict[int, str]]:
     """Aligned faces of consecutive images.
 
     Args:
@@ -33,6 +37,7 @@ def load_faces(images: IjbImages, start: int, end: int, pool: Executor) -> tuple
         start: the first image.
         end: the one after the last.
         pool: threads that read and decode.
+        surplus: gets the numbers of JPEGs without their end marker whose pixels are whole.
 
     Returns:
         uint8 (end - start, 112, 112, 3) RGB, black where an image cannot be used, and what is wrong with each of
@@ -42,9 +47,12 @@ def load_faces(images: IjbImages, start: int, end: int, pool: Executor) -> tuple
 
     def load(index: int) -> str | None:
         try:
-            faces[index - start] = align_crop(read_crop(_path(images, index)), images.landmarks[index])
+            crop, ended = read_crop_noting(_path(images, index))
+            faces[index - start] = align_crop(crop, images.landmarks[index])
         except DataError as error:
             return str(error)
+        if not ended and surplus is not None:
+            surplus.append(index)
         return None
 
     problems = dict(zip(range(start, end), pool.map(load, range(start, end)), strict=True))
@@ -68,22 +76,23 @@ def read_crop(path: Path) -> np.ndarray:
     """A loose crop of any size, uint8 (h, w, 3) RGB, decoded by OpenCV as insightface's tools do.
 
     Raises:
-        DataError: the file is absent, cut short or undecodable.
+        DataError: the file is absent, no regular file, too large (see `photo_headers`), cut short or undecodable.
     """
+    return read_crop_noting(path)[0]
+
+
+def read_crop_noting(path: Path) -> tuple[np.ndarray, bool]:
+    """`read_crop`, and whether the image, if it is a JPEG, has its end marker within its last TRAILER bytes."""
     try:
-        encoded = path.read_bytes()
+        encoded = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
-    # OpenCV fills the rest of a JPEG that was cut short with grey and says nothing.
-    if encoded[:3] == JPEG_SIGNATURE and JPEG_END not in encoded[-TRAILER:]:
-        raise DataError(f"{path}: the JPEG is cut short after {len(encoded)} bytes")
+    # OpenCV may fill the rest of a JPEG that was cut short with grey and say nothing.
+    ended = encoded[:3] != JPEG_SIGNATURE or JPEG_END in encoded[-TRAILER:]
     try:
-        image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_COLOR) if encoded else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise DataError(f"{path}: undecodable image of {len(encoded)} bytes")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return decode_photo(encoded if ended else whole_jpeg(encoded)), ended
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def check_present(images: IjbImages) -> dict[int, str]:
