@@ -181,6 +181,8 @@ def _marks(data: bytes) -> list[int]:
         at += int.from_bytes(data[at : at + 2], "big")
         if found[1][0] == _START_OF_SCAN:
             after = _AFTER_PIXELS.search(data, at)
+            if after is None:
+                break
             marks += [mark.end() - 2 for mark in _MARKER.finditer(data, at, after.end())]
             at = after.start()
     return marks

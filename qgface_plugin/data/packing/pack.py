@@ -84,7 +84,6 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
         if face.identity in few
     ]
     fitting = [(face, fits) for face, fits in fitting if face.identity not in few]
-    surplus = sum(face.identity not in few for face in surplus)
     _list_left_out(folder, problems)
     if not fitting:
         raise DataError(f"nothing left to pack: all {len(problems)} inputs are left out, see {folder / LEFT_OUT}")
@@ -110,7 +109,7 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
         as_they_were=as_they_were,
         resized=len(packed) - as_they_were,
         left_out=len(problems),
-        surplus=surplus,
+        surplus=sum(face.identity not in few for face in surplus),
         single_image_identities=sum(images[identity] == 1 for identity in labels),
         bytes=size,
     )
