@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from .config import QGFaceConfig, load_config
 from .data.degradation.custom_steps import degradation_step
-from .loss.feature_queue import queue_kind
-from .loss.heads import margin_head
+from .loss.feature_queue import FeatureQueue, QueueKind, past_entries, queue_kind
+from .loss.heads import MarginHead, margin_head
 from .loss.margin import QGFaceMargin
 from .loss.partial_fc import QGPartialFC
-from .loss.quality import quality_source
+from .loss.quality import QualitySource, quality_source
 from .utils import former_paths
 
 __version__ = "0.1.0"
 __all__ = [
+    "FeatureQueue",
+    "MarginHead",
     "QGFaceConfig",
     "QGFaceMargin",
     "QGPartialFC",
+    "QualitySource",
+    "QueueKind",
     "__version__",
     "degradation_step",
     "load_config",
     "margin_head",
+    "past_entries",
     "quality_source",
     "queue_kind",
 ]

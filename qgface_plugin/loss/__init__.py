@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .feature_queue import FeatureQueue, QueueKind, queue_kind
+from .feature_queue import FeatureQueue, QueueKind, past_entries, queue_kind
 from .heads import MarginHead, margin_head
 from .margin import QGFaceMargin
 from .partial_fc import QGPartialFC
@@ -16,6 +16,7 @@ __all__ = [
     "QualitySource",
     "QueueKind",
     "margin_head",
+    "past_entries",
     "quality_source",
     "queue_kind",
 ]
