@@ -20,7 +20,7 @@ def lfw() -> Path:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport():
-    """What a test printed reaches the process that started pytest's workers as UTF-8, names of files that are not too."""
+    """What a test printed reaches pytest's main process as UTF-8, names of files that are not UTF-8 too."""
     report = yield
     report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
     return report
