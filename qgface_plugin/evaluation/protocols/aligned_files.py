@@ -10,22 +10,40 @@ from ...data.images import surplus_line
 from ...data.sources.folder import SUFFIXES
 from ...models import FaceModel
 from ...utils.errors import DataError
-from ...utils.listing import files_in
+from ...utils.listing import entries_in, walk
 from ..embed_files import FileFeatures, embed_files
 from .inventory import Inventory
 
 
-def images_by_name(folder: Path) -> dict[str, Path]:
-    """Image files of a folder by their names without suffix, in the order of the names.
+def images_by_name(
+    folder: Path, inventory: Inventory | None = None, ours: Callable[[str], object] = lambda name: True
+) -> dict[str, Path]:
+    """Image files under a folder by their names without suffix, in the order of the names.
+
+    Sub-folders of any depth are searched: sets are distributed in some, and alignment keeps them.
+
+    Args:
+        folder: to be searched; one that is not there has no image.
+        inventory: gets a warning when images lie in the folder itself and in sub-folders of it.
+        ours: whether a name, without suffix, matters; of others any one is taken.
 
     Raises:
-        DataError: two files have one name.
+        DataError: two files have one name that matters; the folder cannot be read.
     """
     found: dict[str, Path] = {}
-    for path in files_in(folder, *SUFFIXES):
-        if path.stem in found:
-            raise DataError(f"{path} and {found[path.stem].name} are one image in two files; keep one of them")
-        found[path.stem] = path
+    if not folder.is_dir():
+        return found
+    entries_in(folder)
+    images = sorted((path.name, path) for path in walk(folder) if path.suffix.lower() in SUFFIXES)
+    for _, path in images:
+        if path.stem not in found:
+            found[path.stem] = folder / path
+        elif ours(path.stem):
+            raise DataError(f"{found[path.stem]} and {folder / path} are one image in two files; keep one of them")
+    below = [path.as_posix() for _, path in images if len(path.parts) > 1 and ours(path.stem)]
+    if inventory is not None and below and any(len(path.parts) == 1 and ours(path.stem) for _, path in images):
+        here = f"{{}} images lie in sub-folders of {folder.name}/, others in it itself; all are taken"
+        inventory.name(f"{folder.name} in sub-folders", below, here)
     return found
 
 

@@ -1,7 +1,8 @@
 """SCface (Grgic, Delac, Grgic 2011) as aligned files: 130 subjects, 5 cameras x 3 distances against a frontal photo.
 
 all.txt           one image per line, `<name>` or `<name> TAB <label>`; optional
-aligned/          001_frontal.jpg (gallery), 001_cam1_1.jpg ... 001_cam5_3.jpg (probes: camera, distance; 1 is farthest)
+aligned/          001_frontal.jpg (gallery), 001_cam1_1.jpg ... 001_cam5_3.jpg (probes: camera, distance, 1 farthest),
+                  also in the sub-folders in which SCface is distributed (surveillance_cameras_distance_1/cam_1/, ...)
 
 Cameras 6 to 8 are infrared; the protocol leaves them out.
 """
@@ -64,8 +65,8 @@ def read_scface(root: str | Path, subjects: str | Path | None = None) -> ScfaceS
     folder = root / "aligned" if (root / "aligned").is_dir() else root
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; name the folder that holds aligned/ with SCface's aligned faces")
-    files = images_by_name(folder)
     inventory = Inventory()
+    files = images_by_name(folder, inventory, NAME.fullmatch)
     wanted = _subjects(Path(subjects)) if subjects is not None else None
     listing = root / "all.txt"
     names = _lines(listing) if listing.is_file() else dict.fromkeys(files)
@@ -81,13 +82,13 @@ def read_scface(root: str | Path, subjects: str | Path | None = None) -> ScfaceS
     parsed = sorted((_parse(name), path) for name, path in files.items() if _ours(name, wanted))
     for (key, path), (following, other) in pairwise(parsed):
         if key == following:
-            raise DataError(f"{path} and {other.name} are one image in two files; keep one of them")
+            raise DataError(f"{path} and {other} are one image in two files; keep one of them")
     gallery = [(subject, path) for (subject, camera, _), path in parsed if camera == 0]
     probes = [(*key, path) for key, path in parsed if key[1]]
     if not gallery or not probes:
         raise DataError(
             f"{folder}: {len(gallery)} frontal images and {len(probes)} of the cameras; expected names are "
-            "001_frontal.jpg and 001_cam1_1.jpg, in aligned/"
+            "001_frontal.jpg and 001_cam1_1.jpg, in aligned/ or in sub-folders of it"
         )
     _compare(inventory, [s for s, _ in gallery], [p[:3] for p in probes], wanted)
     subject, camera, distance = np.array([probe[:3] for probe in probes]).T

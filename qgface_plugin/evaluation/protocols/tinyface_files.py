@@ -69,14 +69,14 @@ def read_tinyface(root: str | Path, aligned: str | Path | None = None) -> Tinyfa
     images, ids = {}, {}
     for part, key in zip(MAT_FILES, ("probe", "gallery"), strict=True):
         identities = read_identities(testing / MAT_FILES[part], f"{key}_set", f"{key}_ids", inventory)
-        files = images_by_name(folder / part)
+        files = images_by_name(folder / part, inventory)
         _note_differences(inventory, part, files, identities, MAT_FILES[part])
         chosen = [name for name in identities if name in files]
         images[part] = [files[name] for name in chosen]
         ids[part] = np.array([identities[name] for name in chosen], dtype=np.int64)
         if not chosen:
             raise DataError(f"{folder / part}: none of the {len(identities):,} images of {MAT_FILES[part]} is in it")
-    distractors = images_by_name(folder / "Gallery_Distractor")
+    distractors = images_by_name(folder / "Gallery_Distractor", inventory)
     original = testing / "Gallery_Distractor"
     if original.is_dir() and original != folder / "Gallery_Distractor":
         _note_differences(inventory, "Gallery_Distractor", distractors, images_by_name(original), str(original))

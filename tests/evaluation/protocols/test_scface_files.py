@@ -116,3 +116,56 @@ def test_one_image_in_two_files(tmp_path, twin):
     (root / "aligned" / twin).write_bytes((root / "aligned" / "001_frontal.jpg").read_bytes())
     with pytest.raises(DataError, match="are one image in two files"):
         read_scface(root)
+
+
+def as_distributed(folder):
+    """Move aligned images into the sub-folders in which SCface is distributed."""
+    for path in list(folder.glob("*.jpg")):
+        subject, _, kind = path.stem.partition("_")
+        camera, _, distance = kind.partition("_")
+        place = "mugshot_frontal_cropped_all"
+        if distance:
+            place = f"surveillance_cameras_distance_{distance}/cam_{camera.removeprefix('cam')}"
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        path.rename(folder / place / path.name)
+
+
+@pytest.mark.parametrize("place", ["", "aligned"])
+def test_the_folders_in_which_scface_is_distributed(tmp_path, place):
+    root = write_scface(tmp_path / "set", subjects=2)
+    flat = read_scface(root)
+    as_distributed(root / "aligned")
+    found = read_scface(root / place)
+    assert [path.name for path in found.gallery] == [path.name for path in flat.gallery]
+    assert [path.name for path in found.probes] == [path.name for path in flat.probes]
+    assert found.gallery[0].parent.name == "mugshot_frontal_cropped_all" and found.gallery[0].is_file()
+    assert (found.cameras == flat.cameras).all() and (found.distances == flat.distances).all()
+    assert found.inventory.warnings == flat.inventory.warnings
+
+
+def test_one_image_in_two_sub_folders(tmp_path):
+    root = write_scface(tmp_path, subjects=1, listing=False)
+    as_distributed(root / "aligned")
+    first = root / "aligned" / "surveillance_cameras_distance_2" / "cam_3" / "001_cam3_2.jpg"
+    second = root / "aligned" / "surveillance_cameras_all" / "001_cam3_2.jpg"
+    second.parent.mkdir()
+    for twin in (second, second.with_name("1_cam3_2.png")):
+        twin.write_bytes(first.read_bytes())
+        with pytest.raises(DataError, match="are one image in two files") as error:
+            read_scface(root)
+        assert str(first) in str(error.value) and str(twin) in str(error.value)
+        twin.unlink()
+    for place in (first, second):  # no image of the protocol
+        (place.parent / "contact.jpg").write_bytes(first.read_bytes())
+    assert read_scface(root).inventory.names["unknown"] == ["contact"]
+
+
+def test_images_beside_sub_folders_are_taken_and_said(tmp_path):
+    root = write_scface(tmp_path, subjects=1, listing=False)
+    (root / "aligned" / "bad").mkdir()
+    (root / "aligned" / "001_cam1_1.jpg").rename(root / "aligned" / "bad" / "001_cam1_1.jpg")
+    found = read_scface(root)
+    assert len(found.probes) == 15
+    assert "1 images lie in sub-folders of aligned/, others in it itself; all are taken: bad/001_cam1_1.jpg" in (
+        found.inventory.warnings
+    )

@@ -103,6 +103,19 @@ def test_one_image_in_two_files(root):
         read_tinyface(root)
 
 
+def test_aligned_copies_in_sub_folders(root):
+    flat = read_tinyface(root)
+    folder = root / "aligned_pad_0.1_pad_high" / "Gallery_Distractor"
+    for number, path in enumerate(sorted(folder.iterdir())):
+        (folder / f"part{number % 2}" / "deeper").mkdir(parents=True, exist_ok=True)
+        path.rename(folder / f"part{number % 2}" / "deeper" / path.name)
+    found = read_tinyface(root)
+    assert [path.name for path in found.distractors] == [path.name for path in flat.distractors]
+    shutil.copy(folder / "part0" / "deeper" / "d_0.jpg", folder / "part1" / "d_0.jpg")
+    with pytest.raises(DataError, match="part0/deeper/d_0.jpg and .*part1/d_0.jpg are one image in two files"):
+        read_tinyface(root)
+
+
 # --- TinyFace's .mat files in the forms that MATLAB and SciPy write, and damaged ones ---------------------------------
 
 
