@@ -6,7 +6,10 @@ import cv2
 import numpy as np
 import torch
 
-HIGH, LOW = (0, 158, 115), (213, 94, 0)  # RGB green above the threshold, red below; told apart by colour-blind eyes too
+HIGH, LOW = (
+    (0, 158, 115),
+    (213, 94, 0),
+)  # RGB green above the threshold, orange below; no colour-blind eye mixes them
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 FRAME, GAP, MARGIN = 4, 6, 10  # pixels
 STRIP = 18  # height of a line of text in a cell
@@ -26,8 +29,8 @@ def pair_grid(
 ) -> np.ndarray:
     """Draw the first `columns * rows` pairs, the original view above its degraded view.
 
-    A view's frame is green when it takes part in the classification (u > b), red when not; the pair's frame and title
-    are red when the pair takes part in the contrast (min u <= b), green when not (eqs. 3 and 4 with exact gates).
+    A view's frame is green when it takes part in the classification (u > b), orange when not; the pair's frame and
+    title are orange when the pair takes part in the contrast (min u <= b), green when not (eqs. 3 and 4, exact gates).
 
     Args:
         high, low: uint8 (N, 3, height, width) RGB, N at least 1: the original and the degraded views.

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import write_text
 from ...utils.parallel import ordered_map
+from ..identity_names import IDENTITIES
 from ..image_files import FaceFile, check_face
 from .faces import Face, FaceList
 from .record_set import MAX_INSIGHTFACE, PackedFace, PackOptions, write_record_set
@@ -96,7 +97,7 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
         )
     packed = [PackedFace(face, labels[face.identity], fits) for face, fits in fitting]
     beside = {
-        "identities.tsv": "".join(f"{label}\t{name}\n" for (_, name), label in labels.items()),
+        IDENTITIES: "".join(f"{label}\t{name}\n" for (_, name), label in labels.items()),
         "property": f"{len(labels)},{options.size},{options.size}",
     }
     size = write_record_set(folder, packed, options, beside, progress)

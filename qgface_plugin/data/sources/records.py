@@ -12,6 +12,7 @@ import numpy as np
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.listing import files_in, unpacked
+from ..identity_names import shared_identity_names
 from ..recordio import RecordReader
 from ..recordio.identities import holds_image, image_keys, ranges_hold, read_header
 from ..recordio.labels import UNREADABLE, read_face, scan_labels
@@ -38,7 +39,8 @@ class FaceRecords:
         num_classes: from `property`, else from the header record of a single file, else 1 + the largest label.
 
     Raises:
-        DataError: no file, an invalid index or header, or sources that disagree on the number of classes.
+        DataError: no file, an invalid index or header, or sources that disagree on the number of classes or on the
+            name of one.
 
     Example:
         >>> import tempfile
@@ -69,6 +71,8 @@ class FaceRecords:
         self._labels: np.ndarray | None = None
         self._limit: int | None = None  # of labels that nobody has looked at yet
         self._num_classes = _announced_classes(self._shards)
+        if len({shard.folder for shard in self._shards}) > 1:
+            self.names()
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -79,6 +83,14 @@ class FaceRecords:
         if self._num_classes is None:
             self._num_classes = int(self._all_labels().max()) + 1
         return self._num_classes
+
+    def names(self) -> dict[int, str]:
+        """Label -> name of the identity, by the `identities.tsv` beside the records; empty where there is none.
+
+        Raises:
+            DataError: such a file cannot be read, or two of them name one label differently.
+        """
+        return shared_identity_names(shard.folder for shard in self._shards)
 
     def labels(self) -> np.ndarray:
         """The label of every image, int64 (len,); reads only headers. With "skip", -1 where a record is unreadable.
@@ -163,6 +175,7 @@ class _Shard:
 
     def __init__(self, path: Path, on_missing_idx: str) -> None:
         self.reader = RecordReader(path, path.with_suffix(".idx") if on_missing_idx == "error" else None)
+        self.folder = path.parent
         self.property_path = path.parent / "property"
         self.announced = read_header(self.reader)
         self.keys = self.reader.keys

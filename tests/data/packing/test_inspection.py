@@ -10,7 +10,7 @@ import pytest
 from golden.make_golden import FOLDER, draw, png
 
 from qgface_plugin.data.images import encode_jpeg
-from qgface_plugin.data.packing.contact_sheet import BACKGROUND, GAP, MARGIN, MISSING, contact_sheet
+from qgface_plugin.data.packing.contact_sheet import BACKGROUND, GAP, MARGIN, MISSING, WIDEST, _head, contact_sheet
 from qgface_plugin.data.packing.inspection import data_found, inspect_records
 from qgface_plugin.data.recordio import Header, RecordReader, RecordWriter, pack
 from qgface_plugin.data.sources.records import FaceRecords
@@ -157,3 +157,19 @@ def test_surplus_bytes_are_counted_and_no_problem(tmp_path: Path) -> None:
     soundness = inspect_records(path).soundness
     assert soundness.surplus == 3 and soundness.encodings == {"JPEG": 4} and soundness.sides == {112: 4}
     assert len(soundness.problems) == 1 and "key 4" in soundness.problems[0]
+
+
+def test_names_on_the_sheet(golden: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain = contact_sheet(FaceRecords(golden), size=24)
+    names = "0\tZo\u00eb\n1\t\u6797\r\n2\t" + "a very long name " * 30 + "\n"
+    (golden / "identities.tsv").write_bytes(b"\xef\xbb\xbf" + names.encode() + b"7\tJos\xe9\n")
+    named = contact_sheet(FaceRecords(golden), size=24)
+    margin = named.shape[1] - plain.shape[1] + MARGIN
+    assert MARGIN < margin <= WIDEST and np.array_equal(named[:, margin:], plain[:, MARGIN:])
+    assert not np.array_equal(named[:, :MARGIN], plain[:, :MARGIN])
+    assert _head("Zo\u00eb", 3, 1) == [("Zoe", 0.45), ("label 3, 1 image", 0.4)] and _head("\u6797", 3, 2)[0][0] == "?"
+    assert _head(None, 3, 2) == [("3", 0.6), ("2 images", 0.4)]
+    assert not caplog.records
+    (golden / "identities.tsv").write_text("zero\tAnna\n")
+    assert np.array_equal(contact_sheet(FaceRecords(golden), size=24), plain)
+    assert "identities.tsv line 1: 'zero" in caplog.text

@@ -323,3 +323,33 @@ def test_real_faces(lfw: Path) -> None:
     ranges = RecordReader(lfw / "train" / "train.rec")
     first, last = np.frombuffer(ranges.read(4804)[24:], "<f4").astype(int)
     assert (labels[first - 1 : last - 1] == 0).all() and labels[last - 1] == 1
+
+
+def named(folder: Path, names: str | None) -> Path:
+    write(folder / "train.rec", faces(0, 1, 2))
+    (folder / "property").write_text("3,112,112")
+    if names is not None:
+        (folder / "identities.tsv").write_text(names)
+    return folder
+
+
+def test_sources_whose_names_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    first = named(tmp_path / "a", "0\tAnna\n1\tBob\n2\tCy\n")
+    assert FaceRecords(first).names() == {0: "Anna", 1: "Bob", 2: "Cy"}
+    other = named(tmp_path / "b", "0\tAnna\n1\tBea\n2\tDan\n")
+    with pytest.raises(DataError, match="label 1 is 'Bob' in .*a/identities.tsv and 'Bea' in .*b/identities.tsv"):
+        FaceRecords([first, other])
+    for third in ("0\tAnna\r\n1\tBob\r\n2\tCy", "2\tCy\n0\tAnna\n", None, ""):
+        same = named(tmp_path / "c", third)
+        assert len(FaceRecords([first, same])) == 6
+        assert FaceRecords([same, first]).names() == {0: "Anna", 1: "Bob", 2: "Cy"}
+        (same / "identities.tsv").unlink(missing_ok=True)
+    with pytest.raises(DataError, match="d/identities.tsv line 2: 'Bob' is not a label, a tab and a name"):
+        FaceRecords([first, named(tmp_path / "d", "0\tAnna\nBob\n")])
+
+
+def test_shards_of_one_folder_have_one_file_of_names(tmp_path: Path) -> None:
+    for name in ("1.rec", "2.rec"):
+        write(tmp_path / name, faces(0, 1))
+    (tmp_path / "identities.tsv").write_text("no names at all\n")
+    assert len(FaceRecords(tmp_path)) == 4
