@@ -24,6 +24,7 @@ from ..loss.quality import of_images
 from ..models.backbones.common import freeze_bias
 from ..models.weights import load_backbone
 from ..training import build
+from ..training.agreement import check_data, check_recipes
 from ..training.checkpoints.contents import check_module
 from ..training.checkpoints.parameters import names_of, restored
 from ..training.checkpoints.store import as_checkpoint
@@ -77,7 +78,11 @@ class Replacements:
             torch.set_num_threads(self.run.train.threads)
         if self.device.type == "cpu":
             keep_freed_pages()
+        else:
+            torch.cuda.set_device(self.device)  # as the loop does a little later; what the ranks say travels there
+        check_recipes(self.run)
         self._source, self.run = open_source(self.run)
+        check_data(self._source)
         run = self.run
         for line in unsupported.by_a_checkout(run):
             LOGGER.info(line)

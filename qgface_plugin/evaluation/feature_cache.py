@@ -21,7 +21,6 @@ from ..utils.errors import DataError
 from ..utils.files import atomic_path, atomic_write, leftovers, write_json
 
 COMPLETE = "complete.json"
-BUFFER = 1 << 20  # bytes of a file at a time
 
 
 class FeatureCache:
@@ -145,12 +144,3 @@ class FeatureCache:
         if len(read["original"]) != end - begin or len(read["mirrored"]) != end - begin:
             raise DataError(f"{path}: not of {end - begin} images; remove it and run again")
         return read
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(BUFFER):
-            digest.update(block)
-    return digest.hexdigest()

@@ -22,6 +22,7 @@ from ..utils.device import keep_freed_pages, pick_device, seed_everything
 from ..utils.errors import CheckpointError, Stopped, TrainingError
 from ..utils.logs import EarlyLog
 from . import build
+from .agreement import check_data, check_recipes
 from .checkpoints.finite import first_not_finite
 from .checkpoints.latest import latest_state
 from .checkpoints.run_id import note_run, restarts, run_id
@@ -56,7 +57,9 @@ def train(run: Run, early: EarlyLog | None = None) -> dict[str, Any]:
     if device.type == "cpu":
         keep_freed_pages()
     with distributed.process_group(device), watch_for_stop() as stop:
+        check_recipes(run)  # before the ranks wait for each other, and before anything is written
         source, run = open_source(run)
+        check_data(source)
         pair_sets = build.open_pair_sets(run)  # what cannot be used is known before anything is written
         total = build.make_sampler(run).steps_per_epoch * run.num_epoch
         total = min(total, run.train.max_steps or total)

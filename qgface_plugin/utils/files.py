@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -182,6 +183,15 @@ def read_text(path: Path, what: str) -> str:
         raise DataError(f"{path}: the {what} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: no {what}: not text in UTF-8 ({error.reason} at byte {error.start})") from error
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def finite_number(text: str) -> float | None:

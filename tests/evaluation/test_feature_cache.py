@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ijb_sets import embeddings_of
 
-from qgface_plugin.evaluation.feature_cache import FeatureCache, file_digest
+from qgface_plugin.evaluation.feature_cache import FeatureCache
 from qgface_plugin.models.embeddings import Embeddings
 from qgface_plugin.utils.errors import DataError
 
@@ -76,8 +76,3 @@ def test_damaged(tmp_path: Path) -> None:
     np.save(cache.folder / "original.npy", FEATURES.original[:5])
     with pytest.raises(DataError, match="not of 10 images"):
         cache.load()
-
-
-def test_file_digest(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert file_digest(tmp_path / "a").startswith("ba7816bf8f01cfea")

@@ -229,3 +229,8 @@ def test_a_durable_file_is_synced_before_its_name_and_its_name_after(tmp_path, m
     done.clear()
     write_bytes(tmp_path / "a", b"y")
     assert done == ["replace"]
+
+
+def test_digest_of_a_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert files.file_digest(tmp_path / "a").startswith("ba7816bf8f01cfea")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,6 +97,16 @@ class FaceFolder:
         if not is_image(encoded):
             raise DataError(f"{path}: neither JPEG nor PNG; it has {len(encoded)} bytes, beginning {encoded[:8]!r}")
         return encoded, int(self._labels[index])
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these faces from others, wherever they lie: counts, first and last names, a digest of all."""
+        names = hashlib.sha256()
+        for identity, name in zip(self._labels.tolist(), self._names, strict=True):
+            names.update(os.fsencode(f"{self.identities[identity]}/{name}") + b"\0")
+        facts: dict[str, Any] = {"images": len(self), "identities": self.num_classes}
+        for what, index in (("first", 0), ("last", len(self) - 1)):
+            facts[f"{what} image"] = self._path(index).relative_to(self.root).as_posix()
+        return {**facts, "SHA-256 of all names": names.hexdigest()}
 
     def _path(self, index: int) -> Path:
         if not 0 <= index < len(self):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -142,6 +144,21 @@ class FaceRecords:
         if self._limit is not None and label >= self._limit:
             raise DataError(f"{self.where(index)}: label {label} is outside [0, {self._limit})")
         return encoded, label
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these faces from others, wherever they lie: sizes, counts, headers, first and last entries."""
+        facts: dict[str, Any] = {"images": len(self), "identities": self.num_classes}
+        for shard in self._shards:
+            reader, name = shard.reader, shard.reader.path.name
+            facts[f"bytes of {name}"] = reader.size
+            facts[f"index entries of {name}"] = len(reader)
+            facts[f"header of {name}"] = shard.announced
+            for what, row in (("first", 0), ("last", -1)):
+                facts[f"{what} index entry of {name}"] = f"{reader.keys[row]} at {reader.offsets[row]}"
+            with contextlib.suppress(OSError):
+                text = shard.property_path.read_bytes()[:200].decode("ascii", "replace")
+                facts[f"property beside {name}"] = text.strip()
+        return facts
 
     def _announced(self) -> bool:
         """Whether this is one large file and its identity records announce the labels [0, num_classes)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -34,6 +34,9 @@ class FaceSource(Protocol):
 
     def where(self, index: int) -> str:
         """How messages name the image."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these faces from others, wherever they lie: sizes, counts, first and last entries."""
 
 
 def open_source(run: Run) -> tuple[FaceRecords | FaceFolder, Run]:

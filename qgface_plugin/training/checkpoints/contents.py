@@ -131,17 +131,19 @@ def check_record(saved: Any) -> None:
     """
     if saved is None:
         return
-    means, watch = (saved.get(key) for key in ("means", "watch")) if isinstance(saved, Mapping) else (None, None)
-    fits = isinstance(means, Mapping) and {"steps", "sums", "counts"} <= means.keys()
-    if fits:
-        sums, counts = means["sums"], means["counts"]
-        fits = type(means["steps"]) is int and isinstance(sums, Mapping) and isinstance(counts, Mapping)
-        fits = fits and sums.keys() == counts.keys() and all(type(key) is str for key in sums)
-        fits = fits and all(type(count) is int and count > 0 for count in counts.values())
-        fits = fits and all(_number(value) for value in sums.values())
-    order = isinstance(watch, (list, tuple)) and len(watch) == 3 and type(watch[1]) is int
-    if not fits or not order or not all(watch[i] is None or type(watch[i]) in (int, float) for i in (0, 2)):
+    means, watch = (saved.get("means"), saved.get("watch")) if isinstance(saved, Mapping) else (None, None)
+    kinds = [type(value) for value in watch] if isinstance(watch, (list, tuple)) else []
+    order = len(kinds) == 3 and kinds[1] is int and {kinds[0], kinds[2]} <= {int, float, type(None)}
+    if not order or not isinstance(means, Mapping) or not _fits_means(means):
         raise CheckpointError("qgface.record is not what a line of the log is made of")
+
+
+def _fits_means(means: Mapping[str, Any]) -> bool:
+    sums, counts = means.get("sums"), means.get("counts")
+    if type(means.get("steps")) is not int or not isinstance(sums, Mapping) or not isinstance(counts, Mapping):
+        return False
+    names = sums.keys() == counts.keys() and all(type(key) is str for key in sums)
+    return names and all(type(n) is int and n > 0 for n in counts.values()) and all(map(_number, sums.values()))
 
 
 def _number(value: Any) -> bool:

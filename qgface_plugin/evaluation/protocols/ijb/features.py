@@ -16,9 +16,9 @@ from ....models.face_model import USUAL, FaceModel, Scale
 from ....models.onnx_normalisation import scale_outside
 from ....utils import distributed
 from ....utils.errors import ON_CORRUPT, ConfigError, DataError
-from ....utils.files import models_folder
+from ....utils.files import file_digest, models_folder
 from ....utils.listing import files_in, unpacked
-from ...feature_cache import FeatureCache, file_digest
+from ...feature_cache import FeatureCache
 from .images import check_present, fingerprint, load_faces
 from .metadata import IjbImages
 
