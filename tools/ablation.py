@@ -27,6 +27,7 @@ from qgface_plugin.experiments.tables import as_markdown, measured_tables
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.errors import ConfigError, DataError
 from qgface_plugin.utils.files import write_json, write_text
+from qgface_plugin.utils.outputs import check_output, json_with, text_with
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,13 +66,15 @@ def _run(given: argparse.Namespace, typed: str) -> int:
     for run in runs:
         run.check()
     runner = Runner(ROOT, find_evaluations(given.eval), given.jobs, commit, tqdm.write)
+    json_path = Path(given.json) if given.json else given.output / "tables.json"
+    check_output(json_path, json_with(("command", "commit", "columns", "tables"), "tables"), given.recipes)
+    check_output(given.output / "tables.md", text_with(["Command: "], (".md",), "tables"))
     if given.dry_run:
         return _show(runner, runs)
     if given.print:
         return _print_commands(runs, PRINTERS[given.print], given.gpus)
     problems = [] if given.only_tables else runner.make(runs, progress=not given.quiet)
     measured = measured_tables(tables, commit, typed)
-    json_path = Path(given.json) if given.json else given.output / "tables.json"
     write_json(json_path, measured)
     write_text(given.output / "tables.md", as_markdown(measured))
     print(as_markdown(measured))

@@ -15,6 +15,7 @@ from qgface_plugin.data.packing.align_folder import (
     FAILURES,
     FORMATS,
     AlignOptions,
+    AlignReport,
     align_folder,
     given_landmarks,
     largest_face,
@@ -23,6 +24,7 @@ from qgface_plugin.data.packing.detector import insightface_detector
 from qgface_plugin.data.packing.landmarks import read_landmarks
 from qgface_plugin.utils.command_line import guarded, print_table
 from qgface_plugin.utils.files import write_json
+from qgface_plugin.utils.outputs import check_output, report_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
+    check_output(given.json, report_of(AlignReport), [given.landmarks, given.detector])
     options = AlignOptions(given.size, given.format, given.quality, given.workers, given.overwrite)
     if given.landmarks:
         landmarks = read_landmarks(given.landmarks)

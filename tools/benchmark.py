@@ -22,6 +22,7 @@ from typing import Any
 
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.files import write_json
+from qgface_plugin.utils.outputs import check_output, json_with
 
 FOLDER = Path(__file__).resolve().parent / "benchmarks"
 PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "simplejpeg", "onnxruntime")
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
+    check_output(given.json, json_with(("benchmark", "machine", "results"), "report"))
     before = machine_facts()
     results = _module(given.benchmark).run(given)
     report = {"benchmark": given.benchmark, "machine": before, "results": results}

@@ -25,11 +25,12 @@ from qgface_plugin.evaluation.protocols.ijb.insightface_tool import AGREE, ToolR
 from qgface_plugin.evaluation.protocols.ijb.metadata import SUBSETS, IjbImages, find_folder, read_images
 from qgface_plugin.evaluation.protocols.ijb.templates import ALL_MODES, DEFAULT_MODE
 from qgface_plugin.evaluation.report.plots import plot_roc
-from qgface_plugin.evaluation.report.results import absolute, default_path, write_result
+from qgface_plugin.evaluation.report.results import RESULT, absolute, default_path, write_result
 from qgface_plugin.models.embeddings import Embeddings
 from qgface_plugin.utils import distributed
 from qgface_plugin.utils.command_line import add_on_corrupt, guarded
 from qgface_plugin.utils.errors import ConfigError
+from qgface_plugin.utils.outputs import PNG, check_output
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,8 +48,12 @@ def _run(given: argparse.Namespace) -> int:
         raise ConfigError(f"--tool insightface measures {DEFAULT_MODE.name}, or --all-modes: leave --mode out")
     if given.tool:
         find_tool(given.ijb_tools)
-    images = read_images(find_folder(given.data, given.subset), given.subset)
     json_path = given.json or default_path(given.model, given.subset.lower())
+    inputs = [given.model, given.embeddings, given.tool_model]
+    check_output(json_path, RESULT, inputs)
+    check_output(json_path.with_suffix(".csv"), tables.CSV, inputs)
+    check_output(_picture(json_path), PNG, inputs)
+    images = read_images(find_folder(given.data, given.subset), given.subset)
     embeddings, bad, warnings, logged = _features(given, images, json_path.parent)
     if distributed.rank() != 0:
         return 0
@@ -67,7 +72,7 @@ def _run(given: argparse.Namespace) -> int:
     _save(given, result, warnings, json_path, {})
     tables.write_csv(result, json_path.with_suffix(".csv"))
     curves = {f"{one.mode.name}, AUC {100 * one.auc:.3f} %": one.corners for one in result.verification}
-    picture = json_path.with_name(f"{json_path.stem}_roc.png")
+    picture = _picture(json_path)
     plot_roc(curves, picture, f"{given.subset} 1:1, {given.model}")
     print(f"saved: {json_path}, {json_path.with_suffix('.csv').name}, {picture.name}")
     if not given.tool:
@@ -97,6 +102,10 @@ def _compare(theirs: ToolResult, differences: dict[str, float], own_features: bo
         f"largest difference {abs(differences[largest]):.1e} ({largest})"
     )
     return 0 if agree or own_features else 1
+
+
+def _picture(json_path: Path) -> Path:
+    return json_path.with_name(f"{json_path.stem}_roc.png")
 
 
 def _left_out(bad: dict[int, str], count: int) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from qgface_plugin.utils.command_line import guarded, print_table
 from qgface_plugin.utils.errors import ConfigError
 from qgface_plugin.utils.files import write_json
+from qgface_plugin.utils.outputs import ONNX, check_output, report_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,13 +25,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     from qgface_plugin.models import load_model
-    from qgface_plugin.models.onnx_export import export_onnx, sample_faces
+    from qgface_plugin.models.onnx_export import ExportReport, export_onnx, sample_faces
     from qgface_plugin.models.torch_model import TorchModel
 
     real = sample_faces(given.images) if given.images else None
     model = load_model(given.model, network=given.network, device="cpu")
     if not isinstance(model, TorchModel):
         raise ConfigError(f"{given.model} is ONNX already: give the model.pt that it was made of")
+    check_output(given.output, ONNX, [given.model, given.images])
+    check_output(given.json, report_of(ExportReport), [given.model, given.images, given.output])
     metadata = {"recipe": given.name or model.name, "network": model.network, "source": Path(given.model).name}
     report = export_onnx(model.backbone, given.output, metadata, real, given.opset)
     print_table(

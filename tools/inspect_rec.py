@@ -17,6 +17,7 @@ from qgface_plugin.data.packing.inspection import Inspection, inspect_records
 from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.utils.command_line import guarded, print_table
 from qgface_plugin.utils.files import write_bytes, write_json
+from qgface_plugin.utils.outputs import PNG, check_output, report_of
 
 SHOWN = 20  # problems of one kind that are printed; --json has them all
 
@@ -28,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
+    check_output(given.json, report_of(Inspection), [given.root])
+    check_output(given.sheet, PNG, [given.root])
     inspection = inspect_records(given.root, not given.quick, given.workers, progress=True)
     _print(inspection)
     if given.json:

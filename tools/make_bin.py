@@ -12,9 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from qgface_plugin.data.images import surplus_line
-from qgface_plugin.data.packing.pairs_to_bin import pack_pairs, read_pairs
+from qgface_plugin.data.packing.pairs_to_bin import PairReport, pack_pairs, read_pairs
 from qgface_plugin.utils.command_line import add_on_corrupt, guarded, print_table
 from qgface_plugin.utils.files import write_json
+from qgface_plugin.utils.outputs import PAIR_SET, check_output, report_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
+    check_output(given.output, PAIR_SET, [given.pairs])
+    check_output(given.json, report_of(PairReport), [given.pairs, given.output])
     pairs = read_pairs(given.pairs)
     root = given.root or given.pairs.parent
     report = pack_pairs(

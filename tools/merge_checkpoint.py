@@ -17,8 +17,9 @@ from pathlib import Path
 
 from qgface_plugin.training.checkpoints.reshard import latest_files, merge
 from qgface_plugin.utils.command_line import print_any_name
-from qgface_plugin.utils.errors import CheckpointError
+from qgface_plugin.utils.errors import CheckpointError, ConfigError
 from qgface_plugin.utils.files import write_json
+from qgface_plugin.utils.outputs import CHECKPOINT, check_output, json_with
 from qgface_plugin.utils.torch_files import save
 
 
@@ -35,8 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
         files = latest_files(given.folder)
         if target.resolve() in {entry.path.resolve() for entry in files}:
             raise CheckpointError(f"{target} is one of the files to merge: choose another name")
+        inputs = [entry.path for entry in files]
+        check_output(target, CHECKPOINT, inputs)
+        check_output(given.json, json_with(("file", "merged", "global_step"), "report"), [*inputs, target])
         state = merge(files)
-    except CheckpointError as error:
+    except (CheckpointError, ConfigError) as error:
         print(f"merge_checkpoint.py: {error}", file=sys.stderr)
         return 2
     criterion = state["state_dict_softmax_fc"]

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from qgface_plugin.data.images import surplus_line
 from qgface_plugin.data.packing.faces import SAME_NAMES, list_faces
-from qgface_plugin.data.packing.pack import LEFT_OUT, pack_faces
+from qgface_plugin.data.packing.pack import LEFT_OUT, PackReport, pack_faces
 from qgface_plugin.data.packing.record_set import STYLES, PackOptions
 from qgface_plugin.utils.command_line import add_on_corrupt, guarded, print_table
 from qgface_plugin.utils.files import write_json
+from qgface_plugin.utils.outputs import check_output, report_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
+    check_output(given.json, report_of(PackReport), given.sources)
     options = PackOptions(
         style=given.style,
         size=given.size,

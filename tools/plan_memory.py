@@ -14,6 +14,7 @@ from pathlib import Path
 
 from qgface_plugin.loss.memory_plan import memory_table, plan_memory
 from qgface_plugin.utils.errors import ConfigError
+from qgface_plugin.utils.outputs import check_output, json_with
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(memory_table())
         return 0
     try:
+        check_output(given.json, json_with(("settings", "bytes"), "plan"))
         plan = plan_memory(
             given.classes,
             given.ranks,

@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qgface_plugin.evaluation.report.formats import FORMATS
+from qgface_plugin.evaluation.report.formats import FORMATS, KINDS
 from qgface_plugin.evaluation.report.table import report
 from qgface_plugin.utils.command_line import print_any_name
-from qgface_plugin.utils.errors import DataError
+from qgface_plugin.utils.errors import ConfigError, DataError
 from qgface_plugin.utils.files import write_text
+from qgface_plugin.utils.outputs import check_output
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,12 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         table = report(given.runs)
         text = FORMATS[given.format](table)
+        check_output(given.output, KINDS[given.format])
         if given.output is None:
             print(text, end="")
         else:
             write_text(given.output, text)
             print(f"saved: {given.output}")
-    except DataError as error:
+    except (ConfigError, DataError) as error:
         print(f"report.py: {error}", file=sys.stderr)
         return 2
     except OSError as error:

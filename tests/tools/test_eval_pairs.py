@@ -93,3 +93,16 @@ def test_wrong_input(main, folder: Path, capsys: pytest.CaptureFixture, change: 
     assert main(given) == 2
     said = capsys.readouterr()
     assert said.err.startswith("eval_pairs.py: ") and message in said.err and said.out == ""
+
+
+def test_the_model_and_other_files_are_never_written_over(main, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    model = folder.parent / "run" / "model.pt"
+    before = model.read_bytes()
+    given = ["--model", str(model), "--network", "quick", "--data", str(folder), "--quiet", "--sample", "0", "--json"]
+    assert main([*given, str(model)]) == 2
+    assert "model.pt is an input of this tool" in capsys.readouterr().err and model.read_bytes() == before
+    other = folder.parent / "recipe.json"
+    other.write_text('{"network": "quick"}')
+    assert main([*given, str(other)]) == 2
+    assert "recipe.json is there already and is no report" in capsys.readouterr().err
+    assert other.read_text() == '{"network": "quick"}'

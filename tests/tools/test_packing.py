@@ -120,3 +120,32 @@ def test_help_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
             tool(name)(["--help"])
         shown = capsys.readouterr().out
         assert done.value.code == 0 and f"python tools/{name}.py" in shown and "--json FILE" in shown
+
+
+def test_nothing_of_somebody_elses_is_written_over(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("skimage")
+    monkeypatch.chdir(tmp_path)
+    assert tool("align")(["photos", "-o", "aligned", "--landmarks", "landmarks.csv"]) == 0
+    assert tool("pack_rec")(["aligned", "-o", "packed"]) == 0
+    Path("pairs.txt").write_text("1\nAnn 1 2\nAnn 1 Bob 2\n")
+    Path("mine.bin").write_bytes(b"a program")
+    Path("mine.png").write_bytes(b"no picture")
+    Path("mine.json").write_text("{}")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    again = ["align", "photos", "-o", "aligned", "--landmarks", "landmarks.csv"]
+    for command, message in (
+        (["make_bin", "pairs.txt", "--root", "aligned", "-o", "mine.bin"], "mine.bin is there already"),
+        (["make_bin", "pairs.txt", "--root", "aligned", "-o", "x.bin", "--json", "pairs.txt"], "is an input"),
+        (["inspect_rec", "packed", "--sheet", "mine.png"], "mine.png is there already"),
+        (["inspect_rec", "packed", "--json", "packed"], "packed is an input"),
+        (["pack_rec", "aligned", "-o", "new", "--json", "mine.json"], "mine.json is there already"),
+        ([*again, "--json", "landmarks.csv"], "landmarks.csv is an input"),
+    ):
+        assert tool(command[0])(command[1:]) == 2
+        assert message in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    Path("aligned/failures.csv").write_text("mine")
+    assert tool("align")(again[1:]) == 2 and "failures.csv is there already" in capsys.readouterr().err
+    assert Path("aligned/failures.csv").read_text() == "mine"

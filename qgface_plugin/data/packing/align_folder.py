@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import atomic_write, write_bytes
+from ...utils.outputs import check_output, text_with
 from ...utils.parallel import ordered_map
 from ..image_files import list_photos, read_photo
 from ..images import encode_jpeg, encode_png
@@ -119,7 +120,8 @@ def align_folder(
         progress: show a progress bar.
 
     Raises:
-        ConfigError: output and folder are one in the other; two photographs would get one name.
+        ConfigError: output and folder are one in the other; two photographs would get one name; the output has a
+            `failures.csv` that is no list of failures.
         DataError: no such folder, or no photograph in it.
     """
     folder, output = Path(folder), Path(output)
@@ -134,6 +136,7 @@ def align_folder(
         raise ConfigError(
             f"{len(twice)} files would be written twice, the first {twice[0]} from {sources}; rename them"
         )
+    check_output(output / FAILURES, text_with(["path,reason"], (".csv",), "list of failures"))
     output.mkdir(parents=True, exist_ok=True)
 
     def work(name: str) -> int | str:

@@ -42,11 +42,13 @@ class FaceList:
         faces: the images.
         problems: (path, reason) of identities without an image and of images that a list says are not aligned.
         passed_over: files in the folders that are no JPEG or PNG by their names.
+        lists: the `.lst` files that were read.
     """
 
     faces: list[Face]
     problems: list[tuple[str, str]] = field(default_factory=list)
     passed_over: int = 0
+    lists: list[Path] = field(default_factory=list)
 
 
 def list_faces(sources: Sequence[str | Path], root: str | Path | None = None, same_names: str = "error") -> FaceList:
@@ -78,13 +80,14 @@ def list_faces(sources: Sequence[str | Path], root: str | Path | None = None, sa
         if source.is_dir():
             passed_over += _add_folder(found, source, part, several=len(sources) > 1)
         elif source.is_file():
+            found.lists.append(source)
             _add_list(found, source, part, Path(root) if root is not None else source.parent)
         else:
             raise DataError(f"{source}: no such folder or list; name a folder of identities or a .lst file")
     if same_names == "error":
         _refuse_shared_names(found.faces, sources)
     _refuse_repeated_paths(found.faces)
-    return FaceList(found.faces, found.problems, passed_over)
+    return FaceList(found.faces, found.problems, passed_over, found.lists)
 
 
 def _add_folder(found: FaceList, folder: Path, number: int, several: bool) -> int:

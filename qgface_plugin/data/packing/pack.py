@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import write_text
+from ...utils.outputs import check_no_input
 from ...utils.parallel import ordered_map
 from ..identity_names import IDENTITIES
 from ..image_files import FaceFile, check_face
@@ -17,6 +18,7 @@ from .faces import Face, FaceList
 from .record_set import MAX_INSIGHTFACE, PackedFace, PackOptions, write_record_set
 
 LEFT_OUT = "left_out.tsv"
+WRITTEN = ("train.idx", "train.lst", "identities.tsv", "property")  # beside train.rec
 
 Problems = list[tuple[str, str]]  # path, reason
 
@@ -61,13 +63,16 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
         progress: show progress bars.
 
     Raises:
-        ConfigError: a record set is there already.
+        ConfigError: a record set is there already, or the list of another one; or a list that is read would be
+            written over.
         DataError: images that cannot be packed, counted and listed in `left_out.tsv`; too many images for the layout;
             nothing left to pack.
     """
     folder = Path(folder)
     if (folder / "train.rec").exists() and not options.overwrite:
         raise ConfigError(f"{folder / 'train.rec'} is there already: choose another folder, or --overwrite")
+    for name in (*WRITTEN, LEFT_OUT):
+        check_no_input(folder / name, found.lists)
     folder.mkdir(parents=True, exist_ok=True)
     fitting, surplus, problems = _check(found, options, progress)
     if problems and options.on_corrupt == "error":

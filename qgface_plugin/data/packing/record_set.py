@@ -6,7 +6,7 @@ the keys of a list or 0 to N - 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +96,7 @@ def write_record_set(
         Size of `train.rec` in bytes.
 
     Raises:
+        ConfigError: a list of other images, or another text, is there under one of the names.
         DataError: an image that was sound when checked and is not any more; then nothing is left behind but what was
             there before.
     """
@@ -110,6 +111,17 @@ def write_record_set(
     if options.shuffle is not None:
         order = np.random.default_rng(options.shuffle).permutation(len(faces)).tolist()
 
+    def listed() -> Iterator[str]:
+        if insightface:
+            return (list_line(face.face.name, face.label) for face in faces)
+        rows = ((keys[row], faces[row]) for row in order)
+        return (im2rec_line(key, (face.label, *face.face.more), face.face.name) for key, face in rows)
+
+    texts: dict[str, Callable[[], Iterable[str]]] = {"train.lst": listed}
+    texts |= {name: lambda text=text: [text] for name, text in beside.items()}  # type: ignore[misc]
+    if not options.overwrite:
+        _refuse_others(folder, texts)
+
     def load(row: int) -> bytes:
         return load_face(faces[row].face.path, options.size, options.quality)
 
@@ -123,16 +135,17 @@ def write_record_set(
                 label = [faces[row].label, *faces[row].face.more] if faces[row].face.more else float(faces[row].label)
                 writer.write(keys[row], pack(Header(0, label, keys[row], 0), image))
         writer.flush()
-        if insightface:
-            lines = (list_line(face.face.name, face.label) for face in faces)
-        else:
-            lines = (
-                im2rec_line(keys[row], (faces[row].label, *faces[row].face.more), faces[row].face.name) for row in order
-            )
-        texts: dict[str, Iterable[str]] = {"train.lst": lines, **{name: [text] for name, text in beside.items()}}
         with ExitStack() as files:
             for name, text in texts.items():
                 file = files.enter_context(atomic_write(folder / name, "w", errors="surrogateescape"))
-                file.writelines(text)
+                file.writelines(text())
                 file.flush()
     return (folder / "train.rec").stat().st_size
+
+
+def _refuse_others(folder: Path, texts: Mapping[str, Callable[[], Iterable[str]]]) -> None:
+    """ConfigError for a file that is there with another text; the same is what an interrupted packing has left."""
+    for name, text in texts.items():
+        path = folder / name
+        if path.is_file() and path.read_bytes() != "".join(text()).encode(errors="surrogateescape"):
+            raise ConfigError(f"{path} is there already, of other data: choose another folder, or --overwrite")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import atomic_path, shown
+from ...utils.outputs import PDF, PNG, check_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,10 +43,12 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 
     Raises:
         DataError: they cannot be written.
+        ConfigError: there is something else under such a name.
     """
     import matplotlib
 
     path = folder / f"{name}.pdf"
+    check_output(path, PDF)
     with matplotlib.rc_context({"pdf.fonttype": 42}):  # TrueType: journals refuse Type 3
         _write(figure, path, format="pdf", metadata={"CreationDate": None})
     return [path, save_png(figure, folder / f"{name}.png", 200)]
@@ -56,7 +59,9 @@ def save_png(figure: Figure, path: Path, dots: int) -> Path:
 
     Raises:
         DataError: it cannot be written.
+        ConfigError: there is something else under that name.
     """
+    check_output(path, PNG)
     _write(figure, path, format="png", dpi=dots)
     return path
 

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 
+from ...utils.outputs import json_with, text_with
 from .table import Cell, Table
 
 LATEX_SPECIAL = {
@@ -71,6 +72,12 @@ def as_json(table: Table) -> str:
     return json.dumps({"columns": list(table.columns), "rows": rows, "notes": table.notes}, indent=2) + "\n"
 
 
+KINDS = {
+    "markdown": text_with(["| Run |"], (".md", ".markdown", ".txt"), "Markdown table"),
+    "latex": text_with([r"\begin{tabular}{lc"], (".tex", ".txt"), "LaTeX table"),
+    "csv": text_with(["run,runs,"], (".csv", ".txt"), "CSV"),
+    "json": json_with(("columns", "rows", "notes"), "JSON table"),
+}
 FORMATS: dict[str, Callable[[Table], str]] = {
     "markdown": as_markdown,
     "latex": as_latex,

@@ -16,6 +16,7 @@ import numpy as np
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import write_text
 from ...utils.listing import files_in
+from ...utils.outputs import check_output, report_of
 
 FOLDER = "results"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -41,6 +42,9 @@ class Result:
     settings: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+
+RESULT = report_of(Result)
 
 
 def default_path(model: str | Path, protocol: str) -> Path:
@@ -87,13 +91,14 @@ def write_result(
         path: another file than `default_path(model, protocol)`.
 
     Raises:
-        ConfigError: a protocol name that is no file name.
+        ConfigError: a protocol name that is no file name, or `path` is a file that is no saved result.
         DataError: the file cannot be written.
     """
     if not NAME.fullmatch(protocol):
         raise ConfigError(f"protocol is {protocol!r}: lower case letters, digits, - and _ make a protocol's name")
     result = Result(protocol, absolute(data), absolute(model), dict(settings), dict(results), list(warnings))
     path = Path(path) if path is not None else default_path(model, protocol)
+    check_output(path, RESULT, [model])
     try:
         write_text(path, json.dumps(_plain(asdict(result)), indent=2, allow_nan=False) + "\n")
     except OSError as error:

@@ -232,6 +232,27 @@ def test_nothing_is_overwritten_unasked(faces: Path, tmp_path: Path) -> None:
     assert len(RecordReader(tmp_path / "out" / "train.rec")) == 9
 
 
+def test_lists_of_other_data_are_left_alone(faces: Path, tmp_path: Path) -> None:
+    for name in ("train.lst", "identities.tsv", "property"):
+        out = tmp_path / name
+        out.mkdir()
+        (out / name).write_text("of somebody")
+        with pytest.raises(ConfigError, match=f"{name} is there already, of other data: .*--overwrite"):
+            run(faces, out)
+        assert [path.name for path in out.iterdir()] == [name] and (out / name).read_text() == "of somebody"
+        run(faces, out, overwrite=True)
+        assert (out / name).read_text() != "of somebody"
+
+
+def test_a_list_that_is_packed_is_never_written_over(faces: Path) -> None:
+    listing = faces / "train.lst"
+    listing.write_text("1\tperson0/1.png\t0\n")
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="train.lst is an input of this tool"):
+            run(listing, faces, overwrite=overwrite)
+    assert listing.read_text() == "1\tperson0/1.png\t0\n"
+
+
 def test_more_than_the_header_can_count(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pack, "MAX_INSIGHTFACE", 11)
     with pytest.raises(DataError, match="9 images of 3 identities: .* 11 "):

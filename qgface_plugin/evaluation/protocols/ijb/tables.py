@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ....utils.files import atomic_write
+from ....utils.outputs import text_with
 from .evaluation import IjbResult
 from .identification import FPIRS, RANKS, IjbIdentification
 from .templates import Mode
@@ -16,6 +17,9 @@ LEGEND = (
     "N1: image features normalised, N0: their norm used; D1: detector score used; F1: mirror image added "
     "(as ijb_evals.py names them; what eval_ijbc.py calls TestMode(N1) is N0 here)"
 )
+
+COLUMNS = ("protocol", "mode", "gallery", "metric", "at", "insightface", "strict")
+CSV = text_with([",".join(COLUMNS)], (".csv",), "CSV")
 
 
 def verification_table(subset: str, results: Sequence[IjbVerification]) -> str:
@@ -57,7 +61,7 @@ def write_csv(result: IjbResult, path: Path) -> None:
     """Write one number per row: protocol, mode, gallery, metric, at, insightface, strict; fractions."""
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
-        writer.writerow(["protocol", "mode", "gallery", "metric", "at", "insightface", "strict"])
+        writer.writerow(COLUMNS)
         writer.writerows([result.subset, *row] for row in _rows(result))
 
 
