@@ -93,7 +93,7 @@ class Replacements:
         settings = {f.name: getattr(run, f.name) for f in fields(Run) if f.name not in OURS}
         settings.update(
             rec=str(first if first.is_dir() else first.parent),  # where the checkout looks for val_targets
-            val_targets=list(run.val_targets),
+            val_targets=[name.removesuffix(".bin") for name in run.val_targets],  # the checkout appends it
             dali=False,
             dali_aug=False,
             fp16=self._fp16,

@@ -82,8 +82,8 @@ class PairSet:
 def read_bin(path: str | Path) -> PairSet:
     """Read a pair set written by Python 2 or 3, with images as bytes or as uint8 arrays of encoded bytes.
 
-    The pickle may hold lists, tuples, numbers, bytes and plain uint8 or bool arrays; anything else is refused, so a
-    hostile file can run no code.
+    The pickle may hold lists, tuples, numbers, bytes and arrays of whole numbers or bools, so flags may be NumPy's
+    integers too; anything else is refused, so a hostile file can run no code.
 
     Raises:
         DataError: cut short, refused (names what the file asked for), or counts that do not fit.

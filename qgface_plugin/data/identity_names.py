@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..utils.errors import DataError
-from ..utils.files import read_regular
+from ..utils.text import read_lines
 
 IDENTITIES = "identities.tsv"
 
@@ -17,15 +17,9 @@ def read_identity_names(path: Path) -> dict[int, str]:
     Raises:
         DataError: unreadable, or a line that is not a label, a tab and a name; names file and line.
     """
-    try:
-        text = read_regular(path).decode("utf-8", "surrogateescape")
-    except OSError as error:
-        raise DataError(f"{path}: the names of identities cannot be read ({error.strerror})") from error
     names: dict[int, str] = {}
-    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
-        label, tab, name = line.rstrip("\r").partition("\t")
-        if not line.strip():
-            continue
+    for number, line in read_lines(path, "names of identities"):
+        label, tab, name = line.partition("\t")
         if not (tab and label.isascii() and label.isdecimal() and len(label) < 10):
             raise DataError(f"{path} line {number}: {line[:80]!r} is not a label, a tab and a name")
         names[int(label)] = name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..config.recipe import load_recipe
-from ..utils.errors import CheckpointError, ConfigError
+from ..utils.errors import CheckpointError, ConfigError, DataError
 from ..utils.files import write_json, write_text
 from ..utils.listing import is_left_behind
+from ..utils.text import read_json
 from ..utils.torch_files import peek
 from . import flat_recipe
 from .paper import TABLES, PaperRow, PaperTable
@@ -179,8 +179,8 @@ def _run(
 def read_record(run: PlannedRun) -> list[dict[str, Any]]:
     """What was done in the run's folder: command, commit, start, seconds and exit status of each step."""
     try:
-        return list(json.loads((run.folder / RECORD).read_text(encoding="utf-8"))["steps"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return list(read_json(run.folder / RECORD, "record")["steps"])
+    except (DataError, KeyError, TypeError):
         return []
 
 

@@ -6,7 +6,6 @@ Nothing is downloaded.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from ..utils.errors import CheckpointError, ConfigError
 from ..utils.files import models_folder, shown
 from ..utils.listing import entries_in, files_in, unpacked
+from ..utils.text import read_json
 from .embeddings import Embeddings, check_batch_size, check_images
 from .face_model import NOTHING, USUAL, Scale, as_the_model_wants, check_color, check_features
 from .onnx_normalisation import NEEDED, SIDE, scale_outside
@@ -307,14 +307,14 @@ def load_pack(folder: Path, color: str, device: torch.device, scale: Scale | Non
 
 def _manifest_entry(folder: Path) -> tuple[str, Scale] | None:
     """File and scale of the recognition task in manifest.json; None without a manifest of version 2."""
+    if not (folder / "manifest.json").is_file():
+        return None
     try:
-        manifest: Any = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json(folder / "manifest.json", "manifest")
         if manifest.get("manifest_version") != 2:
             return None
         task = manifest["tasks"]["recognition"]
         file, scale = task["file"], task.get("preprocessing", {"mean": 127.5, "std": 127.5})
         return str(file), NOTHING if scale == "embedded" else Scale.of([float(scale["mean"])], [float(scale["std"])])
-    except FileNotFoundError:
-        return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / 'manifest.json'} names no recognition model ({error!r})") from error

@@ -5,7 +5,6 @@ The network is named, or told by the names and shapes of the state dict's parame
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..utils.errors import CheckpointError, ConfigError
+from ..utils.errors import CheckpointError, ConfigError, DataError
+from ..utils.text import read_json
 from .backbones import NAMES, get_model
 from .checkout_networks import checkout_network, is_of_the_checkout
 from .embeddings import Embeddings, embed
@@ -150,8 +150,8 @@ def _of_the_recipe(path: Path) -> tuple[str | None, str]:
     """The network that recipe.json in the same folder names, and how a message calls that source."""
     recipe = path.parent / "recipe.json"
     try:
-        network = json.loads(recipe.read_text(encoding="utf-8")).get("network")
-    except (OSError, ValueError, AttributeError):  # absent, or no recipe of ours: the weights tell
+        network = read_json(recipe, "recipe").get("network")
+    except (DataError, AttributeError):  # absent, or no recipe of ours: the weights tell
         return None, ""
     return (network if isinstance(network, str) else None), str(recipe)
 

@@ -1,4 +1,4 @@
-"""Files: text read whole or refused with a message, and writing that leaves the old file or the new one."""
+"""Files: writing that leaves the old file or the new one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import math
 import os
 import re
 import secrets
@@ -14,8 +13,6 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
-
-from .errors import DataError
 
 _LONGEST_NAME = 255  # bytes, on the usual file systems
 _TEMPORARY = re.compile(r"(.+)\.\d+\.[0-9a-f]{8}\.part")
@@ -175,16 +172,6 @@ def read_regular(path: str | Path, most: int | None = None) -> bytes:
         return file.read()
 
 
-def read_text(path: Path, what: str) -> str:
-    """The text of a file in UTF-8, without a byte order mark; `what` it holds is for messages. Raises DataError."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: the {what} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: no {what}: not text in UTF-8 ({error.reason} at byte {error.start})") from error
-
-
 def file_digest(path: str | Path) -> str:
     """SHA-256 of a file's content, as hexadecimal digits."""
     digest = hashlib.sha256()
@@ -192,15 +179,6 @@ def file_digest(path: str | Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def finite_number(text: str) -> float | None:
-    """The number that a text is; None for other texts, inf and nan."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def models_folder() -> Path:

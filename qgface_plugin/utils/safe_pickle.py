@@ -1,4 +1,4 @@
-"""Pickles of plain values only: lists, tuples, numbers, text, bytes and uint8 or bool arrays.
+"""Pickles of plain values only: lists, tuples, numbers, text, bytes and arrays of whole numbers or bools.
 
 No class or function of the file's choosing is ever called: opcodes that build other objects are refused, and the few
 names that NumPy's and Python 2's pickles contain stand for functions of this file.
@@ -23,11 +23,11 @@ OPCODES = """
     BININT2 LONG LONG1 STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES
     BINBYTES8 BYTEARRAY8
 """
-DTYPES = {"u1": np.dtype("u1"), "b1": np.dtype("?")}
+DTYPES = {"b1": np.dtype("?"), **{f"{kind}{size}": np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)}}
 
 
 class PlainArray:
-    """A uint8 or bool array in a pickle, still as its parts; `values` checks them and makes the array.
+    """A array of whole numbers or bools in a pickle, still as its parts; `values` checks them and makes the array.
 
     Example:
         >>> load_plain(pickle.dumps(np.arange(3, dtype=np.uint8)), "example").values()
@@ -47,24 +47,27 @@ class PlainArray:
         raw, dtype, shape = self.raw, self._dtype, self._shape
         if not isinstance(raw, bytes) or not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
             raise DataError("refused: an array without a dtype or with other content than bytes")
-        if not all(isinstance(side, int) and side >= 0 for side in shape) or math.prod(shape) != len(raw):
+        if not all(isinstance(side, int) and side >= 0 for side in shape) or (
+            math.prod(shape) * dtype.dtype.itemsize != len(raw)
+        ):
             raise DataError(f"refused: an array whose shape does not fit its {len(raw)} bytes of content")
-        flat = np.frombuffer(raw, dtype=np.uint8)
-        if dtype.dtype == np.bool_ and flat.max(initial=0) > 1:
+        if dtype.dtype == np.bool_ and np.frombuffer(raw, dtype=np.uint8).max(initial=0) > 1:
             raise DataError("refused: an array of bool with bytes other than 0 and 1")
-        return flat.view(dtype.dtype).reshape(shape, order="F" if self._order in ("F", b"F") else "C")
+        return np.frombuffer(raw, dtype=dtype.dtype).reshape(shape, order="F" if self._order in ("F", b"F") else "C")
 
 
 class _Dtype:
     def __init__(self, name: str | bytes, *_: object) -> None:
         text = name.decode("ascii", "replace") if isinstance(name, bytes) else name
-        if not isinstance(text, str) or text.lstrip("|") not in DTYPES:
+        if not isinstance(text, str) or text.lstrip("|<") not in DTYPES:
             shown = repr(text[:20]) if isinstance(text, str) else type(text).__name__
-            raise DataError(f"refused: an array of dtype {shown}; images are uint8 and flags bool")
-        self.dtype = DTYPES[text.lstrip("|")]
+            raise DataError(f"refused: an array of dtype {shown}; images are uint8, and flags bool or whole numbers")
+        self.dtype = DTYPES[text.lstrip("|<")]
 
     def __setstate__(self, state: tuple) -> None:
-        """Byte order and alignment say nothing about items of one byte."""
+        """NumPy's own state: version, byte order, and what says nothing about plain numbers."""
+        if state[1] in (">", b">"):
+            self.dtype = self.dtype.newbyteorder(">")
 
 
 def _reconstruct(*_: object) -> PlainArray:

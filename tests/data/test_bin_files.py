@@ -67,6 +67,26 @@ def test_every_protocol_and_kind(protocol: int, same: object, images: list, tmp_
     check(read(tmp_path, old_numpy(unframed(data) if protocol >= 4 else data)))
 
 
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize(
+    "same",
+    [
+        [np.int64(flag) for flag in SAME],
+        [np.uint8(SAME[0]), np.int32(SAME[1]), np.uint64(SAME[2])],
+        np.array(SAME, np.int64),
+        np.array(SAME, ">i4"),
+        np.array(SAME, np.uint16),
+    ],
+)
+def test_flags_of_numpys_integers(protocol: int, same: object, tmp_path: Path) -> None:
+    data = pickle.dumps((IMAGES, same), protocol=protocol)
+    check(read(tmp_path, data))
+    check(read(tmp_path, old_numpy(unframed(data) if protocol >= 4 else data)))
+    with pytest.raises(DataError, match="pair 1: its flag is (2|-1|256), not true or false"):
+        wrong = np.array([1, {0: 2, 1: -1}.get(protocol, 256), 0])
+        read(tmp_path, pickle.dumps((IMAGES, wrong if protocol % 2 else list(wrong)), protocol=protocol))
+
+
 def python2(protocol: int) -> bytes:
     """The opcodes with which Python 2 writes (list of str, list of bool)."""
     if protocol == 0:

@@ -75,12 +75,13 @@ class AlignReport:
 
 
 def given_landmarks(landmarks: dict[str, np.ndarray]) -> Finder:
-    """Looks the landmarks up by the image's path relative to the folder."""
+    """Looks the landmarks up by the image's path relative to the folder, with `/` or backslashes in it."""
 
     def find(name: str, image: np.ndarray) -> tuple[np.ndarray, int]:
-        if name not in landmarks:
+        given = name if name in landmarks else name.replace("/", "\\")
+        if given not in landmarks:
             raise DataError("no landmarks are given for it")
-        return landmarks[name], 1
+        return landmarks[given], 1
 
     return find
 
@@ -153,7 +154,8 @@ def align_folder(
         write_bytes(target, encode_png(face) if options.format == "png" else encode_jpeg(face, options.quality))
         return faces
 
-    missing = sorted((expected or set()) - set(names))
+    there = set(names)
+    missing = sorted(name for name in expected or () if not {name, name.replace("\\", "/")} & there)
     failures = [(name, "landmarks are given, but there is no such image") for name in missing]
     aligned = already = several = 0
     results = ordered_map(work, names, options.workers)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.listing import entries_in
+from ...utils.text import meant_path
 from ..recordio.lst import ListLine, read_list
 from ..sources.folder import SUFFIXES
 
@@ -116,7 +117,7 @@ def _add_folder(found: FaceList, folder: Path, number: int, several: bool) -> in
 
 def _add_list(found: FaceList, path: Path, number: int, root: Path) -> None:
     for line in read_list(path):
-        where = os.path.join(root, line.path)
+        where = os.path.join(root, meant_path(root, line.path))
         if line.aligned:
             found.faces.append(_listed(line, where, number))
         else:

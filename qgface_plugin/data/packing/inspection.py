@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ...utils.errors import DataError
 from ...utils.listing import files_in, unpacked
 from ...utils.parallel import ordered_map
+from ...utils.text import read_text
 from ..bin_files import read_bin
 from ..image_files import image_side
 from ..images import PNG_SIGNATURE, decode_noting
@@ -150,7 +151,7 @@ def data_found(folder: Path) -> dict[str, str]:
         "identities": str(source.num_classes),
     }
     if (folder / "property").is_file():
-        facts["property"] = (folder / "property").read_text(encoding="ascii", errors="replace").strip()
+        facts["property"] = read_text(folder / "property", "number of classes").strip()
     for path in files_in(folder, ".bin"):
         pairs = read_bin(path)
         facts[path.name] = f"{len(pairs.same)} pairs, {int(pairs.same.sum())} of one identity"

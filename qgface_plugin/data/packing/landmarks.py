@@ -8,16 +8,13 @@ other  text as IJB's: path and ten numbers with spaces between; a number after t
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ...utils.errors import DataError
-from ...utils.files import finite_number, read_text
+from ...utils.text import LARGEST, fields_of, finite_number, read_csv, read_json, read_lines
 
 
 def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
@@ -27,9 +24,8 @@ def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
         DataError: unreadable, empty, a malformed row, or a path given twice; names file and row.
     """
     path = Path(path)
-    text = read_text(path, "landmarks")
     suffix = path.suffix.lower()
-    rows = _json_rows(text, path) if suffix == ".json" else _text_rows(text, path, commas=suffix == ".csv")
+    rows = _json_rows(path) if suffix == ".json" else _text_rows(path, commas=suffix == ".csv")
     landmarks: dict[str, np.ndarray] = {}
     for where, name, values in rows:
         name = PurePosixPath(name).as_posix()
@@ -41,15 +37,16 @@ def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
     return landmarks
 
 
-def _text_rows(text: str, path: Path, commas: bool) -> Iterator[tuple[str, str, list[float]]]:
-    lines: Iterable[Sequence[str]]
-    lines = csv.reader(text.splitlines()) if commas else (_from_the_right(line) for line in text.splitlines())
-    for number, fields in enumerate(lines, start=1):
-        if not any(fields):
-            continue
+def _text_rows(path: Path, commas: bool) -> Iterator[tuple[str, str, list[float]]]:
+    lines: Iterable[tuple[int, list[str]]]
+    if commas:
+        lines = read_csv(path, "landmarks")
+    else:
+        lines = ((number, _from_the_right(line)) for number, line in read_lines(path, "landmarks"))
+    for row, (number, fields) in enumerate(lines):
         where = f"{path} line {number}"
         values = [finite_number(field) for field in fields[1:11]]
-        if number == 1 and commas and len(fields) >= 11 and not any(value is not None for value in values):
+        if row == 0 and commas and len(fields) >= 11 and not any(value is not None for value in values):
             continue  # titles
         surplus = len(fields) > (11 if commas else 12)
         numbers = [value for value in values if value is not None]
@@ -60,7 +57,7 @@ def _text_rows(text: str, path: Path, commas: bool) -> Iterator[tuple[str, str, 
 
 def _from_the_right(line: str) -> list[str]:
     """Fields of a line whose path may hold spaces: ten numbers, or eleven with the score, stand at its end."""
-    fields = line.split()
+    fields = fields_of(line)
     numbers = 0
     while numbers < min(11, len(fields) - 1) and finite_number(fields[-1 - numbers]) is not None:
         numbers += 1
@@ -68,11 +65,8 @@ def _from_the_right(line: str) -> list[str]:
     return [" ".join(fields[:head]), *fields[head:]]
 
 
-def _json_rows(text: str, path: Path) -> Iterator[tuple[str, str, list[float]]]:
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
+def _json_rows(path: Path) -> Iterator[tuple[str, str, list[float]]]:
+    content = read_json(path, "landmarks")
     if not isinstance(content, dict):
         raise DataError(f'{path}: not an object {{"path": [x1, y1, ..., y5], ...}} but {type(content).__name__}')
     for name, points in content.items():
@@ -87,4 +81,4 @@ def _json_rows(text: str, path: Path) -> Iterator[tuple[str, str, list[float]]]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +11,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ...utils.errors import ON_CORRUPT, ConfigError, DataError
-from ...utils.files import read_text
 from ...utils.parallel import ordered_map
+from ...utils.text import fields_of, meant_path, read_csv, read_lines, whole_number
 from ..bin_files import write_bin
 from ..image_files import QUALITY, FaceFile, check_face, load_face
 from ..sources.folder import SUFFIXES
 
-FLAGS = {"1": True, "0": False, "true": True, "false": False}
+FLAGS = {"true": 1, "false": 0}  # and whole numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,7 @@ def read_pairs(path: str | Path) -> list[PairLine]:
             pairs than the first line says; names file and line.
     """
     path = Path(path)
-    lines = read_text(path, "pairs file").splitlines()
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    pairs = _csv_pairs(numbered, path) if path.suffix.lower() == ".csv" else _lfw_pairs(numbered, path)
+    pairs = _csv_pairs(path) if path.suffix.lower() == ".csv" else _lfw_pairs(read_lines(path, "pairs file"), path)
     if not pairs:
         raise DataError(f"{path}: no pair in it; a .csv has lines `a,b,1`, any other file LFW's `name 1 2`")
     alone = next((pair for pair in pairs if pair.first == pair.second), None)
@@ -84,11 +84,13 @@ def read_pairs(path: str | Path) -> list[PairLine]:
 
 
 def find_image(root: Path, name: str) -> Path | None:
-    """The image of that name under `root`, as it is or with one of the known suffixes; None when there is none."""
-    path = root / name
-    if path.is_file():
-        return path
-    return next((found for suffix in SUFFIXES if (found := path.with_name(path.name + suffix)).is_file()), None)
+    """The image of that name under `root`, as it is or with one of the known suffixes; None when there is none.
+
+    The suffix may be in upper case; of the name, see `utils.text.meant_path`.
+    """
+    suffixes = ("", *SUFFIXES, *map(str.upper, SUFFIXES), *map(str.title, SUFFIXES))
+    found = (os.path.join(root, meant_path(root, name + suffix)) for suffix in suffixes)
+    return next((Path(path) for path in found if os.path.isfile(path)), None)
 
 
 def pack_pairs(
@@ -166,22 +168,37 @@ def pack_pairs(
     )
 
 
-def _csv_pairs(lines: list[tuple[int, str]], path: Path) -> list[PairLine]:
+def _csv_pairs(path: Path) -> list[PairLine]:
     pairs = []
-    for row, (number, line) in enumerate(lines):
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) == 3 and fields[2].lower() in FLAGS and all(fields):
-            pairs.append(PairLine(fields[0], fields[1], FLAGS[fields[2].lower()], number))
-        elif row > 0 or len(fields) != 3:
-            raise DataError(f"{path} line {number}: {line[:80]!r} is not `a,b,flag` with a flag of 1 or 0")
+    for row, (number, fields) in enumerate(read_csv(path, "pairs file")):
+        flag = _flag(fields[2]) if len(fields) == 3 else None
+        if flag is not None and all(fields):
+            pairs.append(PairLine(fields[0], fields[1], flag, number))
+        elif row > 0 or len(fields) != 3 or not _is_title(fields[2]):
+            shown = ",".join(fields)[:80]
+            raise DataError(f"{path} line {number}: {shown!r} is not `a,b,flag` with a flag of 1 or 0")
     return pairs
+
+
+def _flag(text: str) -> bool | None:
+    value = FLAGS.get(text.lower(), whole_number(text))
+    return bool(value) if value in (0, 1) else None
+
+
+def _is_title(text: str) -> bool:
+    """Whether a first line's third field is a word, not a flag gone wrong."""
+    try:
+        float(text)
+    except ValueError:
+        return bool(text)
+    return False
 
 
 def _lfw_pairs(lines: list[tuple[int, str]], path: Path) -> list[PairLine]:
     announced = None
-    if lines and 1 <= len(lines[0][1].split()) <= 2 and all(field.isdecimal() for field in lines[0][1].split()):
-        counts = [int(field) for field in lines[0][1].split()]
-        announced = 2 * counts[0] * (counts[1] if len(counts) == 2 else 1)
+    counts = [whole_number(field) for field in fields_of(lines[0][1])] if lines else []
+    if 1 <= len(counts) <= 2 and None not in counts:
+        announced = 2 * math.prod(count for count in counts if count is not None)
         lines = lines[1:]
     pairs = [_lfw_pair(line, number, path) for number, line in lines]
     if announced is not None and len(pairs) != announced:
@@ -190,13 +207,19 @@ def _lfw_pairs(lines: list[tuple[int, str]], path: Path) -> list[PairLine]:
 
 
 def _lfw_pair(line: str, number: int, path: Path) -> PairLine:
-    fields = line.strip().split("\t") if "\t" in line else line.split()
-    if len(fields) == 3 and fields[1].isdecimal() and fields[2].isdecimal():
-        return PairLine(_lfw_name(fields[0], fields[1]), _lfw_name(fields[0], fields[2]), True, number)
-    if len(fields) == 4 and fields[1].isdecimal() and fields[3].isdecimal():
-        return PairLine(_lfw_name(fields[0], fields[1]), _lfw_name(fields[2], fields[3]), False, number)
+    by_tabs = [field.strip() for field in line.split("\t") if field.strip()]  # then a name may hold blanks
+    for fields in (by_tabs, fields_of(line)):
+        numbers = [whole_number(field) for field in fields]
+        if len(fields) == 3 and _count(numbers[1]) and _count(numbers[2]):
+            return PairLine(_lfw_name(fields[0], numbers[1]), _lfw_name(fields[0], numbers[2]), True, number)
+        if len(fields) == 4 and _count(numbers[1]) and _count(numbers[3]):
+            return PairLine(_lfw_name(fields[0], numbers[1]), _lfw_name(fields[2], numbers[3]), False, number)
     raise DataError(f"{path} line {number}: {line[:80]!r} is neither `name n m` nor `name n other m`")
 
 
-def _lfw_name(person: str, number: str) -> str:
-    return f"{person}/{person}_{int(number):04d}"
+def _count(number: int | None) -> bool:
+    return number is not None and number >= 0
+
+
+def _lfw_name(person: str, number: int | None) -> str:
+    return f"{person}/{person}_{number:04d}"

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ...utils.errors import DataError
+from ...utils.text import MAX_DIGITS, line_blocks, regular_table
 
-TAB, NEWLINE, ZERO, NINE = b"\t\n09"
-MAX_DIGITS = 18  # every number of up to 18 digits fits int64
 BLOCK = 1 << 20  # bytes of text at a time, so that only the numbers of a long index are held
 
 
@@ -63,7 +62,7 @@ def _parse(path: Path) -> tuple[np.ndarray, np.ndarray]:
     keys, offsets = np.empty(lines, dtype=np.int64), np.empty(lines, dtype=np.int64)
     rows, line = 0, 1
     for text in _blocks(path):
-        table = _parse_regular(text)
+        table = regular_table(text, 2)
         if table is None:
             table = _parse_by_line(text, path, line)
         if rows + len(table) > lines:
@@ -75,32 +74,7 @@ def _parse(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _blocks(path: Path) -> Iterator[bytes]:
     """The text in pieces of whole lines; DataError for a line longer than BLOCK, which is no index line."""
-    with open(path, "rb") as file:
-        while text := file.read(BLOCK):
-            if not text.endswith(b"\n"):
-                rest = file.readline(BLOCK)
-                if len(rest) == BLOCK and not rest.endswith(b"\n"):
-                    raise DataError(f"{path}: a line of more than {BLOCK} bytes; delete the index to have it rebuilt")
-                text += rest
-            yield text
-
-
-def _parse_regular(text: bytes) -> np.ndarray | None:
-    """The table (n, 2) of a text made only of `digits TAB digits NEWLINE`; None for any other text.
-
-    Whole-array checks, because indices of millions of lines are common and a loop over them takes seconds.
-    """
-    if not text.endswith(b"\n"):
-        text += b"\n"
-    codes = np.frombuffer(text, dtype=np.uint8)
-    marks = np.flatnonzero(codes < ZERO)
-    if len(marks) % 2 or codes.max() > NINE:
-        return None
-    alternating = np.all(codes[marks[0::2]] == TAB) and np.all(codes[marks[1::2]] == NEWLINE)
-    widths = np.diff(marks, prepend=-1) - 1
-    if not alternating or widths.min() < 1 or widths.max() > MAX_DIGITS:
-        return None
-    return np.fromstring(text, dtype=np.int64, sep=" ").reshape(-1, 2)
+    return line_blocks(path, "index: delete it to have it rebuilt from the .rec file", BLOCK)
 
 
 def _parse_by_line(text: bytes, path: Path, first: int = 1) -> np.ndarray:
@@ -121,6 +95,6 @@ def _parse_by_line(text: bytes, path: Path, first: int = 1) -> np.ndarray:
 
 def _line_of(path: Path, row: int) -> int:
     """The line number (from 1) of a row, blank lines counted."""
-    with open(path, "rb") as file:
-        numbers = (number for number, line in enumerate(file, start=1) if line.strip())
-        return next(islice(numbers, int(row), None))
+    lines = (line for text in _blocks(path) for line in text.splitlines())
+    numbers = (number for number, line in enumerate(lines, start=1) if line.strip())
+    return next(islice(numbers, int(row), None))

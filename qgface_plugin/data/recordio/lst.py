@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...utils.errors import DataError
-from ...utils.files import finite_number, read_text
+from ...utils.text import finite_number, read_lines, whole_number
 from .labels import LABEL_LIMIT
 
 
@@ -40,12 +40,11 @@ def read_list(path: str | Path) -> list[ListLine]:
         DataError: unreadable, without a line, or a malformed line; names file and line.
     """
     path = Path(path)
-    text = read_text(path, "list")
-    lines = [(number, line.split("\t")) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    lines = [(number, line.split("\t")) for number, line in read_lines(path, "list")]
     if not lines:
         raise DataError(f"{path}: the list is empty")
     read = _im2rec_line if len(lines[0][1]) >= 3 and finite_number(lines[0][1][1]) is not None else _insightface_line
-    return [read([field.strip("\r") for field in fields], f"{path} line {number}") for number, fields in lines]
+    return [read(fields, f"{path} line {number}") for number, fields in lines]
 
 
 def list_line(path: str, label: int) -> str:
@@ -59,18 +58,20 @@ def im2rec_line(key: int, labels: tuple[float, ...], path: str) -> str:
 
 
 def _insightface_line(fields: list[str], where: str) -> ListLine:
-    if len(fields) < 3 or fields[0] not in ("0", "1"):
+    aligned = whole_number(fields[0])
+    if len(fields) < 3 or aligned not in (0, 1):
         raise DataError(
             f"{where}: neither `1 TAB path TAB label` (InsightFace) nor `key TAB label TAB path` (im2rec): {fields}"
         )
-    return ListLine(fields[1], _label(fields[2], where), aligned=fields[0] == "1")
+    return ListLine(fields[1], _label(fields[2], where), aligned=aligned == 1)
 
 
 def _im2rec_line(fields: list[str], where: str) -> ListLine:
     numbers = [number for field in fields[1:-1] if (number := finite_number(field)) is not None]
-    if len(fields) < 3 or not fields[0].isdecimal() or len(numbers) < len(fields) - 2:
+    key = whole_number(fields[0])
+    if len(fields) < 3 or key is None or key < 0 or len(numbers) < len(fields) - 2:
         raise DataError(f"{where}: not `key TAB label TAB path` (im2rec), which the list's first line is: {fields}")
-    return ListLine(fields[-1], _label(fields[1], where), int(fields[0]), tuple(numbers[1:]))
+    return ListLine(fields[-1], _label(fields[1], where), key, tuple(numbers[1:]))
 
 
 def _label(text: str, where: str) -> int:

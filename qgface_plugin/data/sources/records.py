@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import logging
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,14 @@ import numpy as np
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.listing import files_in, unpacked
+from ...utils.text import read_text
 from ..identity_names import shared_identity_names
 from ..recordio import RecordReader
 from ..recordio.identities import holds_image, image_keys, ranges_hold, read_header
 from ..recordio.labels import UNREADABLE, read_face, scan_labels
 from ..recordio.reader import LARGE
+
+WHOLE = re.compile(r"0*[1-9][0-9]{0,8}")  # 1 to 999,999,999
 
 LOGGER = logging.getLogger(__name__)
 
@@ -243,8 +247,8 @@ def _announced_classes(shards: list[_Shard]) -> int | None:
 
 
 def _read_property(path: Path) -> int:
-    text = path.read_bytes()[:200].decode("ascii", "replace").strip()
+    text = read_text(path, "number of classes").strip()
     fields = [field.strip() for field in text.split(",")]
-    if len(fields) != 3 or not all(field.isdecimal() and int(field) > 0 for field in fields):
-        raise DataError(f"{path}: {text!r} is not `num_classes,height,width`")
+    if len(fields) != 3 or not all(WHOLE.fullmatch(field) for field in fields):
+        raise DataError(f"{path}: {text[:200]!r} is not `num_classes,height,width`")
     return int(fields[0])

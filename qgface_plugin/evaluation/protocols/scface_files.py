@@ -12,18 +12,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ...data.sources.folder import SUFFIXES
 from ...utils.errors import DataError
+from ...utils.text import fields_of, read_lines, whole_number
 from .aligned_files import images_by_name
 from .inventory import Inventory, listed
 
 SUBJECTS, CAMERAS, DISTANCES = 130, (1, 2, 3, 4, 5), (1, 2, 3)
-NAME = re.compile(r"(\d+)_(?:frontal|cam([1-5])_([1-3]))")
-INFRARED = re.compile(r"\d+_cam(?:[67]_[1-3]|8)")
+NAME = re.compile(r"([0-9]{1,9})_(?:frontal|cam([1-5])_([1-3]))")
+INFRARED = re.compile(r"[0-9]+_cam(?:[67]_[1-3]|8)")
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,8 @@ def _compare(
 def _lines(path: Path) -> dict[str, None]:
     """First column of a text file, without suffixes, in order; a name that is there twice is an error."""
     names: dict[str, None] = {}
-    for number, line in enumerate(_text(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        name = Path(line.split()[0]).name
+    for number, line in read_lines(path, "list"):
+        name = PurePosixPath(fields_of(line)[0].strip('"').replace("\\", "/")).name
         name = Path(name).stem if Path(name).suffix.lower() in SUFFIXES else name
         if name in names:
             raise DataError(f"{path} line {number}: {name} is listed twice; keep one of the lines")
@@ -136,21 +135,15 @@ def _lines(path: Path) -> dict[str, None]:
 
 
 def _subjects(path: Path) -> set[int]:
-    words = [line.split("#")[0].strip() for line in _text(path).splitlines()]
-    bad = [word for word in words if word and not word.isdecimal()]
-    numbers = {int(word) for word in words if word and word.isdecimal()}
+    words = [word for _, line in read_lines(path, "list") if (word := line.split("#")[0].strip().strip('"'))]
+    found = {word: whole_number(word) for word in words}
+    bad = [word for word, number in found.items() if number is None or number < 0]
+    numbers = {number for number in found.values() if number is not None}
     if bad or not numbers:
         raise DataError(
             f"{path}: one subject's number per line is expected, such as 001; found {listed(bad) or 'none'}"
         )
     return numbers
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the list cannot be read ({error})") from error
 
 
 def _ours(name: str, wanted: set[int] | None) -> bool:

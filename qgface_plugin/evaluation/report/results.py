@@ -17,6 +17,7 @@ from ...utils.errors import ConfigError, DataError
 from ...utils.files import write_text
 from ...utils.listing import files_in
 from ...utils.outputs import check_output, report_of
+from ...utils.text import read_json
 
 FOLDER = "results"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -118,12 +119,7 @@ def read_result(path: str | Path) -> Result:
         DataError: the file cannot be read or is no saved result; names it.
     """
     path = Path(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: the result cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); run the evaluation again") from error
+    values = read_json(path, "result")
     kinds = {"protocol": str, "data": str, "model": str, "settings": dict, "results": dict, "warnings": list}
     for key, kind in kinds.items():
         if not isinstance(values, dict) or not isinstance(values.get(key), kind):

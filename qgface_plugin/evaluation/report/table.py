@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...utils.errors import DataError
+from ...utils.text import read_json
 from .results import Result, read_results
 
 FAR, IJB_MODE = 1e-4, "N0D1F1"  # of the IJB-B column; where that mode is not saved, the first one that is
@@ -159,8 +160,8 @@ def group_runs(runs: Sequence[str | Path]) -> list[tuple[str, list[Path]]]:
 def _recipe(run: Path) -> dict[str, Any] | None:
     """The run's recipe.json; None where there is none that can be read, as beside a model from elsewhere."""
     try:
-        recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        recipe = read_json(run / "recipe.json", "recipe")
+    except DataError:
         return None
     return recipe if isinstance(recipe, dict) else None
 

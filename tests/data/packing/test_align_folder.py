@@ -194,3 +194,9 @@ def test_names_that_are_no_utf8(photos: Path, tmp_path: Path) -> None:
     assert (report.aligned, len(report.failures)) == (3, 1) and (tmp_path / "out" / jose).is_file()
     with (tmp_path / "out" / "failures.csv").open(encoding="utf-8", newline="") as file:
         assert [row[0] for row in csv.reader(file)] == ["path", "bad\\udce9.png"]
+
+
+def test_landmarks_with_backslashes(photos: Path, tmp_path: Path) -> None:
+    names = ["3.png", "a\\1.png", "a\\deep\\2.BMP"]
+    report = align_folder(photos, tmp_path / "out", given_landmarks(dict.fromkeys(names, POINTS)), PNG, set(names))
+    assert (report.images, report.aligned, report.failures) == (3, 3, [])

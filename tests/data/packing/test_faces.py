@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,12 @@ def one_list(text: bytes) -> Callable[[Path], list[Path]]:
         (one_list(b"1\ta.jpg\tzero\n"), "line 1: label 'zero'"),
         (one_list(b"1\ta.jpg\t0.5\n"), "line 1: label '0.5'"),
         (one_list(b"1\ta.jpg\t-1\n"), "line 1: label '-1'"),
+        (one_list(b"1\ta.jpg\tnan\n"), "line 1: label 'nan'"),
+        (one_list(b"1\ta.jpg\t1e300\n"), "line 1: label '1e300'"),
+        (one_list(b"1\ta.jpg\t" + b"9" * 5000), "line 1: label '9"),
+        (one_list(b"1\ta.jpg\t0\n1\ta\0.jpg\t0\n"), "in.lst line 2: a NUL byte"),
+        (one_list(b"9" * 5000 + b"\t1\ta.jpg\n"), "line 1: not `key TAB label TAB path`"),
+        (one_list(b"0\t1\tinf\ta.jpg\n"), "line 1: not `key TAB label TAB path`"),
         (one_list(b"0\t1\ta.jpg\n1\tx\tb.jpg\n"), "line 2: not `key TAB label TAB path`"),
         (one_list(b"1\ta.jpg\t0\n1\ta.jpg\t1\n"), "1 paths are listed more than once, the first .*a.jpg \\(2 times\\)"),
     ],
@@ -64,6 +71,30 @@ def test_sources_that_do_not_fit(sources: Callable[[Path], list[Path]], message:
     (tmp_path / "in").mkdir()
     with pytest.raises(DataError, match=message):
         list_faces(sources(tmp_path / "in"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbf1\ta/1.jpg\t0\r\n1\tb/1.jpg\t1\r\n",
+        b"1\ta\\1.jpg\t0\n1\tb\\1.jpg\t1\n",
+        b'1.0\t"a/1.jpg"\t0.0\n1.0\tb/1.jpg\t1.0\n',
+        b"0\t0.000000\ta\\1.jpg\r1\t1\tb/1.jpg\r",
+        b"\xff\xfe" + "1\ta/1.jpg\t0\n1\tb/1.jpg\t1\n".encode("utf-16-le"),
+    ],
+)
+def test_lists_as_other_programs_write_them(text: bytes, tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "b/1.jpg"):
+        save(tmp_path / name, jpeg(1))
+    found = list_faces([save(tmp_path / "in.lst", text)])
+    assert [face.path for face in found.faces] == [str(tmp_path / "a/1.jpg"), str(tmp_path / "b/1.jpg")]
+    assert [face.identity[1] for face in found.faces] == ["0", "1"]
+
+
+def test_a_list_of_names_that_are_no_utf8(tmp_path: Path) -> None:
+    save(Path(os.fsdecode(os.fsencode(tmp_path) + b"/Jos\xe9/1.jpg")), jpeg(1))
+    (face,) = list_faces([save(tmp_path / "in.lst", b"1\tJos\xe9/1.jpg\t0\n")]).faces
+    assert os.fsencode(face.name) == b"Jos\xe9/1.jpg" and Path(face.path).is_file()
 
 
 def test_names_that_a_list_cannot_hold(tmp_path: Path) -> None:

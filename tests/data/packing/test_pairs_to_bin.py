@@ -62,12 +62,52 @@ def test_csv_pairs(tmp_path: Path) -> None:
         ("p.txt", "A\t1\t2\nA\tx\t2\n", "p.txt line 2: .* is neither `name n m` nor `name n other m`"),
         ("p.txt", "A\t1\t1\n", "line 1: A/A_0001 is paired with itself"),
         ("p.csv", "a,b,1\na,c,2\n", "p.csv line 2: 'a,c,2' is not `a,b,flag`"),
+        ("p.csv", "a.jpg,b.jpg,2\n", "p.csv line 1: 'a.jpg,b.jpg,2' is not `a,b,flag`"),
+        ("p.csv", "a.jpg,b.jpg,nan\n", "p.csv line 1: 'a.jpg,b.jpg,nan' is not"),
+        ("p.csv", "a,b,0.5\n", "p.csv line 1: 'a,b,0.5' is not"),
+        ("p.csv", "a,b,1\na,c\n", "p.csv line 2: 'a,c' is not"),
+        ("p.csv", 'a,b,1\n"a,c,1\n', "p.csv line 2: no row of a CSV"),
+        ("p.csv", "a,b,1\na,c\0,1\n", "p.csv line 2: a NUL byte"),
+        ("p.txt", f"A\t1\t{'9' * 5000}\n", "p.txt line 1: .* is neither `name n m`"),
+        ("p.txt", f"{'9' * 5000}\nA\t1\t2\n", "p.txt line 1: .* is neither `name n m`"),
+        ("p.txt", "A\t1\t1e300\n", "p.txt line 1: .* is neither `name n m`"),
         ("p.csv", "a b 1\n", "p.csv line 1: 'a b 1' is not `a,b,flag`"),
     ],
 )
 def test_malformed_pairs(name: str, text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         read_pairs(save(tmp_path / name, text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.csv", 'first,second,same\n"a/1.JPG","a/2.JPG",1\n"Roe, Jane/1.jpg",a/1.JPG,0\n'),
+        ("p.csv", '"a/1.JPG", "a/2.JPG",1.0\r\n"Roe, Jane/1.jpg",a/1.JPG,0.0\r\n'),
+        ("p.csv", "\ufeffa/1.JPG;a/2.JPG;1\n\nRoe, Jane/1.jpg;a/1.JPG;0\n"),
+        ("p.csv", 'a\\1.JPG,a\\2.JPG,TRUE\r"Roe, Jane\\1.jpg",a\\1.JPG,FALSE\r'),
+    ],
+)
+def test_csv_pairs_as_spreadsheets_write_them(name: str, text: str, tmp_path: Path) -> None:
+    for image in ("a/1.JPG", "a/2.JPG", "Roe, Jane/1.jpg"):
+        save(tmp_path / image, encode_jpeg(face(len(image)), 90))
+    pairs = read_pairs(save(tmp_path / name, text.encode()))
+    assert [pair.same for pair in pairs] == [True, False]
+    report = pack_pairs(pairs, tmp_path, tmp_path / "out.bin")
+    assert (report.pairs, report.images, report.problems) == (2, 3, [])
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".Jpg", ".PNG", ".jpeg", ".JPEG"])
+@pytest.mark.parametrize(
+    "text", ["1\nAnn Lee\t1\t2\nAnn Lee\t1\tBob\t1\n", "\ufeffAnn Lee\t1.0\t2\r\nAnn Lee\t\t1\t Bob \t1\r\n"]
+)
+def test_lfw_pairs_of_cameras(suffix: str, text: str, tmp_path: Path) -> None:
+    names = ["Ann Lee/Ann Lee_0001", "Ann Lee/Ann Lee_0002", "Bob/Bob_0001"]
+    for number, name in enumerate(names):
+        save(tmp_path / f"{name}{suffix}", encode_jpeg(face(number), 90))
+    pairs = read_pairs(save(tmp_path / "pairs.txt", text.encode()))
+    assert [(pair.first, pair.second) for pair in pairs] == [(names[0], names[1]), (names[0], names[2])]
+    assert pack_pairs(pairs, tmp_path, tmp_path / "out.bin").images == 3
 
 
 def test_unreadable_pairs(tmp_path: Path) -> None:

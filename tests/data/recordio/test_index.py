@@ -82,6 +82,22 @@ def test_unaligned_offset_is_named(tmp_path: Path) -> None:
         read(tmp_path, b"0\t0\n\n1\t42\n")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbf0\t0\n1\t40\n",
+        b"\xef\xbb\xbf0\t0\r\n1\t40\r\n",
+        b"0\t0\r1\t40\r",
+        b"\xff\xfe" + "0\t0\n1\t40\n".encode("utf-16-le"),
+        b"\xef\xbb\xbf1\t40\n\n0 0",
+    ],
+)
+def test_as_other_programs_write_it(text: bytes, tmp_path: Path) -> None:
+    assert read(tmp_path, text) == ([0, 1], [0, 40])
+    with pytest.raises(DataError, match=r"train\.idx line [34]: .*five.*is not `key TAB offset`"):
+        read(tmp_path, text + ("\nfive\t80".encode("utf-16-le") if text[:1] == b"\xff" else b"\nfive\t80"))
+
+
 @pytest.mark.parametrize("text", [b"", b"\n", b"  \n\n"])
 def test_empty_index(text: bytes, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train\.idx: the index is empty"):

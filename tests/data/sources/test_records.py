@@ -133,7 +133,26 @@ def test_property_must_agree_with_the_header(folder: Path) -> None:
         FaceRecords(folder)
 
 
-@pytest.mark.parametrize("text", ["", "3", "3,112", "x,112,112", "-3,112,112", "0,112,112", "3.0,112,112", "3 112 112"])
+@pytest.mark.parametrize("text", ["\ufeff3,112,112", "3,112,112\r\n", "\ufeff 3, 112 ,112\r", "\n3,112,112"])
+def test_property_as_an_editor_saves_it(text: str, folder: Path) -> None:
+    (folder / "property").write_bytes(text.encode())
+    assert FaceRecords(folder).num_classes == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "3",
+        "3,112",
+        "x,112,112",
+        "-3,112,112",
+        "0,112,112",
+        "3.0,112,112",
+        "3 112 112",
+        "9" * 5000 + ",112,112",
+    ],
+)
 def test_malformed_property(text: str, folder: Path) -> None:
     (folder / "property").write_text(text)
     with pytest.raises(DataError, match="property: .* is not `num_classes,height,width`"):

@@ -89,11 +89,30 @@ def test_chosen_subjects(tmp_path):
     assert found.inventory.names["surplus"] == []
 
 
-@pytest.mark.parametrize("text", ["", "one\n", "1 2\n", "-4\n"])
+@pytest.mark.parametrize("write", ["{}\t0\r\n", "{}.JPG   1\n", "aligned\\{}.jpg\r\n", '"{}.jpg"\t"1"\n'])
+def test_lists_as_other_programs_write_them(tmp_path, write):
+    root = write_scface(tmp_path / "set", subjects=2)
+    names = sorted(path.stem for path in (root / "aligned").iterdir())
+    text = "\ufeff" + "".join(write.format(name) for name in names)
+    (root / "all.txt").write_bytes(text.encode())
+    (tmp_path / "test.txt").write_bytes("\ufeff001\r\n2.0  # the second\r\n".encode())
+    found = read_scface(root, tmp_path / "test.txt")
+    assert found.gallery_ids.tolist() == [1, 2] and len(found.probes) == 30
+    assert found.inventory.names["missing"] == [] == found.inventory.names["surplus"]
+
+
+def test_a_number_that_no_subject_has(tmp_path):
+    root = write_scface(tmp_path / "set", subjects=1)
+    names = [*sorted(path.stem for path in (root / "aligned").iterdir()), "9" * 5000 + "_frontal"]
+    (root / "all.txt").write_text("\n".join(names))
+    assert read_scface(root).inventory.names["unknown"] == [names[-1]]
+
+
+@pytest.mark.parametrize("text", ["", "one\n", "1 2\n", "-4\n", "1\n" + "9" * 5000, "nan\n", "1e300\n", "1\0\n"])
 def test_a_subjects_file_of_something_else(tmp_path, text):
     root = write_scface(tmp_path / "set", subjects=1)
     (tmp_path / "test.txt").write_text(text)
-    with pytest.raises(DataError, match="test.txt: one subject"):
+    with pytest.raises(DataError, match="test.txt(: one subject| line 1: a NUL byte)"):
         read_scface(root, tmp_path / "test.txt")
 
 

@@ -134,3 +134,13 @@ def test_paths_say_the_same_from_another_folder(tmp_path, monkeypatch):
     found, named = read_result(tmp_path / saved), read_result(tmp_path / names)
     assert (found.model, found.data) == (str(tmp_path / "run" / "model.pt"), str(tmp_path / "run"))
     assert (named.model, named.data) == ("buffalo_l", "gone")
+
+
+def test_a_result_as_an_editor_saves_it(tmp_path):
+    path = write_result("pairs", data="d", model=tmp_path / "model.pt", settings={}, results={})
+    before = read_result(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_result(path) == before
+    path.write_text("[" * 100_000)
+    with pytest.raises(DataError, match="pairs.json: not JSON"):
+        read_result(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ....utils.errors import DataError
+from ....utils.text import read_csv, whole_number
 from ...metrics.identification import BLOCK_BYTES, TpirAtFpir, rank_blocks, rank_rate, tpir_at_fpir
 from .templates import Mode, Templates
 
@@ -148,23 +148,20 @@ def _people(enrolment: Enrolment) -> np.ndarray:
 
 def _enrolment(path: Path, name: str) -> Enrolment:
     """Columns TEMPLATE_ID and SUBJECT_ID, the first two of a file with a header. Repeated lines count once."""
+    if not path.is_file():
+        raise DataError(f"{path}: No such file; the 1:N protocol needs it")
     pairs = []
-    try:
-        with path.open(newline="") as file:
-            for line, row in enumerate(csv.reader(file), start=1):
-                if line == 1 or not row:
-                    continue
-                try:
-                    pairs.append((int(row[0]), int(row[1])))
-                except (ValueError, IndexError):
-                    raise DataError(
-                        f"{path}: line {line} is {','.join(row)[:80]!r}: TEMPLATE_ID,SUBJECT_ID must be two integers"
-                    ) from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; the 1:N protocol needs this file") from error
+    for row, (line, fields) in enumerate(read_csv(path, "list of templates")):
+        numbers = [whole_number(field) for field in fields[:2]]
+        if len(numbers) == 2 and None not in numbers:
+            pairs.append(numbers)
+        elif row > 0 or numbers[0] is not None:
+            raise DataError(
+                f"{path}: line {line} is {','.join(fields)[:80]!r}: TEMPLATE_ID,SUBJECT_ID must be two integers"
+            )
     if not pairs:
         raise DataError(f"{path}: no template is listed in it")
-    templates, subjects = np.array(sorted(set(pairs)), dtype=np.int64).T
+    templates, subjects = np.array(sorted(set(map(tuple, pairs))), dtype=np.int64).T
     again = np.flatnonzero(templates[1:] == templates[:-1])
     if len(again):
         who = subjects[again[0]], subjects[again[0] + 1]

@@ -6,15 +6,21 @@ what does not fit.
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from ....utils.errors import ConfigError, DataError
+from ....utils.text import LARGEST, line_blocks, meant_path, plain, regular_table
 
 SUBSETS = ("IJBB", "IJBC")
+NUMBER = re.compile(rb"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE)
+INTEGER = re.compile(rb"[0-9]{1,18}(?:\.0*)?")
+POINT_ZERO = re.compile(rb"\.0*(?=[ \n]|$)")
 
 
 @dataclass(frozen=True)
@@ -102,9 +108,14 @@ def read_images(folder: Path, subset: str) -> IjbImages:
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             raise DataError(f"{path}: {len(bad)} lines have a number that is not finite, first line {bad[0] + 1}")
+        bad = np.flatnonzero((np.abs(values) > LARGEST).any(axis=1))
+        if len(bad):
+            raise DataError(f"{path}: line {bad[0] + 1} has a number beyond {LARGEST}, which nothing here can mean")
     fractions = np.flatnonzero((ids != np.floor(ids)).any(axis=1))
     if len(fractions):
         raise DataError(f"{members_file}: line {fractions[0] + 1}: template and media are whole numbers")
+    if any("\\" in name for name in names):
+        names = [meant_path(folder / "loose_crop", name) for name in names]
     return IjbImages(
         folder=folder,
         subset=subset,
@@ -123,7 +134,7 @@ def read_pairs(folder: Path, subset: str) -> IjbPairs:
         DataError: a line that does not fit; names it.
     """
     path = folder / "meta" / f"{subset.lower()}_template_pair_label.txt"
-    first, second, label = np.ascontiguousarray(integers(path, 3).T)
+    first, second, label = integers(path, 3).T
     same = label == 1
     odd = np.flatnonzero(~same & (label != 0))
     if len(odd):
@@ -132,22 +143,40 @@ def read_pairs(folder: Path, subset: str) -> IjbPairs:
 
 
 def integers(path: Path, columns: int) -> np.ndarray:
-    """The integers of a file with `columns` of them per line, separated by blanks: int64 (lines, columns).
+    """The integers of a file with `columns` of them per line, separated by blanks or tabs: int64 (lines, columns).
 
     Raises:
         DataError: the file cannot be read, or a line does not fit; names it.
     """
-    text = _read(path)
-    values = _numbers(text, np.int64)
-    # Blanks and line ends are one to the parser, so what it read says nothing about lines.
-    if values is None or values.size != columns * _lines(text) or not _single_blanks(text, columns - 1):
-        _check_lines(path, text, columns, names=False)
-    assert values is not None  # else a line was refused
-    return values.reshape(-1, columns)
+    try:
+        lines = 1 + sum(text.count(b"\n") for text in line_blocks(path, "list of integers"))
+        values = np.empty((columns, lines), dtype=np.int64)  # each column is a whole of its own
+        rows, line, gap = 0, 1, 0  # gap: a blank line, which nothing may follow
+        for text in line_blocks(path, "list of integers"):
+            if body := text.rstrip():
+                if gap:
+                    _refuse(path, b"", columns, names=False, first=gap)
+                table = regular_table(body, columns)
+                if table is None:
+                    table = regular_table(POINT_ZERO.sub(b"", _with_single_blanks(body)), columns)
+                if table is None:
+                    _refuse(path, body, columns, names=False, first=line)
+                if rows + len(table) > lines:
+                    raise DataError(f"{path}: the file is being written while it is read; wait until it is complete")
+                values[:, rows : rows + len(table)] = table.T
+                rows += len(table)
+            if text.count(b"\n", len(body)) > bool(body):
+                gap = gap or line + body.count(b"\n") + bool(body)
+            line += text.count(b"\n")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}; IJB's meta folder has this file") from error
+    if rows == 0:
+        raise DataError(f"{path}: the file is empty")
+    return values[:, :rows].T
 
 
 def named_numbers(path: Path, columns: int) -> tuple[list[str], np.ndarray]:
-    """Names and numbers of a file with a name and `columns` numbers per line, separated by blanks.
+    """Names and numbers of a file with a name and `columns` numbers per line, separated by blanks or tabs.
 
     Returns:
         The names, and float64 (lines, columns).
@@ -155,61 +184,53 @@ def named_numbers(path: Path, columns: int) -> tuple[list[str], np.ndarray]:
     Raises:
         DataError: the file cannot be read, or a line does not fit; names it.
     """
-    text = _read(path)
-    lines = text.splitlines()
-    names, rest, well = [], [], True
-    for line in lines:
-        name, _, numbers = line.strip().partition(b" ")
-        names.append(name)
-        rest.append(numbers)
-        well &= numbers.count(b" ") == columns - 1
-    values = _numbers(b"\n".join(rest), np.float64)
-    if values is None or not well:
-        _check_lines(path, text, columns, names=True)
-    assert values is not None  # else a line was refused
-    return [name.decode("utf-8", "surrogateescape") for name in names], values.reshape(-1, columns)
-
-
-def _read(path: Path) -> bytes:
     try:
-        text = path.read_bytes().rstrip()
+        text = plain(path.read_bytes(), path, "list of images").rstrip()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; IJB's meta folder has this file") from error
     if not text:
         raise DataError(f"{path}: the file is empty")
+    names, rest, well = [], [], b"\0" not in text
+    for line in _with_single_blanks(text).split(b"\n"):
+        name, _, numbers = line.partition(b" ")
+        names.append(name)
+        rest.append(numbers)
+        well &= numbers.count(b" ") == columns - 1
+    values = _numbers(b"\n".join(rest))
+    # Each field is one number at least, or nothing that the parser reads: then as many as there should be are one each.
+    if values is None or not well or values.size != columns * len(names):
+        _refuse(path, text, columns, names=True)
+    return [name.decode("utf-8", "surrogateescape") for name in names], values.reshape(-1, columns)
+
+
+def _with_single_blanks(text: bytes) -> bytes:
+    """The text with one blank where tabs or several blanks stand, none at the ends of lines."""
+    if b"\t" in text or b"  " in text or b" \n" in text or b"\n " in text or text[:1] == b" ":
+        text = re.sub(rb"[ \t]+", b" ", text).replace(b" \n", b"\n").replace(b"\n ", b"\n").strip(b" ")
     return text
 
 
-def _lines(text: bytes) -> int:
-    return text.count(b"\n") + 1
-
-
-def _numbers(text: bytes, dtype: type) -> np.ndarray | None:
+def _numbers(text: bytes) -> np.ndarray | None:
     """All numbers in `text`, or None where something else stands in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         try:
-            return np.fromstring(text, dtype=dtype, sep=" ")
+            return np.fromstring(text, dtype=np.float64, sep=" ")
         except (DeprecationWarning, ValueError):
             return None
 
 
-def _single_blanks(text: bytes, blanks: int) -> bool:
-    """Whether each line has that many blanks."""
-    characters = np.frombuffer(text, dtype=np.uint8)
-    ends, at = np.flatnonzero(characters == ord("\n")), np.flatnonzero(characters == ord(" "))
-    if len(at) != blanks * (len(ends) + 1):
-        return False
-    by_line = at.reshape(-1, blanks)
-    return bool((by_line[:-1, -1] < ends).all() and (by_line[1:, 0] > ends).all())
+def _refuse(path: Path, text: bytes, columns: int, names: bool, first: int = 1) -> NoReturn:
+    """DataError for the first line of a text that lacks what it should have; `first` is its first line's number."""
+    kind = f"a name and {columns} numbers" if names else f"{columns} integers from 0 on"
+    lines = list(enumerate(text.split(b"\n"), start=first))
+    number, line = next(((number, line) for number, line in lines if not _fits(line, columns, names)), lines[0])
+    shown = line[:80].decode("utf-8", "replace")
+    raise DataError(f"{path}: line {number} is {shown!r}: it should be {kind}, separated by blanks or tabs")
 
 
-def _check_lines(path: Path, text: bytes, columns: int, names: bool) -> None:
-    """DataError for the first line that lacks what it should have; nothing when only its blanks are unusual."""
-    kind = f"a name and {columns} numbers" if names else f"{columns} integers"
-    for number, line in enumerate(text.splitlines(), start=1):
-        parts = line.split()
-        values = _numbers(b" ".join(parts[names:]), np.float64 if names else np.int64) if len(parts) > names else None
-        if len(parts) != columns + names or values is None or values.size != columns:
-            shown = line[:80].decode("utf-8", "replace")
-            raise DataError(f"{path}: line {number} is {shown!r}: it should be {kind}, separated by blanks")
+def _fits(line: bytes, columns: int, names: bool) -> bool:
+    fields = line.split()
+    if names:
+        return len(fields) == columns + 1 and b"\0" not in line and all(map(NUMBER.fullmatch, fields[1:]))
+    return len(fields) == columns and all(map(INTEGER.fullmatch, fields))

@@ -76,12 +76,37 @@ def test_read_protocol(tmp_path: Path) -> None:
         ("1,10\n1,11\n", "gallery_S1.csv: template 1 is of subject 10 and of subject 11"),
         ("1,10\n2\n", "line 3 is '2': TEMPLATE_ID,SUBJECT_ID must be two integers"),
         ("1,x\n", "line 2 is '1,x'"),
+        ("1,nan\n", "line 2 is '1,nan'"),
+        ("1,1e300\n", "line 2 is '1,1e300'"),
+        (f"1,{2**63}\n", "line 2 is '1,9223372036854775808'"),
+        (f"1,{'9' * 5000}\n", "line 2 is '1,9"),
+        ("1,\0\n", "line 2: a NUL byte"),
+        ('1,2\n"1,3\n', "line 3: no row of a CSV"),
         ("", "no template is listed"),
     ],
 )
 def test_protocol_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_protocol(protocol(tmp_path, s1=text), "IJBB")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text.replace("\n", "\r\n"),
+        lambda text: "\n".join(",".join(f'"{field}"' for field in line.split(",")) for line in text.split("\n")),
+        lambda text: text.replace(",", ";"),
+        lambda text: text.split("\n", 1)[1],
+    ],
+)
+def test_protocol_as_other_programs_write_it(change, tmp_path: Path) -> None:
+    folder = protocol(tmp_path, s1="1,10\n2,11\n")
+    expected = read_protocol(folder, "IJBB")[0][0]
+    path = folder / "meta" / "ijbb_1N_gallery_S1.csv"
+    path.write_bytes(change(path.read_text()).encode())
+    found = read_protocol(folder, "IJBB")[0][0]
+    assert found.templates.tolist() == expected.templates.tolist() == [1, 2]
+    assert found.subjects.tolist() == expected.subjects.tolist() == [10, 11]
 
 
 def test_no_protocol(tmp_path: Path) -> None:
