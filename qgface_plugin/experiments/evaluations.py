@@ -10,7 +10,7 @@ from ..data.sources.folder import SUFFIXES
 from ..evaluation.protocols.ijb.metadata import find_folder
 from ..evaluation.report.results import default_path, read_result
 from ..utils.errors import DataError
-from ..utils.listing import entries_in, files_in
+from ..utils.listing import entries_in, files_in, walk
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def find_evaluations(folders: Sequence[str | Path]) -> list[Evaluation]:
 def _in(folder: Path) -> Evaluation | None:
     if (folder / "tinyface" / "Testing_Set").is_dir():
         return Evaluation("tinyface", "eval_tinyface", folder)
-    if any(path.stem.endswith("_frontal") for path in files_in(folder / "aligned", *SUFFIXES)):
+    if any(path.stem.endswith("_frontal") and path.suffix.lower() in SUFFIXES for path in walk(folder / "aligned")):
         return Evaluation("scface", "eval_scface", folder)
     try:
         find_folder(folder, "IJBB")

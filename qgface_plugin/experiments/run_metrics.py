@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..utils.errors import ConfigError, DataError
+from ..utils.text import read_lines
 
 # key in metrics.jsonl -> how tables call it; all are fractions
 GATES = {
@@ -50,12 +51,17 @@ def read_metrics(run: str | Path, name: str | None = None) -> RunMetrics:
         DataError: the log cannot be read, or no training step is in it; names the file.
     """
     path = Path(run) / "metrics.jsonl"
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise DataError(f"{path}: it cannot be read ({error.strerror}); name a run's folder") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not one JSON object per line ({error})") from error
+    if not path.is_file():
+        raise DataError(f"{path}: it cannot be read (No such file or directory); name a run's folder")
+    lines = []
+    for number, text in read_lines(path, "log of a run"):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path} line {number}: not one JSON object per line ({error})") from error
+        if not isinstance(line, dict):
+            raise DataError(f"{path} line {number}: not one JSON object per line but {type(line).__name__}")
+        lines.append(line)
     terms: dict[str, list[tuple[float, float]]] = {}
     accuracy: dict[str, list[tuple[float, float]]] = {}
     for line in lines:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..utils.errors import CheckpointError
+from ..utils.listing import files_in
 from ..utils.tensor_files import StoredTensor, read_tensors
 from ..utils.torch_files import save
 
@@ -142,7 +143,7 @@ def weights_file(path: str | Path) -> Path:
 
 def others_in(folder: Path) -> str:
     """What a message says of a folder without model.pt: which other files of weights it has."""
-    there = sorted(path.name for path in folder.iterdir() if path.suffix in _ENDINGS and path.is_file())
+    there = [path.name for path in files_in(folder, *_ENDINGS)]
     return f": name one of its files, {', '.join(there[:8])}" if there else ", and without any other file of weights"
 
 

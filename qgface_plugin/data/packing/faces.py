@@ -10,7 +10,7 @@ from pathlib import Path
 from ...utils.errors import ConfigError, DataError
 from ...utils.listing import entries_in
 from ...utils.text import meant_path
-from ..recordio.lst import ListLine, read_list
+from ..recordio.lst import read_list
 from ..sources.folder import SUFFIXES
 
 SAME_NAMES = ("error", "merge", "separate")
@@ -117,15 +117,12 @@ def _add_folder(found: FaceList, folder: Path, number: int, several: bool) -> in
 
 def _add_list(found: FaceList, path: Path, number: int, root: Path) -> None:
     for line in read_list(path):
-        where = os.path.join(root, meant_path(root, line.path))
+        name = meant_path(root, line.path)
+        where = os.path.join(root, name)
         if line.aligned:
-            found.faces.append(_listed(line, where, number))
+            found.faces.append(Face(where, name, (number, str(line.label)), line.key, line.more))
         else:
             found.problems.append((where, "not aligned, says the list: run tools/align.py first"))
-
-
-def _listed(line: ListLine, where: str, number: int) -> Face:
-    return Face(where, line.path, (number, str(line.label)), line.key, line.more)
 
 
 def _refuse_shared_names(faces: list[Face], sources: Sequence[str | Path]) -> None:

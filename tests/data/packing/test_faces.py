@@ -88,6 +88,7 @@ def test_lists_as_other_programs_write_them(text: bytes, tmp_path: Path) -> None
         save(tmp_path / name, jpeg(1))
     found = list_faces([save(tmp_path / "in.lst", text)])
     assert [face.path for face in found.faces] == [str(tmp_path / "a/1.jpg"), str(tmp_path / "b/1.jpg")]
+    assert [face.name for face in found.faces] == ["a/1.jpg", "b/1.jpg"]
     assert [face.identity[1] for face in found.faces] == ["0", "1"]
 
 
