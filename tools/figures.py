@@ -71,12 +71,16 @@ def _similarity(given: argparse.Namespace) -> list[Path]:
 
 def _norms(given: argparse.Namespace) -> list[Path]:
     model, name = load_model(given.run, network=given.network, device=given.device), "norm_similarity"
-    return draw_norms(given.output, model, given.data, named_after(name, given.run, given.data))
+    return draw_norms(given.output, model, given.data, _of_pairs(name, given))
 
 
 def _norm_steps(given: argparse.Namespace) -> list[Path]:
     model, name = load_model(given.run, network=given.network, device=given.device), "norm_steps"
-    return draw_norm_steps(given.output, model, given.data, named_after(name, given.run, given.data))
+    return draw_norm_steps(given.output, model, given.data, _of_pairs(name, given))
+
+
+def _of_pairs(figure: str, given: argparse.Namespace) -> str:
+    return named_after(figure, given.run, given.data.removesuffix(".bin"))
 
 
 def _folders(given: argparse.Namespace) -> list[str]:

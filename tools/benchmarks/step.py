@@ -165,7 +165,7 @@ def _plain_step(
 
 def _on_device(pairs: PairBatch, device: torch.device, layout: torch.memory_format | None) -> tuple[Tensor, Tensor]:
     images, labels = concatenate(pairs.to(device, non_blocking=True))
-    images = normalise(images)  # in the layout that they come in, as the host takes them
+    images = normalise(images)  # in the layout that they come in, as the trainer takes them
     return images if layout is None else images.contiguous(memory_format=layout), labels
 
 
