@@ -56,8 +56,10 @@ def read_mat(path: str | Path, names: Collection[str]) -> dict[str, Any]:
             variable and byte.
 
     Example:
-        >>> read_mat("probe_img_ID_pairs.mat", ["probe_ids"])["probe_ids"]  # doctest: +SKIP
-        array([[1], [1], [2]], dtype=uint16)
+        >>> from scipy.io import savemat
+        >>> savemat("pairs.mat", {"probe_ids": [[1], [1], [2]]})
+        >>> read_mat("pairs.mat", ["probe_ids"])["probe_ids"].tolist()
+        [[1], [1], [2]]
     """
     path = Path(path)
     try:
