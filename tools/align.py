@@ -21,7 +21,8 @@ from qgface_plugin.data.packing.align_folder import (
     largest_face,
 )
 from qgface_plugin.data.packing.detector import insightface_detector
-from qgface_plugin.data.packing.landmarks import read_landmarks
+from qgface_plugin.data.packing.landmark_checks import ORDERS
+from qgface_plugin.data.packing.landmarks import check_order, read_landmarks
 from qgface_plugin.utils.command_line import guarded, print_table
 from qgface_plugin.utils.files import write_json
 from qgface_plugin.utils.outputs import check_output, report_of
@@ -37,7 +38,8 @@ def _run(given: argparse.Namespace) -> int:
     check_output(given.json, report_of(AlignReport), [given.landmarks, given.detector])
     options = AlignOptions(given.size, given.format, given.quality, given.workers, given.overwrite)
     if given.landmarks:
-        landmarks = read_landmarks(given.landmarks)
+        landmarks = read_landmarks(given.landmarks, given.landmark_order)
+        check_order(landmarks, given.landmarks)
         find, expected = given_landmarks(landmarks), set(landmarks)
     else:
         find, expected = largest_face(insightface_detector(given.detector, given.threshold)), None
@@ -52,6 +54,8 @@ def _run(given: argparse.Namespace) -> int:
             "failures": listed,
         }
     )
+    for warning in report.warnings:
+        print(f"align.py: warning: {warning}", file=sys.stderr)
     for name, reason in report.failures[:3]:
         print(f"align.py: {name}: {reason}", file=sys.stderr)
     if given.json:
@@ -69,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     source.add_argument(
         "--detector", metavar="MODEL", help="InsightFace's: a pack in ~/.insightface/models, a folder or an .onnx file"
+    )
+    parser.add_argument(
+        "--landmark-order",
+        choices=ORDERS,
+        default="xy",
+        help="of the ten numbers: x1 y1 x2 y2 ... with the image's left first (xy), five x before five y, y before x, "
+        "left and right exchanged (sides) [%(default)s]",
     )
     parser.add_argument("--threshold", metavar="S", type=float, default=0.5, help="lowest score of a face [0.5]")
     parser.add_argument("--size", metavar="N", type=int, default=112, help="side in pixels: 112, 128 [%(default)s]")

@@ -149,3 +149,26 @@ def test_nothing_of_somebody_elses_is_written_over(
     Path("aligned/failures.csv").write_text("mine")
     assert tool("align")(again[1:]) == 2 and "failures.csv is there already" in capsys.readouterr().err
     assert Path("aligned/failures.csv").read_text() == "mine"
+
+
+def test_landmarks_in_another_order(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("skimage")
+    monkeypatch.chdir(tmp_path)
+    align = tool("align")
+    assert align(["photos", "-o", "right", "--landmarks", "landmarks.csv", "--format", "png"]) == 0
+    rows = [line.split(",") for line in Path("landmarks.csv").read_text().splitlines()]
+    Path("mtcnn.csv").write_text("".join(",".join([name, *v[::2], *v[1::2]]) + "\n" for name, *v in rows))
+    capsys.readouterr()
+    assert align(["photos", "-o", "wrong", "--landmarks", "mtcnn.csv"]) == 2
+    assert "five x before five y; if so, --landmark-order x-then-y" in capsys.readouterr().err
+    assert not Path("wrong").exists()
+    arguments = ["--landmarks", "mtcnn.csv", "--landmark-order", "x-then-y", "--format", "png"]
+    assert align(["photos", "-o", "given", *arguments]) == 0
+    for path in Path("right").rglob("*.png"):
+        assert path.read_bytes() == (Path("given") / path.relative_to("right")).read_bytes()
+    upside_down = [[name, *(str(160 - float(x)) for x in v)] for name, *v in rows]
+    Path("turned.csv").write_text("\n".join(map(",".join, upside_down)))
+    assert align(["photos", "-o", "turned", "--landmarks", "turned.csv"]) == 0
+    assert "align.py: warning: 4 of 4 faces are turned by more than 60 degrees" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -15,13 +15,16 @@ from ...utils.errors import ConfigError, DataError
 from ...utils.files import atomic_write, write_bytes
 from ...utils.outputs import check_output, text_with
 from ...utils.parallel import ordered_map
-from ..image_files import list_photos, read_photo
-from ..images import encode_jpeg, encode_png
+from ..image_files import list_photos, read_photo_noting
+from ..images import encode_jpeg, encode_png, surplus_line
 from .alignment import align, template
 from .detector import Detector
+from .landmark_checks import GOOD, TURNED, complaint, fit
 
 FAILURES = "failures.csv"
 FORMATS = ("jpg", "png")
+MOST = 3  # landmarks outside their image: more than half
+FEW = 5  # faces that say nothing about where faces are
 
 # name of an image and its pixels, uint8 (h, w, 3) RGB -> landmarks (5, 2) and how many faces there were;
 # DataError, which does not name the image, when there are none
@@ -65,6 +68,7 @@ class AlignReport:
         already: faces that were there from an earlier run.
         several_faces: images with more than one face, of which the largest was taken.
         failures: (path, reason) of all others; `failures.csv` in the output folder has them too.
+        warnings: one line for each thing that many faces have and few should.
     """
 
     images: int
@@ -72,15 +76,39 @@ class AlignReport:
     already: int
     several_faces: int
     failures: list[tuple[str, str]]
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Aligned:
+    """A face that was written.
+
+    Attributes:
+        faces: in the photograph.
+        surplus: whether the photograph is a JPEG with surplus bytes.
+        residual, angle: how its landmarks fit the template (see `landmark_checks`).
+        corner: whether they all lie in the upper left quarter.
+    """
+
+    faces: int
+    surplus: bool
+    residual: float
+    angle: float
+    corner: bool
 
 
 def given_landmarks(landmarks: dict[str, np.ndarray]) -> Finder:
-    """Looks the landmarks up by the image's path relative to the folder, with `/` or backslashes in it."""
+    """Looks the landmarks up by the image's path relative to the folder, with `/` or backslashes in it.
+
+    All NaN stands for none.
+    """
 
     def find(name: str, image: np.ndarray) -> tuple[np.ndarray, int]:
         given = name if name in landmarks else name.replace("/", "\\")
         if given not in landmarks:
             raise DataError("no landmarks are given for it")
+        if np.isnan(landmarks[given]).all():
+            raise DataError("it is listed without landmarks: was no face found in it?")
         return landmarks[given], 1
 
     return find
@@ -140,43 +168,80 @@ def align_folder(
     check_output(output / FAILURES, text_with(["path,reason"], (".csv",), "list of failures"))
     output.mkdir(parents=True, exist_ok=True)
 
-    def work(name: str) -> int | str:
+    def work(name: str) -> _Aligned | str | None:
         target = output / targets[name]
         if target.exists() and not options.overwrite:
-            return 0
+            return None
         try:
-            image = read_photo(folder / name)
+            image, surplus = read_photo_noting(folder / name)
             points, faces = find(name, image)
-            _check_inside(points, image)
+            _check_points(points, image)
             face = align(image, points, options.size)
         except DataError as error:
             return str(error)
         write_bytes(target, encode_png(face) if options.format == "png" else encode_jpeg(face, options.quality))
-        return faces
+        found = fit(points[None])
+        corner = bool((points.max(axis=0) < np.array(image.shape[1::-1]) / 2).all())
+        return _Aligned(faces, surplus, float(found.residual[0]), float(found.angle[0]), corner)
 
     there = set(names)
     missing = sorted(name for name in expected or () if not {name, name.replace("\\", "/")} & there)
     failures = [(name, "landmarks are given, but there is no such image") for name in missing]
-    aligned = already = several = 0
+    done: dict[str, _Aligned] = {}
+    already = 0
     results = ordered_map(work, names, options.workers)
     bar = tqdm(results, total=len(names), desc="aligning", unit="image", disable=not progress)
     for name, result in zip(names, bar, strict=True):
         if isinstance(result, str):
             failures.append((name, result))
             continue
-        aligned += result > 0
-        already += result == 0
-        several += result > 1
+        if result is None:
+            already += 1
+        else:
+            done[name] = result
     _list_failures(output, failures)
-    return AlignReport(len(names) + len(missing), aligned, already, several, failures)
+    several = sum(face.faces > 1 for face in done.values())
+    images = len(names) + len(missing)
+    return AlignReport(images, len(done), already, several, failures, list(_warnings(done)))
 
 
-def _check_inside(points: np.ndarray, image: np.ndarray) -> None:
-    """Landmarks of another image, or in other units, mostly lie outside this one."""
+def _check_points(points: np.ndarray, image: np.ndarray) -> None:
+    """Landmarks of another image, of another size of this one, in other units or in another order."""
     height, width = image.shape[:2]
-    inside = (points >= 0).all(axis=1) & (points[:, 0] < width) & (points[:, 1] < height)
-    if not inside.any():
-        raise DataError(f"all landmarks lie outside the image of {width} x {height} pixels")
+    reason = complaint(points)
+    if reason is not None:
+        raise DataError(reason)
+    outside = int(((points < 0).any(axis=1) | (points[:, 0] >= width) | (points[:, 1] >= height)).sum())
+    if outside >= MOST:
+        which = "all landmarks" if outside == len(points) else f"{outside} of {len(points)} landmarks"
+        raise DataError(
+            f"{which} lie outside the image of {width} x {height} pixels: are they of another image, or of another "
+            "size of this one?"
+        )
+
+
+def _warnings(done: dict[str, _Aligned]) -> Iterator[str]:
+    """What many faces have and few should; each is possible, and all of them in most faces are not."""
+    if surplus := sum(face.surplus for face in done.values()):
+        yield surplus_line(surplus)
+    poor = [name for name, face in done.items() if face.residual > GOOD]
+    if poor:
+        yield (
+            f"{len(poor)} of {len(done)} faces fit the template badly (more than {GOOD:.0f} px), the first {poor[0]} "
+            f"({done[poor[0]].residual:.0f} px): faces in profile do, and so do wrong landmarks; look at them"
+        )
+    turned = [name for name, face in done.items() if abs(face.angle) > TURNED]
+    if 2 * len(turned) > len(done):
+        yield (
+            f"{len(turned)} of {len(done)} faces are turned by more than {TURNED:.0f} degrees, the first {turned[0]}: "
+            "if the photographs are upright, the landmarks have another order, or y is counted from the lower edge"
+        )
+    corner = sum(face.corner for face in done.values())
+    if len(done) >= FEW and corner > 0.9 * len(done):
+        yield (
+            f"{corner} of {len(done)} faces lie in the upper left quarter of their photographs: are the landmarks of "
+            "smaller copies?"
+        )
 
 
 def _list_failures(output: Path, failures: list[tuple[str, str]]) -> None:

@@ -200,3 +200,43 @@ def test_landmarks_with_backslashes(photos: Path, tmp_path: Path) -> None:
     names = ["3.png", "a\\1.png", "a\\deep\\2.BMP"]
     report = align_folder(photos, tmp_path / "out", given_landmarks(dict.fromkeys(names, POINTS)), PNG, set(names))
     assert (report.images, report.aligned, report.failures) == (3, 3, [])
+
+
+def test_wrong_landmarks_are_failures_and_odd_ones_warnings(tmp_path: Path) -> None:
+    for number in range(6):
+        save(tmp_path / "photos" / f"{number}.png", photo(number, 400, 400))
+    good = {f"{number}.png": TEMPLATE * 1.5 + 100 for number in range(6)}
+    profile = (TEMPLATE - TEMPLATE[0]) * [0.05, 1.5] + [[20, 0], [20, 0], [60, 0], [25, 0], [25, 0]] + 150
+    strange = {
+        **good,
+        "0.png": (TEMPLATE * 1.5 + 100).T.reshape(5, 2),
+        "1.png": TEMPLATE / 112,
+        "2.png": TEMPLATE * 9,
+        "3.png": profile,
+        "4.png": np.full((5, 2), np.nan),
+    }
+    report = align_folder(tmp_path / "photos", tmp_path / "out", given_landmarks(strange), PNG)
+    reasons = dict(report.failures)
+    assert report.aligned == 2 and set(reasons) == {"0.png", "1.png", "2.png", "4.png"}
+    assert "fit the template badly" in reasons["0.png"] and "five x before five y" in reasons["0.png"]
+    assert "fractions of the image" in reasons["1.png"] and "landmarks lie outside" in reasons["2.png"]
+    assert "it is listed without landmarks" in reasons["4.png"]
+    assert len(report.warnings) == 1 and "1 of 2 faces fit the template badly" in report.warnings[0]
+    assert "3.png" in report.warnings[0]
+    assert align_folder(tmp_path / "photos", tmp_path / "out2", given_landmarks(good), PNG).warnings == []
+    turned = {name: 400 - points for name, points in good.items()}
+    smaller = {name: points * 0.4 for name, points in good.items()}
+    for landmarks, words in ((turned, "6 of 6 faces are turned"), (smaller, "6 of 6 faces lie in the upper left")):
+        report = align_folder(tmp_path / "photos", tmp_path / words, given_landmarks(landmarks), PNG)
+        assert report.aligned == 6 and [words in warning for warning in report.warnings] == [True]
+
+
+def test_cut_photographs_are_failures_and_surplus_bytes_are_counted(tmp_path: Path) -> None:
+    whole = cv2.imencode(".jpg", photo(1, 300, 300))[1].tobytes()
+    for name, content in (("a", whole), ("b", whole[:-2]), ("c", whole[: len(whole) // 2])):
+        (tmp_path / f"{name}.jpg").write_bytes(content)
+    find = given_landmarks({f"{name}.jpg": TEMPLATE + 90 for name in "abc"})
+    report = align_folder(tmp_path, tmp_path.with_name("out"), find, PNG)
+    assert report.aligned == 2 and dict(report.failures).keys() == {"c.jpg"}
+    assert "the JPEG is cut short" in report.failures[0][1]
+    assert report.warnings == ["1 JPEG carries surplus bytes or lacks its end marker; no pixel is missing, it is used"]

@@ -19,7 +19,7 @@ from ....utils.errors import ON_CORRUPT, ConfigError, DataError
 from ....utils.files import file_digest, models_folder
 from ....utils.listing import files_in, unpacked
 from ...feature_cache import FeatureCache
-from .images import check_present, fingerprint, load_faces
+from .images import check_points, check_present, fingerprint, load_faces
 from .metadata import IjbImages
 
 LOGGER = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ def extract(
     """
     if on_corrupt not in ON_CORRUPT:
         raise ConfigError(f"on_corrupt is {on_corrupt!r}: it must be one of {', '.join(ON_CORRUPT)}")
+    check_points(images, warn=distributed.rank() == 0)
     missing = cache.missing()
     if missing and on_corrupt == "error":
         refuse(check_present(images), len(images))

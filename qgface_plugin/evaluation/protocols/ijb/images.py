@@ -4,6 +4,7 @@ order of channels on them."""
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +16,15 @@ from ....data.image_files import MAX_BYTES, decode_photo, whole_jpeg
 from ....data.images import JPEG_SIGNATURE
 from ....data.jpeg_surplus import JPEG_END
 from ....data.packing.alignment import TEMPLATE, similarity
+from ....data.packing.landmark_checks import LARGEST_SCALE, WORST, check_landmarks, fit
 from ....models import FaceModel
 from ....utils.errors import DataError
 from ....utils.files import read_regular
 from ....utils.sampling import evenly_spaced
 from ...color_order import FEWEST, ColorOrder, check_color_order
 from .metadata import IjbImages
+
+LOGGER = logging.getLogger(__name__)
 
 IJB_TEMPLATE = TEMPLATE.copy()
 IJB_TEMPLATE[4, 0] = 70.729904  # one float32 above, in both of insightface's IJB tools: a few pixels differ by 1 by it
@@ -93,6 +97,22 @@ def read_crop_noting(path: Path) -> tuple[np.ndarray, bool]:
         return decode_photo(encoded if ended else whole_jpeg(encoded)), ended
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def check_points(images: IjbImages, warn: bool = True) -> None:
+    """Refuse landmarks most of which are no face's, as in another order than IJB's; `warn` in the log of a few.
+
+    Raises:
+        DataError: says which order they seem to have.
+    """
+    check_landmarks(images.landmarks, images.names, f"{images.folder}: {images.subset}'s landmarks")
+    found = fit(images.landmarks)
+    bad = np.flatnonzero((found.residual > WORST) | (np.isfinite(found.scale) & (found.scale > LARGEST_SCALE)))
+    if len(bad) and warn:
+        LOGGER.warning(
+            "%s: the landmarks of %d of %d images fit the template badly, the first %s (%.0f px): no face's",
+            images.subset, len(bad), len(images), images.names[bad[0]], found.residual[bad[0]],
+        )  # fmt: skip
 
 
 def check_present(images: IjbImages) -> dict[int, str]:

@@ -122,3 +122,30 @@ def test_two_ranks(folder: Path) -> None:
     assert [int(result["seen"]) for result in results] == [7, 5]  # chunks of 5, 5 and 2 images: two and one
     for result in results:
         assert np.array_equal(result["original"], whole.original)
+
+
+def test_landmarks_of_another_order_are_refused_and_a_few_bad_ones_warned_of(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = read_images(folder, "IJBB")
+    extract(FlatModel(), images, cache_in(folder))
+    assert not caplog.records
+    whole = images.landmarks.copy()
+    images.landmarks[3] = whole[3] * [-1, 1]
+    extract(FlatModel(), images, cache_in(folder))
+    assert "IJBB: the landmarks of 1 of 12 images fit the template badly, the first 4.jpg (2" in caplog.text
+    images.landmarks[:] = whole.transpose(0, 2, 1).reshape(-1, 5, 2)
+    with pytest.raises(DataError, match="IJBB's landmarks: .* as five x before five y"):
+        extract(FlatModel(), images, cache_in(folder))
+
+
+def test_images_without_an_end_marker_are_used_and_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = read_images(folder, "IJBB")
+    whole = expected(images)
+    path = folder / "loose_crop" / images.names[2]
+    path.write_bytes(path.read_bytes()[:-2])
+    features, bad = extract(FlatModel(), images, cache_in(folder))
+    assert not bad and np.array_equal(features.original, whole.original)
+    assert [record.message for record in caplog.records] == [
+        "IJBB: 1 JPEG carries surplus bytes or lacks its end marker; no pixel is missing, it is used"
+    ]
