@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from .config import QGFaceConfig, load_config
-from .data.degradation.custom_steps import degradation_step
-from .loss.feature_queue import FeatureQueue, QueueKind, past_entries, queue_kind
-from .loss.heads import MarginHead, margin_head
-from .loss.margin import QGFaceMargin
-from .loss.partial_fc import QGPartialFC
-from .loss.quality import QualitySource, quality_source
+from typing import TYPE_CHECKING
+
 from .utils import former_paths
+from .utils.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .config import QGFaceConfig, load_config
+    from .data.degradation.custom_steps import degradation_step
+    from .loss.feature_queue import FeatureQueue, QueueKind, past_entries, queue_kind
+    from .loss.heads import MarginHead, margin_head
+    from .loss.margin import QGFaceMargin
+    from .loss.partial_fc import QGPartialFC
+    from .loss.quality import QualitySource, quality_source
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            ".config": ["QGFaceConfig", "load_config"],
+            ".data.degradation.custom_steps": ["degradation_step"],
+            ".loss.feature_queue": ["FeatureQueue", "QueueKind", "past_entries", "queue_kind"],
+            ".loss.heads": ["MarginHead", "margin_head"],
+            ".loss.margin": ["QGFaceMargin"],
+            ".loss.partial_fc": ["QGPartialFC"],
+            ".loss.quality": ["QualitySource", "quality_source"],
+        },
+    )
 
 __version__ = "0.1.0"
 __all__ = [

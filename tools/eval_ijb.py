@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from qgface_plugin.evaluation.arguments import add_model_arguments, model_from_arguments
 from qgface_plugin.evaluation.protocols.ijb import features, tables
@@ -27,7 +26,6 @@ from qgface_plugin.evaluation.protocols.ijb.templates import ALL_MODES, DEFAULT_
 from qgface_plugin.evaluation.report.plots import plot_roc
 from qgface_plugin.evaluation.report.results import RESULT, absolute, default_path, write_result
 from qgface_plugin.models.embeddings import Embeddings
-from qgface_plugin.utils import distributed
 from qgface_plugin.utils.command_line import add_on_corrupt, guarded
 from qgface_plugin.utils.errors import ConfigError
 from qgface_plugin.utils.outputs import PNG, check_output
@@ -36,11 +34,17 @@ from qgface_plugin.utils.outputs import PNG, check_output
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0: evaluated; 1: failed on the way, or InsightFace's numbers differ; 2: the input does not fit."""
     given = _parser().parse_args(arguments)
+    import torch
+
+    from qgface_plugin.utils import distributed
+
     with distributed.process_group(torch.device("cpu")):  # ranks share files and wait for each other, nothing more
         return guarded("eval_ijb.py", lambda: _run(given))
 
 
 def _run(given: argparse.Namespace) -> int:
+    from qgface_plugin.utils import distributed
+
     modes = modes_of(given.mode, given.all_modes, ALL_MODES)
     if given.tool and not given.ijb_tools:
         raise ConfigError("--tool insightface needs --ijb-tools DIR, the folder of ijb_evals.py or a checkout of it")
@@ -139,6 +143,8 @@ def _features(
 
     The order of channels is checked where the model has to be loaded.
     """
+    from qgface_plugin.utils import distributed
+
     if given.embeddings:
         return read_embeddings(given.embeddings, images), {}, [], []
     where = given.features or folder / "features"

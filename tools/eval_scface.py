@@ -24,7 +24,6 @@ from qgface_plugin.evaluation.protocols.scface import evaluate_scface, improveme
 from qgface_plugin.evaluation.protocols.scface_files import read_scface
 from qgface_plugin.evaluation.report.plots import draw_similarities
 from qgface_plugin.evaluation.report.results import RESULT, absolute
-from qgface_plugin.models import load_model
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.outputs import PNG, check_output
 
@@ -43,6 +42,8 @@ def _run(given: argparse.Namespace) -> int:
     print_warnings(images.inventory.warnings)
     models = {"model": model_from_arguments(given)}
     if given.against:
+        from qgface_plugin.models import load_model  # PyTorch, for which --help does not wait
+
         models["against"] = load_model(
             given.against,
             network=given.against_network,

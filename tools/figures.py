@@ -17,15 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qgface_plugin.config.method import QGFaceConfig
-from qgface_plugin.data.sources.folder import FaceFolder
-from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.experiments.figures.file_names import named_after
-from qgface_plugin.experiments.figures.gradient import draw_gradient
-from qgface_plugin.experiments.figures.norms import draw_norm_steps, draw_norms
-from qgface_plugin.experiments.figures.pairs import draw_pairs, load_trained
-from qgface_plugin.experiments.figures.runs import draw_queues, draw_scface, draw_training
 from qgface_plugin.experiments.run_metrics import read_runs, split_name
-from qgface_plugin.models import load_model
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.errors import ConfigError
 
@@ -42,18 +35,28 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _gradient(given: argparse.Namespace) -> list[Path]:
+    from qgface_plugin.experiments.figures.gradient import draw_gradient
+
     return draw_gradient(given.output, QGFaceConfig(m=given.m, s=given.s, b=given.b))
 
 
 def _queues(given: argparse.Namespace) -> list[Path]:
+    from qgface_plugin.experiments.figures.runs import draw_queues
+
     return draw_queues(given.output, read_runs(given.runs), named_after("fig3b_queues", *_folders(given)))
 
 
 def _training(given: argparse.Namespace) -> list[Path]:
+    from qgface_plugin.experiments.figures.runs import draw_training
+
     return draw_training(given.output, read_runs(given.runs), named_after("training", *_folders(given)))
 
 
 def _pairs(given: argparse.Namespace) -> list[Path]:
+    from qgface_plugin.data.sources.folder import FaceFolder
+    from qgface_plugin.data.sources.records import FaceRecords
+    from qgface_plugin.experiments.figures.pairs import draw_pairs, load_trained
+
     trained = load_trained(given.run, given.recipe, given.device)
     rec = given.data or trained.run.rec
     if not rec:
@@ -66,15 +69,23 @@ def _pairs(given: argparse.Namespace) -> list[Path]:
 
 
 def _similarity(given: argparse.Namespace) -> list[Path]:
+    from qgface_plugin.experiments.figures.runs import draw_scface
+
     return draw_scface(given.output, given.runs, named_after("fig5_similarity", *_folders(given)))
 
 
 def _norms(given: argparse.Namespace) -> list[Path]:
+    from qgface_plugin.experiments.figures.norms import draw_norms
+    from qgface_plugin.models import load_model
+
     model, name = load_model(given.run, network=given.network, device=given.device), "norm_similarity"
     return draw_norms(given.output, model, given.data, _of_pairs(name, given))
 
 
 def _norm_steps(given: argparse.Namespace) -> list[Path]:
+    from qgface_plugin.experiments.figures.norms import draw_norm_steps
+    from qgface_plugin.models import load_model
+
     model, name = load_model(given.run, network=given.network, device=given.device), "norm_steps"
     return draw_norm_steps(given.output, model, given.data, _of_pairs(name, given))
 
@@ -101,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = figure("gradient", _gradient, "gradient scaling term over angle and quality: eqs. 11-12, and autograd")
     for name in ("m", "s", "b"):
-        default = getattr(QGFaceConfig(), name)
+        default = getattr(QGFaceConfig, name)  # an instance would check its names, hence import PyTorch
         one.add_argument(f"--{name}", metavar="X", type=float, default=default, help="(default: %(default)s)")
     runs = "folder of a run, or NAME=FOLDER"
     one = figure("queues", _queues, "cosines of positives and negatives during training")

@@ -15,12 +15,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from qgface_plugin.training.checkpoints.reshard import latest_files, merge
 from qgface_plugin.utils.command_line import print_any_name
 from qgface_plugin.utils.errors import CheckpointError, ConfigError
 from qgface_plugin.utils.files import write_json
 from qgface_plugin.utils.outputs import CHECKPOINT, check_output, json_with
-from qgface_plugin.utils.torch_files import save
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: DIR/checkpoint_merged.pt")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write what is printed as JSON")
     given = parser.parse_args(arguments)
+    from qgface_plugin.training.checkpoints.reshard import latest_files, merge
+    from qgface_plugin.utils.torch_files import save
+
     print_any_name()
     target = given.output or Path(given.folder) / "checkpoint_merged.pt"
     try:

@@ -12,7 +12,6 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from qgface_plugin.loss.memory_plan import memory_table, plan_memory
 from qgface_plugin.utils.errors import ConfigError
 from qgface_plugin.utils.outputs import check_output, json_with
 
@@ -20,6 +19,8 @@ from qgface_plugin.utils.outputs import check_output, json_with
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0: planned; 1: the JSON file could not be written; 2: a number is out of range."""
     given = _parser().parse_args(arguments)
+    from qgface_plugin.loss.memory_plan import memory_table, plan_memory
+
     if given.table:
         print(memory_table())
         return 0

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ..models.face_model import COLORS, USUAL, FaceModel
-from ..models.loading import load_model
 from ..utils.command_line import add_on_corrupt
 from .color_order import check_color_of_files
 from .report.results import write_result
@@ -55,6 +54,8 @@ def add_scale_arguments(group: argparse._ActionsContainer, prefix: str = "") -> 
 
 def model_from_arguments(given: argparse.Namespace) -> FaceModel:
     """The model that the arguments of `add_model_arguments` name. Raises as `load_model`."""
+    from ..models import load_model  # PyTorch, for which --help does not wait
+
     return load_model(
         given.model,
         network=given.network,

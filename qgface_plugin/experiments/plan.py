@@ -13,7 +13,6 @@ from ..utils.errors import CheckpointError, ConfigError, DataError
 from ..utils.files import write_json, write_text
 from ..utils.listing import is_left_behind
 from ..utils.text import read_json
-from ..utils.torch_files import peek
 from . import flat_recipe
 from .paper import TABLES, PaperRow, PaperTable
 
@@ -48,6 +47,8 @@ class PlannedRun:
 
     def trained(self) -> bool:
         """Whether training has come to its end: the newest checkpoint is of the last step, and there is a model."""
+        from ..utils.torch_files import peek  # PyTorch, for which --help does not wait
+
         checkpoint = self.folder / "checkpoint_gpu_0.pt"
         if not checkpoint.exists() or not self.model.exists():
             return False

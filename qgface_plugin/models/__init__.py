@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from .face_model import FaceModel
-from .loading import load_model
+from typing import TYPE_CHECKING
+
+from ..utils.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .face_model import FaceModel
+    from .loading import load_model
+else:
+    __getattr__, __dir__ = lazy_names(__name__, {".face_model": ["FaceModel"], ".loading": ["load_model"]})
 
 __all__ = ["FaceModel", "load_model"]

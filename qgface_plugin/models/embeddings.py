@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 from tqdm import tqdm
 
-from ..data.pair_dataset import normalise
 from ..utils.errors import ConfigError, DataError
+
+if TYPE_CHECKING:  # PyTorch is imported when a model is run: reading saved features and --help do without
+    import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,15 @@ def embed(
         ConfigError: a batch size below 1.
 
     Example:
+        >>> from torch import nn
         >>> backbone = nn.Sequential(nn.AvgPool2d(112), nn.Flatten())  # mean colour
         >>> embed(backbone, np.full((1, 112, 112, 3), 255, np.uint8)).original.tolist()
         [[1.0, 1.0, 1.0]]
     """
+    import torch
+
+    from ..data.pair_dataset import normalise
+
     check_images(images)
     check_batch_size(batch_size)
     batches = []

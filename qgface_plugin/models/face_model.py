@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ..utils.errors import ConfigError, DataError
-from .embeddings import Embeddings
+
+if TYPE_CHECKING:
+    from .embeddings import Embeddings
 
 COLORS = ("rgb", "bgr")
 
@@ -61,6 +63,7 @@ class FaceModel(Protocol):
         dim: d, numbers in a feature.
 
     Example:
+        >>> from qgface_plugin.models.embeddings import Embeddings
         >>> class MeanColour:
         ...     name, dim = "mean colour", 3
         ...

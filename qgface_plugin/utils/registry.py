@@ -1,22 +1,28 @@
 """Registries: what the project brings and what a recipe adds, each by the name that a setting gives it.
 
 The four instances at the end stand here, below everything that registers or asks, so that settings can be checked
-without importing the loss or the data pipeline.
+without importing the loss or the data pipeline. Only when one is asked for a name is the module imported that brings
+the project's own; it is named as text, since this room knows none of those above it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
 from typing import Any, Generic, TypeVar
 
 Part = TypeVar("Part")
+PACKAGE = __name__.partition(".")[0]
 
 
-class Registry(dict[str, Part], Generic[Part]):
+class Registry(MutableMapping[str, Part], Generic[Part]):
     """Parts by name. A name of the project's own cannot be taken once `freeze` was called; any other is replaced, as
     when the recipe that registers it is loaded again.
 
     Args:
         what: one part in words, for messages, such as "margin head".
+        brought_by: the module that adds the project's own and freezes them, below the package; it is imported when the
+            registry is first looked into. None: the project brings none.
 
     Example:
         >>> colours = Registry("colour")
@@ -28,10 +34,35 @@ class Registry(dict[str, Part], Generic[Part]):
         ValueError: there is a colour 'red' already: choose another name
     """
 
-    def __init__(self, what: str) -> None:
-        super().__init__()
+    def __init__(self, what: str, brought_by: str | None = None) -> None:
         self.what = what
-        self.own: frozenset[str] = frozenset()
+        self._brought_by = brought_by
+        self._parts: dict[str, Part] = {}
+        self._own: frozenset[str] = frozenset()
+
+    @property
+    def own(self) -> frozenset[str]:
+        """The project's own names."""
+        self._bring()
+        return self._own
+
+    def __getitem__(self, name: str) -> Part:
+        self._bring()
+        return self._parts[name]
+
+    def __setitem__(self, name: str, part: Part) -> None:
+        self._parts[name] = part
+
+    def __delitem__(self, name: str) -> None:
+        del self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._bring()
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        self._bring()
+        return len(self._parts)
 
     def add(self, name: str, part: Part) -> Part:
         """Make `part` known as `name` and return it.
@@ -39,17 +70,22 @@ class Registry(dict[str, Part], Generic[Part]):
         Raises:
             ValueError: `name` is one of the project's own.
         """
-        if name in self.own:
+        if name in self._own:  # known by now: the module that brings them has the function that adds others
             raise ValueError(f"there is a {self.what} {name!r} already: choose another name")
         self[name] = part
         return part
 
     def freeze(self) -> None:
         """Make all names so far the project's own."""
-        self.own = frozenset(self)
+        self._own = frozenset(self._parts)
+
+    def _bring(self) -> None:
+        if self._brought_by is not None:
+            module, self._brought_by = self._brought_by, None
+            import_module(f"{PACKAGE}.{module}")
 
 
-MARGIN_HEADS: Registry[Any] = Registry("margin head")
-QUALITY_SOURCES: Registry[Any] = Registry("quality source")
-QUEUE_KINDS: Registry[Any] = Registry("queue kind")
+MARGIN_HEADS: Registry[Any] = Registry("margin head", "loss.heads")
+QUALITY_SOURCES: Registry[Any] = Registry("quality source", "loss.quality")
+QUEUE_KINDS: Registry[Any] = Registry("queue kind", "loss.feature_queue")
 DEGRADATION_STEPS: Registry[Any] = Registry("degradation step")

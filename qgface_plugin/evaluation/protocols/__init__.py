@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from .pair_sets import DecodedPairs, VerificationResult, verify
+from typing import TYPE_CHECKING
+
+from ...utils.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .pair_sets import DecodedPairs, VerificationResult, verify
+else:
+    __getattr__, __dir__ = lazy_names(__name__, {".pair_sets": ["DecodedPairs", "VerificationResult", "verify"]})
 
 __all__ = ["DecodedPairs", "VerificationResult", "verify"]

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import nn
 
 from ...data.bin_files import read_bin
 from ...models import FaceModel
@@ -24,6 +22,10 @@ from ...utils.sampling import evenly_spaced
 from ..color_order import ColorOrder, check_color_order
 from ..metrics.verification import TarAtFar, kfold_accuracy, pair_distances, roc, tar_at_far
 from ..norm_order import NormOrder, NormStatistics, compare_norms, degraded_copies, norm_statistics
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 FARS = (1e-3, 1e-2, 1e-1)
 

@@ -14,7 +14,6 @@ from ....data.images import surplus_line
 from ....models.embeddings import Embeddings
 from ....models.face_model import USUAL, FaceModel, Scale
 from ....models.onnx_normalisation import scale_outside
-from ....utils import distributed
 from ....utils.errors import ON_CORRUPT, ConfigError, DataError
 from ....utils.files import file_digest, models_folder
 from ....utils.listing import files_in, unpacked
@@ -117,6 +116,8 @@ def extract(
         ConfigError: on_corrupt is neither of both.
         DataError: images that cannot be used, counted and named.
     """
+    from ....utils import distributed
+
     if on_corrupt not in ON_CORRUPT:
         raise ConfigError(f"on_corrupt is {on_corrupt!r}: it must be one of {', '.join(ON_CORRUPT)}")
     check_points(images, warn=distributed.rank() == 0)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import torch
 
 from ....models.embeddings import Embeddings
 from ....utils.errors import ConfigError, DataError
@@ -219,6 +218,8 @@ class TemplatePlan:
 
 def _segment_sums(rows: np.ndarray, order: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Sums of rows[order] from each start to the next, added one after the other."""
+    import torch
+
     indices, weight, offsets = (torch.from_numpy(array) for array in (order, rows, starts))
     return torch.nn.functional.embedding_bag(indices, weight, offsets, mode="sum").numpy()
 

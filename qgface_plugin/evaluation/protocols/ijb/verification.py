@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ....utils.errors import DataError
 from ...metrics.sorted_scores import SortedScores
 from ...metrics.verification import Roc, TarAtFar, tar_at_far
 from .metadata import IjbPairs
 from .templates import Mode, Templates
+
+if TYPE_CHECKING:
+    import torch
 
 FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 BLOCK_BYTES = 256 << 20  # of one block of the matrix of all scores
@@ -117,6 +119,8 @@ def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
     first, second = _canonical(features, first, second)
     left, left_row = _used(first, len(features))
     right, right_row = _used(second, len(features))
+    import torch
+
     columns = torch.from_numpy(features[right]).T  # (d, R)
     height = max(1, BLOCK_BYTES // (8 * len(right)))
     if height >= len(left):
@@ -163,6 +167,8 @@ def _used(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _block(features: np.ndarray, left: np.ndarray, columns: torch.Tensor, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    import torch
+
     products = (torch.from_numpy(features[left]) @ columns).numpy()
     entry = i * products.shape[1]
     entry += j
