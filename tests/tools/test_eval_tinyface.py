@@ -27,8 +27,8 @@ def test_table_and_result(tmp_path, capsys):
     assert saved.results["counts"] == {"probes": 10, "mated_probes": 10, "matches": 10, "distractors": 7}
     assert set(saved.results["rank"]) == {"1", "5", "20"} and 0 < saved.results["map"] <= 1
     assert saved.settings == {
-        "name": "mine", "dim": 8, "color": "rgb", "aligned": "aligned_pad_0.1_pad_high", "flip_fusion": True,
-        "on_corrupt": "error",
+        "name": "mine", "dim": 8, "color": "rgb", "mean": [127.5], "std": [127.5],
+        "aligned": "aligned_pad_0.1_pad_high", "flip_fusion": True, "on_corrupt": "error",
     }  # fmt: skip
     assert len(saved.warnings) == 3
 
