@@ -7,33 +7,29 @@ python train_v2.py recipes/quickstart.py
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from qgface_plugin.launch import run_recipe
-from qgface_plugin.training.preemption import EXIT_STATUS
-from qgface_plugin.utils.command_line import print_any_name
-from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError, Stopped, TrainingError
+from qgface_plugin.utils.command_line import guarded
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0: trained; 1: training could not go on; 2: the recipe, data or checkpoint does not fit; 143: SIGTERM
-    asked it to leave, and it has saved."""
+    """Exit status 0: trained; 1: training could not go on; 2: the recipe, data or checkpoint does not fit; 143, 130 or
+    129: SIGTERM, Ctrl-C or SIGHUP asked it to leave, and it has saved."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", metavar="RECIPE", help="Python file with an EasyDict `config`")
-    recipe = parser.parse_args(arguments).config
-    print_any_name()
-    try:
-        run_recipe(recipe)
-    except (ConfigError, DataError, CheckpointError) as error:
-        print(f"train_v2.py: {error}", file=sys.stderr)
-        return 2
-    except TrainingError as error:
-        print(f"train_v2.py: {error}", file=sys.stderr)
-        return 1
-    except Stopped as error:
-        print(f"train_v2.py: {error}", file=sys.stderr)
-        return EXIT_STATUS
-    return 0
+    # torch.distributed.launch gives the rank on its machine as an argument, where torchrun sets LOCAL_RANK
+    parser.add_argument("--local-rank", "--local_rank", type=int, metavar="N", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.local_rank is not None:
+        os.environ.setdefault("LOCAL_RANK", str(options.local_rank))
+
+    def train() -> int:
+        run_recipe(options.config)
+        return 0
+
+    return guarded("train_v2.py", train)
 
 
 if __name__ == "__main__":

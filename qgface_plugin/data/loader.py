@@ -110,13 +110,14 @@ class SurplusCount:
 
 def _start_worker(worker: int) -> None:
     worker_init(worker)
-    leave_sigterm_to_the_parent()
+    leave_signals_to_the_parent()
 
 
-def leave_sigterm_to_the_parent() -> None:
-    """For a loader's worker: a batch system sends SIGTERM to every process of a job, and a run whose workers died of
-    it could not finish its step. Workers end when their parent tells them to, or is gone."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def leave_signals_to_the_parent() -> None:
+    """For a loader's worker: a batch system sends SIGTERM, and a terminal Ctrl-C, to every process of a job, and a run
+    whose workers died of it could not finish its step. Workers end when their parent tells them to, or is gone."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -11,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
 from tqdm import tqdm
 
+from ..utils.folder_lock import BusyError, FolderLock
 from .evaluations import Evaluation
 from .plan import OUTPUT, PlannedRun, begin_record, end_record
 
@@ -85,12 +85,12 @@ class Runner:
         """Everything that is missing of one run; what went wrong, if anything did."""
         if self._stop.is_set() or not self.missing(run):
             return None
-        run.folder.mkdir(parents=True, exist_ok=True)
-        with open(run.folder / ".lock", "w") as lock:
-            try:  # the children inherit the lock, so it outlives a killed parent as long as they do
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return f"{run.folder}: another process is at work on it; start again when that has ended"
+        lock = FolderLock(run.folder)  # the children hold it too, so it outlives a killed parent as long as they live
+        try:
+            lock.acquire()
+        except BusyError as error:
+            return str(error)
+        with closing(lock):
             if not run.trained():
                 run.write()
                 command = [str(self.root / "train_v2.py"), str(run.recipe)]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..utils import distributed
+from ..utils.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def complain_about(labels: Tensor, spec: BatchSpec) -> None:
     """
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= spec.num_classes:
-        raise ValueError(f"labels run from {lowest} to {highest}: expected [0, {spec.num_classes})")
+        raise DataError(f"labels run from {lowest} to {highest}: expected [0, {spec.num_classes})")
     raise ValueError("labels of rows 0..B-1 and B..2B-1 differ: both views of an image must stand B rows apart")
 
 

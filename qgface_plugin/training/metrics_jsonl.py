@@ -42,9 +42,16 @@ class MetricsLog:
         self._file = open(path, "a", encoding="utf-8")
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Append one line with at least an int `step`; numbers that are not finite become null, as JSON has none."""
-        self._file.write(_spell(line))
-        self._file.flush()
+        """Append one line with at least an int `step`; numbers that are not finite become null, as JSON has none.
+
+        Raises:
+            OSError: naming the file: a full disk, for example.
+        """
+        try:
+            self._file.write(_spell(line))
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def close(self) -> None:
         """Close the file; nothing can be written any more."""

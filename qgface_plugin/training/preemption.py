@@ -1,17 +1,27 @@
-"""Preemption: a run that is sent SIGTERM finishes its step, saves and leaves with exit status 143 (128 + 15)."""
+"""Preemption: a run that is sent SIGTERM, SIGHUP or Ctrl-C finishes its step, saves and leaves.
+
+Its exit status is 128 and the signal's number, as a shell has it: 143, 129, 130.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 EXIT_STATUS = 128 + signal.SIGTERM
+NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP", signal.SIGINT: "Ctrl-C"}
 
 
 class StopWatch:
-    """A note of whether this process has been sent SIGTERM since the watch began.
+    """A note of whether this process has been asked to leave since the watch began.
+
+    Attributes:
+        signal: number of the first signal; None before it.
 
     Example:
         >>> with watch_for_stop() as stop:
@@ -22,29 +32,48 @@ class StopWatch:
     """
 
     def __init__(self) -> None:
-        self._wanted = False
+        self.signal: int | None = None
 
     def wanted(self) -> bool:
         """Whether it has; cheap enough to ask at every step."""
-        return self._wanted
+        return self.signal is not None
 
-    def _notice(self, *_: object) -> None:
-        self._wanted = True
+    def _notice(self, number: int, *_: object) -> None:
+        if number == signal.SIGINT and self.signal is not None:
+            _die_of(number)
+        if self.signal is None:
+            self.signal = number
+            if number == signal.SIGINT:
+                with suppress(OSError, ValueError, RuntimeError):
+                    print("\nCtrl-C: saving after this step; once more ends the run at once", file=sys.stderr)
+
+
+def _die_of(number: int) -> None:
+    """End at once, as the signal does by itself; data workers too, which leave it to this process."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 @contextmanager
 def watch_for_stop() -> Iterator[StopWatch]:
-    """Take note of SIGTERM instead of dying of it, until the end of the block.
+    """Take note of SIGTERM, SIGHUP and Ctrl-C (SIGINT) instead of dying of them, until the end of the block.
 
-    A second one changes nothing: torchrun passes on to its ranks what a batch system has sent them already. Outside
-    the main thread, where Python handles no signals, nothing is watched.
+    A second Ctrl-C ends the process. A second one of the others changes nothing: torchrun passes on to its ranks what
+    a batch system has sent them already. A signal that is ignored stays so (nohup, `&` in a script). Outside the main
+    thread, where Python handles no signals, nothing is watched.
     """
     watch = StopWatch()
     if threading.current_thread() is not threading.main_thread():
         yield watch
         return
-    before = signal.signal(signal.SIGTERM, watch._notice)
+    before = {number: signal.getsignal(number) for number in NAMES}
+    watched = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in watched:
+        signal.signal(number, watch._notice)
     try:
         yield watch
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in watched:
+            signal.signal(number, before[number])

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ..data.pair_batch import PairBatch
 from ..loss.partial_fc import QGPartialFC
+from ..utils.errors import is_said
 from ..utils.logs import FILE_ONLY, EarlyLog, logging_to
 from .step_log import StepLog, write_recipe
 
@@ -78,7 +79,7 @@ class RunRecorder:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         if self.rank != 0:
             return
-        if error is not None:
+        if error is not None and not is_said(error):
             said = {FILE_ONLY: True}  # whoever catches the error says it on the console
             LOGGER.error("training stopped: %s: %s", type(error).__name__, error, extra=said)
         self._closing.close()

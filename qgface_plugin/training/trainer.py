@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import torch
 
@@ -27,7 +29,8 @@ from .checkpoints.finite import first_not_finite
 from .checkpoints.latest import latest_state
 from .checkpoints.run_id import note_run, restarts, run_id
 from .checkpoints.store import CheckpointStore
-from .preemption import StopWatch, watch_for_stop
+from .output_folder import own_folder
+from .preemption import NAMES, StopWatch, watch_for_stop
 from .recorder import RunRecorder
 from .rollback import advice, skip_bad_step
 from .run_state import Progress, RunState
@@ -49,7 +52,7 @@ def train(run: Run, early: EarlyLog | None = None) -> dict[str, Any]:
         ConfigError, DataError, CheckpointError: before the first step, when something does not fit.
         TrainingError: after `max_bad_steps` steps in a row without a finite loss and gradient, or when a checkpoint
             cannot be written.
-        Stopped: SIGTERM asked the run to leave, and it has saved.
+        Stopped: SIGTERM, SIGHUP or Ctrl-C asked the run to leave, and it has saved.
     """
     if run.train.threads:
         torch.set_num_threads(run.train.threads)
@@ -57,13 +60,23 @@ def train(run: Run, early: EarlyLog | None = None) -> dict[str, Any]:
     if device.type == "cpu":
         keep_freed_pages()
     with distributed.process_group(device), watch_for_stop() as stop:
+        distributed.ask_when(stop.wanted)
         check_recipes(run)  # before the ranks wait for each other, and before anything is written
-        source, run = open_source(run)
-        check_data(source)
-        pair_sets = build.open_pair_sets(run)  # what cannot be used is known before anything is written
-        total = build.make_sampler(run).steps_per_epoch * run.num_epoch
-        total = min(total, run.train.max_steps or total)
-        with RunRecorder(
+        with own_folder(run.output):
+            return _train(run, device, stop, early)
+
+
+def _train(run: Run, device: torch.device, stop: StopWatch, early: EarlyLog | None) -> dict[str, Any]:
+    """The rest of `train`, in a folder of its own."""
+    source, run = open_source(run)
+    distributed.patient_barrier()  # opening may have taken the ranks different times
+    check_data(source)
+    # what cannot be used is known on all ranks before anything is written
+    pair_sets = distributed.on_rank_zero(partial(build.open_pair_sets, run)) or ()
+    total = build.make_sampler(run).steps_per_epoch * run.num_epoch
+    total = min(total, run.train.max_steps or total)
+    with (
+        RunRecorder(
             run.output,
             distributed.rank(),
             run.as_dict(),
@@ -72,8 +85,10 @@ def train(run: Run, early: EarlyLog | None = None) -> dict[str, Any]:
             quality=run.qgface.quality,
             pair_grid_every=run.train.pair_grid_every,
             early=early,
-        ) as recorder:
-            return Trainer(run, source, device, recorder, stop, pair_sets).fit()
+        ) as recorder,
+        distributed.reasons(),
+    ):
+        return Trainer(run, source, device, recorder, stop, pair_sets).fit()
 
 
 class Trainer:
@@ -135,8 +150,7 @@ class Trainer:
                 self.train_step(batch)
                 saved = self._save_due() and self.save()
                 if self._leaving():
-                    step, verb = self.progress.global_step, "stopped and saved" if saved else "stopped"
-                    raise Stopped(f"SIGTERM: {verb} after step {step}; config.resume = True {self._goes_on(saved)}")
+                    self._leave(saved)
                 if self._verification_due():
                     self.verify()
                 if self._last():
@@ -234,6 +248,12 @@ class Trainer:
         """Whether the ranks have agreed to leave, and there is something left to do."""
         return self.step.leaving and not self._finished()
 
+    def _leave(self, saved: bool) -> NoReturn:
+        """Raise Stopped, on all ranks of the signal that one of them was sent."""
+        number = next((sent for sent in distributed.gather_objects(self.stop.signal) if sent), signal.SIGTERM)
+        step, verb = self.progress.global_step, "stopped and saved" if saved else "stopped"
+        raise Stopped(f"{NAMES[number]}: {verb} after step {step}; config.resume = True {self._goes_on(saved)}", number)
+
     def _save_due(self) -> bool:
         """Whether to save now. What falls due in a bad step waits for the next good one, unless the run ends here."""
         every = self.run.train.checkpoint_every
@@ -271,11 +291,9 @@ class Trainer:
                 if distributed.rank() == 0:
                     export_backbone(self.store.folder / "model.pt", self.step.backbone.state_dict())
                 self.store.save(state)
-            except CheckpointError as error:
-                problem = str(error)
-            for message in distributed.gather_objects(problem):
-                if message is not None:
-                    raise TrainingError(message)
+            except (CheckpointError, OSError) as error:
+                problem = error
+            distributed.raise_first(problem, TrainingError)
             self._unproven = progress.global_step
         return True
 
@@ -315,12 +333,14 @@ class Trainer:
 
     def verify(self) -> None:
         """Verify on the sets that have no result of this step yet, on rank 0; none further when time is short."""
-        progress = self.progress
         with self.recorder.paused():
-            for pairs in self.pair_sets:
-                done = self.recorder.verified.get(pairs.name)
-                if self.stop.wanted() or (done is not None and done["step"] == progress.global_step):
-                    continue
-                result = verify(self.step.backbone, pairs, device=self.device)
-                self.recorder.verification(pairs.name, result.as_dict(), progress.global_step)
-            distributed.barrier()
+            distributed.on_rank_zero(self._verify)
+
+    def _verify(self) -> None:
+        step = self.progress.global_step
+        for pairs in self.pair_sets:
+            done = self.recorder.verified.get(pairs.name)
+            if self.stop.wanted() or (done is not None and done["step"] == step):
+                continue
+            result = verify(self.step.backbone, pairs, device=self.device)
+            self.recorder.verification(pairs.name, result.as_dict(), step)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import io
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .errors import ON_CORRUPT, CheckpointError, ConfigError, DataError
+from .errors import ON_CORRUPT, CheckpointError, ConfigError, DataError, Stopped, TrainingError, is_said
+
+STATUS = {
+    ConfigError: 2, DataError: 2, CheckpointError: 2, TrainingError: 1, MemoryError: 1, OSError: 1, Stopped: 143,
+    KeyboardInterrupt: 128 + signal.SIGINT,
+}  # fmt: skip
 
 
 def guarded(tool: str, run: Callable[[], int]) -> int:
@@ -16,7 +22,8 @@ def guarded(tool: str, run: Callable[[], int]) -> int:
 
     What it prints may hold names of any bytes (see `print_any_name`).
 
-    A folder that cannot be written or a full disk is the second kind; so is an interruption from the keyboard.
+    A folder that cannot be written, a full disk and too little memory are the second kind. A run that was asked to
+    leave has the status of its signal, and so has an interruption from the keyboard: 130.
 
     Args:
         tool: the name that messages begin with.
@@ -25,17 +32,18 @@ def guarded(tool: str, run: Callable[[], int]) -> int:
     print_any_name()
     try:
         return run()
-    except (ConfigError, DataError, CheckpointError) as error:
-        print(f"{tool}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
+    except tuple(STATUS) as error:
+        status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
+        if not is_said(error):
+            print(f"{tool}: {_words(error)}", file=sys.stderr)
+        return error.status if isinstance(error, Stopped) else status
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        hint = "name a place that can be written and has room"
-        print(f"{tool}: {where}{error.strerror or error}; {hint}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{tool}: interrupted", file=sys.stderr)
-        return 1
+        return f"{where}{error.strerror or error}; name a place that can be written and has room"
+    return {MemoryError: "out of memory", KeyboardInterrupt: "interrupted"}.get(type(error)) or str(error)
 
 
 def print_any_name() -> None:

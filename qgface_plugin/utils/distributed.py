@@ -9,14 +9,19 @@ by the world size, which DistributedDataParallel's averaging divides by again. S
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed import PrefixStore
 
-from .rendezvous import attempt_store
+from .fellow_ranks import Failure, FellowRanks, Watch
+from .rendezvous import int_from, meet
+
+Result = TypeVar("Result")
+_fellows: FellowRanks | None = None  # of `fellow_ranks`
 
 
 def world_size() -> int:
@@ -171,19 +176,116 @@ def barrier() -> None:
         distributed.barrier()
 
 
+def patient_barrier() -> None:
+    """Wait until every rank is here, without a time limit: for what may take one rank hours, such as reading data.
+
+    Raises:
+        ConfigError, DataError, CheckpointError, TrainingError: another rank has failed meanwhile.
+    """
+    if _fellows is not None:
+        _fellows.wait()
+    else:
+        barrier()
+
+
+def ask_when(doubtful: Callable[[], bool]) -> None:
+    """While this rank waits for the others, ask whether they are alive once `doubtful()` holds."""
+    if _fellows is not None:
+        _fellows.doubtful = doubtful
+
+
+def on_rank_zero(work: Callable[[], Result]) -> Result | None:
+    """Do `work` on rank 0, while the others wait without a time limit.
+
+    Returns:
+        What it returns on rank 0, None on the others.
+
+    Raises:
+        Exception: On rank 0 what `work` raises; on the others the same in the package's own error.
+    """
+    if _fellows is not None:
+        result = work() if rank() == 0 else None  # an error reaches the others by `reasons`
+        _fellows.wait(for_all=False)
+        return result
+    result, problem = None, None
+    if rank() == 0:
+        try:
+            result = work()
+        except Exception as error:
+            if world_size() == 1:
+                raise
+            problem = error
+    failures = gather_objects(None if problem is None else Failure.of(problem, 0))
+    if problem is not None:
+        raise problem
+    if failures[0] is not None:
+        raise failures[0].as_error()
+    return result
+
+
+def raise_first(problem: Exception | None, kind: type[Exception]) -> None:
+    """Raise on all ranks what the first of them could not do, if there is one; called by all of them.
+
+    Args:
+        problem: of this rank, None for none.
+        kind: of the error that is raised; it names the rank where there are several.
+    """
+    failures = gather_objects(None if problem is None else Failure.of(problem, rank()))
+    first = next((failure for failure in failures if failure is not None), None)
+    if first is None:
+        return
+    error = kind(first.message if world_size() == 1 else first.named())
+    raise error if _fellows is None else _fellows.say(error) from problem
+
+
+@contextmanager
+def reasons() -> Iterator[None]:
+    """An error in the block is told to the other ranks; one that follows from another rank's failure becomes that."""
+    with nullcontext() if _fellows is None else _fellows.reasons():
+        yield
+
+
+@contextmanager
+def fellow_ranks(environ: Mapping[str, str] = os.environ) -> Iterator[None]:
+    """Meet the other ranks that a launcher's environment describes; for the block they hear of each other's failures.
+
+    No process group is needed yet. Under torchrun this process ends when its launcher is gone. Within a block of its
+    own, and without a launcher, nothing happens.
+
+    Raises:
+        ConfigError: the environment does not say where the ranks meet.
+    """
+    global _fellows
+    launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in environ else None
+    ranks = int_from("WORLD_SIZE", environ, 1)
+    if _fellows is not None or distributed.is_initialized() or ranks == 1 and launcher is None:
+        yield
+        return
+    if ranks > 1:
+        _fellows = FellowRanks(meet(environ), int_from("RANK", environ), ranks)
+    watch = Watch(_fellows, launcher)
+    try:
+        with reasons():
+            yield
+    finally:
+        watch.stop()
+        if _fellows is not None:
+            _fellows.part()
+        _fellows = None
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """The process group that torchrun's environment describes (NCCL on CUDA, else gloo); none for a single process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+    if int_from("WORLD_SIZE", os.environ, 1) == 1 or distributed.is_initialized():
         yield
         return
-    backend, store = "nccl" if device.type == "cuda" else "gloo", attempt_store()
-    if store is None:
-        distributed.init_process_group(backend)
-    else:
-        rank, ranks = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
-        distributed.init_process_group(backend, store=store, rank=rank, world_size=ranks)
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    with fellow_ranks():
+        assert _fellows is not None
+        backend, store = "nccl" if device.type == "cuda" else "gloo", PrefixStore("group", _fellows.store)
+        distributed.init_process_group(backend, store=store, rank=_fellows.rank, world_size=_fellows.ranks)
+        try:
+            with reasons():
+                yield
+        finally:
+            distributed.destroy_process_group()

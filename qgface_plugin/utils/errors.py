@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 ON_CORRUPT = ("error", "skip")  # what is done about a corrupt image: raise, or leave it out and count it
 
 
@@ -22,4 +24,23 @@ class TrainingError(RuntimeError):
 
 
 class Stopped(RuntimeError):
-    """A run was asked to leave (SIGTERM) and has saved; the message says after which step, and how it goes on."""
+    """A run was asked to leave and has saved; the message says after which step, and how it goes on.
+
+    Attributes:
+        status: exit status of the program, 128 and the number of the signal.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGTERM) -> None:
+        super().__init__(message)
+        self.status = 128 + number
+
+
+def mark_said(error: BaseException) -> BaseException:
+    """The same error, whose reason is in the log and on standard error by now: nobody says it again."""
+    error._said = True  # type: ignore[attr-defined]
+    return error
+
+
+def is_said(error: BaseException) -> bool:
+    """Whether `mark_said` has marked it."""
+    return getattr(error, "_said", False)

@@ -91,7 +91,7 @@ def logging_to(path: Path, early: EarlyLog | None = None) -> Iterator[None]:
     """
     logger = logging.getLogger(PACKAGE)
     level = logger.level
-    file, console = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"), _Console()
+    file, console = _File(path, encoding="utf-8", errors="backslashreplace"), _Console()
     logger.setLevel(logging.INFO)
     for handler in (file, console):
         handler.setFormatter(_Formatter(FORMAT))
@@ -105,6 +105,17 @@ def logging_to(path: Path, early: EarlyLog | None = None) -> Iterator[None]:
         for handler in (file, console):
             logger.removeHandler(handler)
             handler.close()
+
+
+class _File(logging.FileHandler):
+    """The file; when it cannot be written (a full disk), that is one line on standard error and no end of a run."""
+
+    _failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self._failed:
+            self._failed = True
+            print(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
 
 
 class _Console(logging.Handler):

@@ -14,7 +14,9 @@ import uuid
 from collections.abc import Mapping
 from datetime import timedelta
 
-from torch.distributed import PrefixStore, Store, TCPStore
+from torch.distributed import DistError, PrefixStore, Store, TCPStore
+
+from .errors import ConfigError
 
 TIMEOUT = timedelta(minutes=30)
 POLL = 0.05  # seconds
@@ -26,6 +28,55 @@ def attempt_store(environ: Mapping[str, str] = os.environ) -> Store | None:
         return None
     store = TCPStore(environ["MASTER_ADDR"], int(environ["MASTER_PORT"]), is_master=False, timeout=TIMEOUT)
     return PrefixStore(agree(store, int(environ["RANK"]), int(environ["WORLD_SIZE"])), store)
+
+
+def meet(environ: Mapping[str, str] = os.environ) -> Store:
+    """The store of this attempt alone, on every rank that the environment describes.
+
+    Raises:
+        ConfigError: naming the variable that is missing or cannot be used.
+    """
+    rank, ranks = int_from("RANK", environ), int_from("WORLD_SIZE", environ)
+    port = int_from("MASTER_PORT", environ)
+    if not environ.get("MASTER_ADDR"):
+        raise _missing("MASTER_ADDR", environ)
+    if not 0 <= rank < ranks:
+        raise ConfigError(f"the environment has RANK={rank} and WORLD_SIZE={ranks}: ranks are 0 to WORLD_SIZE - 1")
+    try:
+        if (store := attempt_store(environ)) is not None:
+            return store
+        host = environ["MASTER_ADDR"]
+        server = TCPStore(
+            host, port, ranks, rank == 0, timeout=TIMEOUT, wait_for_workers=False, multi_tenant=True
+        )  # the same server serves a process group that others in this process make from the environment
+    except DistError as error:
+        where = f"MASTER_ADDR={environ['MASTER_ADDR']}, MASTER_PORT={port}"
+        raise ConfigError(f"rank {rank} cannot meet the others at {where}: {str(error).splitlines()[0]}") from error
+    return PrefixStore("qgface", server)
+
+
+def int_from(name: str, environ: Mapping[str, str] = os.environ, default: int | None = None) -> int:
+    """A number in the environment of a launcher.
+
+    Raises:
+        ConfigError: it is missing, and there is no default; or it is no number.
+    """
+    text = environ.get(name)
+    if not text and default is not None:
+        return default
+    if not text:
+        raise _missing(name, environ)
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"the environment has {name}={text!r}, which is no number") from None
+
+
+def _missing(name: str, environ: Mapping[str, str]) -> ConfigError:
+    return ConfigError(
+        f"the environment has WORLD_SIZE={environ.get('WORLD_SIZE')}, but no {name}: start the ranks by torchrun, or "
+        "set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT as it does; for a single process unset WORLD_SIZE"
+    )
 
 
 def agree(store: Store, rank: int, ranks: int, timeout: timedelta = TIMEOUT) -> str:

@@ -1,25 +1,58 @@
-"""SIGTERM is taken note of, in the main thread and until the end of the block."""
+"""SIGTERM, SIGHUP and Ctrl-C are taken note of, in the main thread and until the end of the block."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 
-from qgface_plugin.training.preemption import EXIT_STATUS, watch_for_stop
+import pytest
+from crashes import ROOT, environment, recipe
+
+from qgface_plugin.training.preemption import EXIT_STATUS, NAMES, watch_for_stop
+
+SLOW = """
+import time
+from qgface_plugin.training.step import TrainStep
+call = TrainStep.__call__
+TrainStep.__call__ = lambda *a: time.sleep({seconds}) or call(*a)
+config.qgface.train.checkpoint_every = 100
+"""
 
 
-def test_it_is_noticed_and_the_handler_of_before_comes_back():
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_is_noticed_once_or_twice_and_the_handler_of_before_comes_back(number):
+    before = signal.getsignal(number)
     with watch_for_stop() as watch:
         assert not watch.wanted()
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert watch.wanted()
-    assert signal.getsignal(signal.SIGTERM) is before
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+        assert watch.wanted() and watch.signal == number
+    assert signal.getsignal(number) is before
     with watch_for_stop() as watch:
         assert not watch.wanted()
     assert EXIT_STATUS == 143
+
+
+def test_ctrl_c_says_what_it_does(capsys):
+    with watch_for_stop() as watch:
+        signal.raise_signal(signal.SIGINT)
+        assert watch.signal == signal.SIGINT
+    assert "once more ends the run at once" in capsys.readouterr().err
+
+
+def test_what_is_ignored_stays_ignored():
+    """Under nohup the terminal may go."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with watch_for_stop() as watch:
+            signal.raise_signal(signal.SIGHUP)
+            assert not watch.wanted()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_another_thread_watches_nothing():
@@ -27,10 +60,43 @@ def test_another_thread_watches_nothing():
 
     def start() -> None:
         with watch_for_stop() as watch:
-            found.append((watch.wanted(), signal.getsignal(signal.SIGTERM)))
+            found.append((watch.wanted(), *map(signal.getsignal, NAMES)))
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(number) for number in NAMES]
     thread = threading.Thread(target=start)
     thread.start()
     thread.join()
-    assert found == [(False, before)]
+    assert found == [(False, *before)]
+
+
+def started(folder, seconds: float) -> subprocess.Popen:
+    """A run that has logged a step, with data workers; in a group of its own, as a terminal has them."""
+    path = recipe(folder, "run", extra=SLOW.format(seconds=seconds) + "config.num_workers = 1\n")
+    command = [sys.executable, "train_v2.py", str(path)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    metrics, until = folder / "run" / "metrics.jsonl", time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.long)])
+def test_a_run_that_is_interrupted_saves_and_leaves(tmp_path, number):
+    process = started(tmp_path, 0.3)
+    os.killpg(process.pid, number)  # its workers too, as Ctrl-C at a terminal
+    said = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 128 + number and "Traceback" not in said, said
+    assert said.count(f"{NAMES[number]}: stopped and saved after step") == 1
+    assert (tmp_path / "run" / "checkpoint_gpu_0.pt").exists() and not (tmp_path / "run" / "run.lock").exists()
+
+
+def test_the_second_ctrl_c_ends_it_at_once(tmp_path):
+    process = started(tmp_path, 3.0)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=2) == -signal.SIGINT
+    process.stderr.close()
+    assert not (tmp_path / "run" / "checkpoint_gpu_0.pt").exists()

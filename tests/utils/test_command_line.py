@@ -30,7 +30,7 @@ from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError
             1,
             "tool.py: No space left on device; name a place that can be written and has room\n",
         ),
-        (KeyboardInterrupt(), 1, "tool.py: interrupted\n"),
+        (KeyboardInterrupt(), 130, "tool.py: interrupted\n"),
     ],
 )
 def test_status_and_message(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from tqdm import tqdm
@@ -103,19 +104,21 @@ def draw_faces(run: Run) -> None:
     """
     if not isinstance(run.rec, str):
         raise ConfigError(f"config.rec is {run.rec!r}: procedural faces are drawn into one folder")
-    if distributed.rank() == 0:
-        data = run.data
-        with tqdm(desc="drawing faces", unit="face", leave=False) as bar:
+    distributed.on_rank_zero(partial(_draw_faces, run, run.rec))
 
-            def show(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
 
-            try:
-                write_dataset(run.rec, data.identities, data.images_per_identity, data.pairs, run.seed, show)
-            except OSError as error:
-                raise TrainingError(
-                    f"{run.rec}: no faces can be drawn there: {error.strerror or error} ({_named_by(run)}); name a "
-                    "folder that can be written and has room"
-                ) from error
-    distributed.barrier()
+def _draw_faces(run: Run, folder: str) -> None:
+    data = run.data
+    with tqdm(desc="drawing faces", unit="face", leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        try:
+            write_dataset(folder, data.identities, data.images_per_identity, data.pairs, run.seed, show)
+        except OSError as error:
+            raise TrainingError(
+                f"{folder}: no faces can be drawn there: {error.strerror or error} ({_named_by(run)}); name a folder "
+                "that can be written and has room"
+            ) from error

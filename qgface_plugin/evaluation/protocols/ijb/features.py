@@ -124,7 +124,7 @@ def extract(
     missing = cache.missing()
     if missing and on_corrupt == "error":
         refuse(check_present(images), len(images))
-    distributed.barrier()  # every rank has seen the same chunks missing before one of them writes
+    distributed.patient_barrier()  # every rank has seen the same chunks missing before one of them writes
     own = missing[distributed.rank() :: distributed.world_size()]
     surplus: list[int] = []
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
@@ -140,10 +140,10 @@ def extract(
                 cache.write(chunk, *_chunk(model, images, bounds, batch_size, on_corrupt, pool, shown, surplus))
     if surplus:
         LOGGER.warning("%s: %s", images.subset, surplus_line(len(surplus)))
-    distributed.barrier()  # every rank has written its chunks
+    distributed.patient_barrier()  # every rank has written its chunks
     if distributed.rank() == 0:
         cache.finish()
-    distributed.barrier()
+    distributed.patient_barrier()
     embeddings, bad = cache.load()
     if on_corrupt == "error":
         refuse(bad, len(images))
