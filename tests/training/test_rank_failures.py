@@ -92,6 +92,7 @@ def test_a_second_run_in_the_folder_is_refused_on_all_ranks(tmp_path):
         while not (metrics.exists() and metrics.read_text()) and time.monotonic() < until:
             time.sleep(0.1)
         first.send_signal(signal.SIGSTOP)
+        time.sleep(1.0)  # a write that is under way comes to its end
         before = {p.name: (p.stat().st_mtime_ns, p.stat().st_size) for p in (tmp_path / "run").iterdir()}
         command = [*LAUNCHER, "--nproc_per_node=2", "train_v2.py", str(path)]
         done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=90)
