@@ -121,23 +121,36 @@ class Run:
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line for each key that differs, groups with dots: 'lr: 0.1 in the checkpoint, 0.2 in the recipe'.
 
+    1 and 1.0 are the same, as arcface_torch's configs write `sample_rate` both ways.
+
     Args:
         before: the settings in the checkpoint, as `Run.as_dict` gives them.
         now: the recipe's.
     """
     then, new = _flat(before), _flat(now)
     return [
-        f"{key}: {then.get(key, 'absent')} in the checkpoint, {new.get(key, 'absent')} in the recipe"
+        f"{key}: {_shown(then, key)} in the checkpoint, {_shown(new, key)} in the recipe"
         for key in sorted(then.keys() | new.keys())
-        if then.get(key) != new.get(key)
+        if (key in then) != (key in new) or repr(_plain(then[key])) != repr(_plain(new[key]))
     ]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "absent"
+
+
+def _plain(value: Any) -> Any:
+    """A value whose whole numbers, also those in a list, are floats where these hold them."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return float(value) if type(value) is int and abs(value) < 2**53 else value
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             flat.update(_flat(value, f"{prefix}{key}."))
         else:
-            flat[prefix + key] = repr(list(value) if isinstance(value, tuple) else value)
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
     return flat

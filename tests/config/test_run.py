@@ -90,6 +90,11 @@ def test_difference_names_each_key_with_both_values():
     assert difference(before.as_dict(), before.as_dict()) == []
 
 
+def test_a_number_written_in_another_way_is_no_difference():
+    before, now = Run(sample_rate=1, margin_list=(1, 0.5, 0)), Run(sample_rate=1.0, margin_list=(1.0, 0.5, 0.0))
+    assert difference(before.as_dict(), now.as_dict()) == []
+
+
 def test_difference_of_keys_on_one_side_and_of_tuples():
     assert difference({"a": 1, "c": (1, 2)}, {"b": None, "c": [1, 2]}) == [
         "a: 1 in the checkpoint, absent in the recipe",
