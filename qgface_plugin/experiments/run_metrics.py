@@ -5,7 +5,7 @@ Without what its gates did nobody can say what a row of a table stands for.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..utils.errors import ConfigError, DataError
-from ..utils.text import read_lines
+from ..utils.text import parse_json, read_lines
 
 # key in metrics.jsonl -> how tables call it; all are fractions
 GATES = {
@@ -53,27 +53,41 @@ def read_metrics(run: str | Path, name: str | None = None) -> RunMetrics:
     path = Path(run) / "metrics.jsonl"
     if not path.is_file():
         raise DataError(f"{path}: it cannot be read (No such file or directory); name a run's folder")
-    lines = []
-    for number, text in read_lines(path, "log of a run"):
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} line {number}: not one JSON object per line ({error})") from error
-        if not isinstance(line, dict):
-            raise DataError(f"{path} line {number}: not one JSON object per line but {type(line).__name__}")
-        lines.append(line)
     terms: dict[str, list[tuple[float, float]]] = {}
     accuracy: dict[str, list[tuple[float, float]]] = {}
-    for line in lines:
-        if line.get("kind") == "train":
+    for number, text in read_lines(path, "log of a run's numbers"):
+        where = f"{path} line {number}"
+        line = parse_json(text, where)
+        if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
+            raise DataError(f"{where}: {text[:80]!r} is no line of numbers, which has a `kind`; remove the line")
+        if line["kind"] not in ("train", "verification"):
+            continue
+        step = _number(line.get("step"))
+        if step is None:
+            raise DataError(f"{where}: its step is {repr(line.get('step'))[:80]}; remove the line")
+        if line["kind"] == "train":
             for key, value in line.items():
-                if key not in ("kind", "step") and isinstance(value, int | float):
-                    terms.setdefault(key, []).append((line["step"], value))
-        elif line.get("kind") == "verification":
-            accuracy.setdefault(line["name"], []).append((line["step"], line["accuracy"]))
+                if key not in ("kind", "step") and (found := _number(value)) is not None:
+                    terms.setdefault(key, []).append((step, found))
+        else:
+            of, found = line.get("name"), _number(line.get("accuracy"))
+            if not isinstance(of, str) or found is None:
+                raise DataError(f"{where}: a verification without name or accuracy; remove the line")
+            accuracy.setdefault(of, []).append((step, found))
     if not terms:
         raise DataError(f"{path}: no line of a training step is in it")
     return RunMetrics(name or Path(run).resolve().name, _arrays(terms), _arrays(accuracy))
+
+
+def _number(value: object) -> float | None:
+    """A finite number of JSON; None for anything else, and for one beyond float64."""
+    if type(value) not in (int, float):
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def read_runs(given: Sequence[str]) -> list[RunMetrics]:

@@ -21,6 +21,7 @@ from ..utils.listing import entries_in, files_in, unpacked
 from ..utils.text import read_json
 from .embeddings import Embeddings, check_batch_size, check_images
 from .face_model import NOTHING, USUAL, Scale, as_the_model_wants, check_color, check_features
+from .onnx_limits import check_graph
 from .onnx_normalisation import NEEDED, SIDE, scale_outside
 
 LOGGER = logging.getLogger(__name__)
@@ -189,6 +190,7 @@ def load_onnx_model(
     """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist")
+    check_graph(path)
     session = open_session(path, device)
     reason = not_recognition(session)
     if reason:

@@ -70,9 +70,17 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def is_verification(line: Mapping[str, Any]) -> bool:
+    """Whether a line is a verification set's result, with the numbers that a resumed run goes on from."""
+    if line.get("kind") != "verification" or not isinstance(line.get("name"), str):
+        return False
+    return all(type(line.get(key)) in (int, float) for key in ("accuracy", "highest"))
+
+
 def _parse(text: str) -> dict[str, Any] | None:
     try:
         line = json.loads(text)
-    except json.JSONDecodeError:
+        _spell(line)  # it has to be written again
+    except (ValueError, RecursionError):  # no JSON, numbers of thousands of digits, or nested without end
         return None
-    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
+    return line if isinstance(line, dict) and type(line.get("step")) is int else None

@@ -19,6 +19,7 @@ from ..data.pair_batch import PairBatch
 from ..loss.partial_fc import QGPartialFC
 from ..utils.errors import is_said
 from ..utils.logs import FILE_ONLY, EarlyLog, logging_to
+from .metrics_jsonl import is_verification
 from .step_log import StepLog, write_recipe
 
 LOGGER = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class RunRecorder:
             self.folder, self._writer, start_step=start_step, total_steps=self.total_steps, **self._options
         )
         self._closing.callback(self._log.close)
-        self.verified = {line["name"]: line for line in self._log.metrics.kept if line["kind"] == "verification"}
+        self.verified = {line["name"]: line for line in self._log.metrics.kept if is_verification(line)}
         self._highest = {name: line["highest"] for name, line in self.verified.items()}
         return self._log
 

@@ -98,13 +98,33 @@ def read_csv(path: str | Path, what: str) -> Iterator[tuple[int, list[str]]]:
 
 def read_json(path: str | Path, what: str) -> Any:
     """The content of a JSON file. Raises DataError as `read_text`, and for what is not JSON; names the file."""
-    text = read_text(path, what)
+    return parse_json(read_text(path, what), path)
+
+
+def parse_json(text: str, where: str | Path) -> Any:
+    """The content of a JSON text.
+
+    Args:
+        text: the JSON.
+        where: it comes from, for messages.
+
+    Raises:
+        DataError: no JSON, nested without end, or an object that has one name twice.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
+        raise DataError(f"{where}: not JSON ({error})") from error
     except RecursionError as error:
-        raise DataError(f"{path}: not JSON that anybody means (nested too deeply)") from error
+        raise DataError(f"{where}: not JSON that anybody means (nested too deeply)") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
 
 
 def finite_number(text: str) -> float | None:

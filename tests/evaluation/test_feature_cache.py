@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,87 @@ def test_damaged(tmp_path: Path) -> None:
     np.save(cache.folder / "original.npy", FEATURES.original[:5])
     with pytest.raises(DataError, match="not of 10 images"):
         cache.load()
+
+
+def complete(folder: Path) -> FeatureCache:
+    cache = cache_of(folder)
+    for chunk in range(cache.chunks):
+        cache.write(chunk, part(cache, chunk), {9: "9.jpg: undecodable"} if chunk == 2 else {})
+    cache.finish()
+    return cache
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_feature_that_is_not_finite(tmp_path: Path, value: float) -> None:
+    cache = complete(tmp_path)
+    array = np.load(cache.folder / "mirrored.npy")
+    array[7, 3] = value
+    np.save(cache.folder / "mirrored.npy", array)
+    with pytest.raises(DataError, match="mirrored.npy: feature 7 is not finite"):
+        cache.load()
+    broken = cache_of(tmp_path / "chunks")
+    features = part(broken, 1)
+    features.original[2, 0] = value
+    broken.write(1, Embeddings(features.original.copy(), features.mirrored), {})
+    for chunk in (0, 2):
+        broken.write(chunk, part(broken, chunk), {})
+    features.original[2, 0] = 0.5
+    with pytest.raises(DataError, match="chunk_000001.npz: feature 6 is not finite"):
+        broken.finish()
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ("{", "not JSON"),
+        ('{"key": {}, "bad": {}}', "of other features"),
+        (None, "its bad images are"),
+    ],
+)
+def test_a_damaged_record_of_what_is_complete(tmp_path: Path, said: str | None, message: str) -> None:
+    cache = complete(tmp_path)
+    for bad in ([], {"10": "x"}, {"-1": "x"}, {"1": 2}, {"x": "y"}, {"9" * 5000: "x"}) if said is None else [{}]:
+        text = said if said is not None else json.dumps({"key": cache.key, "bad": bad})
+        (cache.folder / "complete.json").write_text(text)
+        with pytest.raises(DataError, match=message):
+            cache.load()
+
+
+def test_other_arrays_than_features(tmp_path: Path) -> None:
+    cache = complete(tmp_path)
+    whole = (cache.folder / "original.npy").read_bytes()
+    for content in (
+        b"",
+        whole[:60],
+        whole[:-4],
+        whole + b"\0",
+        whole.replace(b"<f4", b"<f8"),
+        b"\x93NUMPY" + b"(" * 9000,
+    ):
+        (cache.folder / "original.npy").write_bytes(content)
+        with pytest.raises(DataError, match="original.npy"):
+            cache.load()
+    for array in (
+        FEATURES.original.astype(np.float64),
+        FEATURES.original.ravel(),
+        np.asfortranarray(FEATURES.original),
+    ):
+        np.save(cache.folder / "original.npy", array)
+        with pytest.raises(DataError, match="original.npy"):
+            cache.load()
+    np.save(cache.folder / "original.npy", FEATURES.original[:, :3])
+    with pytest.raises(DataError, match=r"features \(10, 3\) and"):
+        cache.load()
+
+
+def test_a_chunk_that_expands(tmp_path: Path) -> None:
+    cache = cache_of(tmp_path)
+    for chunk in range(cache.chunks):
+        cache.write(chunk, part(cache, chunk), {})
+    features = part(cache, 1)
+    np.savez_compressed(
+        cache.folder / "chunk_000001.npz", original=features.original, mirrored=features.mirrored, bad=np.array("{}")
+    )
+    with pytest.raises(DataError, match="chunk_000001.npz: original.npy is compressed"):
+        cache.finish()

@@ -22,24 +22,48 @@ import numpy as np
 from fuzz.case import Case
 from fuzz.guard import Finding, Guard
 
-TARGETS = {"recordio": "records", "bin": "pairs", "image": "pixels", "checkpoint": "checkpoints"}
+# target -> module of this folder and the function in it that makes a case
+TARGETS = {
+    "recordio": "records.make",
+    "bin": "pairs.make",
+    "image": "pixels.make",
+    "checkpoint": "checkpoints.make",
+    "lst": "lists.make_list",
+    "property": "lists.make_property",
+    "landmarks": "lists.make_landmarks",
+    "pairs": "lists.make_pairs",
+    "ijb": "protocols.make_ijb",
+    "scface": "protocols.make_scface",
+    "mat": "protocols.make_mat",
+    "features": "saved.make_features",
+    "results": "saved.make_results",
+    "metrics": "saved.make_metrics",
+    "onnx": "graphs.make",
+}
 CASE_SECONDS = 60.0  # by the clock, for a case that does nothing any more; CPU time has a stricter limit
-WARM_UP = 40  # cases that are run, and judged, before memory is compared to what is in use
+WARM_UP = 20  # cases that are run, and judged, before memory is compared to what is in use
 
 
 def make_case(target: str, seed: int, number: int) -> Case:
     """Case `number` of a run, the same wherever and whenever it is made."""
-    module = importlib.import_module(f"fuzz.{TARGETS[target]}")
-    return module.make(np.random.default_rng([seed, zlib.crc32(target.encode()), number]))
+    module, _, maker = TARGETS[target].partition(".")
+    make = getattr(importlib.import_module(f"fuzz.{module}"), maker)
+    return make(np.random.default_rng([seed, zlib.crc32(target.encode()), number]))
 
 
 def run_case(case: Case, guard: Guard, folder: Path) -> tuple[int | None, Exception | None]:
     """Write the files, run the check under the guard; what was served, or the error of the project."""
     for old in folder.iterdir():
-        old.unlink()
-    for name, data in case.files.items():
-        (folder / name).write_bytes(data)
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    _write(case, folder)
     return guard.run(case.size, lambda: case.check(folder))
+
+
+def _write(case: Case, folder: Path) -> None:
+    for name, data in case.files.items():
+        if "/" in name:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
 
 
 def run_target(
@@ -53,6 +77,7 @@ def run_target(
     total: dict[str, Any] = {"cases": 0, "refused": 0, "accepted": 0, "served": 0, "findings": [], "errors": Counter()}
     total |= {"cpu_seconds_of_slowest": 0.0, "peak_bytes": 0}
     began, at = time.monotonic(), cases.start
+    importlib.import_module(f"fuzz.{TARGETS[target].partition('.')[0]}")  # once, and not by each worker
     while at < cases.stop:
         receive, send = multiprocessing.Pipe(duplex=False)
         worker = multiprocessing.get_context("fork").Process(target=_work, args=(target, seed, at, cases.stop, send))
@@ -94,6 +119,7 @@ def _work(target: str, seed: int, start: int, stop: int, send: Connection) -> No
     folder = Path(tempfile.mkdtemp(prefix="qgface-fuzz-"))
     logging.disable()
     with open(os.devnull, "wb") as nowhere:  # what the decoders in C say about damaged files
+        os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
     try:
         warm_folder = folder / "cases"
@@ -142,8 +168,7 @@ def _keep(message: dict[str, Any], target: str, seed: int, keep_in: Path) -> dic
     number = message["number"]
     case, folder = make_case(target, seed, number), keep_in / f"{target}-{seed}-{number}"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in case.files.items():
-        (folder / name).write_bytes(data)
+    _write(case, folder)
     command = f"python tests/fuzz --target {target} --seed {seed} --case {number}"
     finding = {"target": target, "case": number, "kind": kind, "text": text, "note": case.note, "command": command}
     (folder / "finding.json").write_text(json.dumps(finding, indent=1) + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from qgface_plugin.training.metrics_jsonl import MetricsLog
+from qgface_plugin.training.metrics_jsonl import MetricsLog, is_verification
 
 
 def lines(path) -> list[dict]:
@@ -54,3 +54,19 @@ def test_a_line_is_there_at_once_and_has_no_nan(tmp_path):
     log.write({"step": 1, "loss": float("nan"), "more": [{"x": float("inf")}], "name": "a\nb"})
     assert lines(tmp_path / "m.jsonl") == [{"step": 1, "loss": None, "more": [{"x": None}], "name": "a\nb"}]
     log.close()
+
+
+def test_what_nobody_can_mean_is_dropped_too(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    deep = '{"step": 1, "x": ' + "[" * 900 + "]" * 900 + "}"  # can be read, hardly written
+    path.write_text("\n".join(["[" * 100_000, '{"step": ' + "9" * 5000 + "}", '{"step": true}', deep, '{"step": 2}']))
+    assert [line["step"] for line in MetricsLog(path, 5).kept][-1] == 2
+    assert all(line["step"] in (1, 2) for line in lines(path))
+
+
+def test_verifications_that_a_resume_goes_on_from():
+    whole = {"kind": "verification", "step": 1, "name": "lfw", "accuracy": 0.5, "highest": 0.75}
+    assert is_verification(whole)
+    for key in ("kind", "name", "accuracy", "highest"):
+        assert not is_verification({other: value for other, value in whole.items() if other != key})
+        assert not is_verification({**whole, key: None})

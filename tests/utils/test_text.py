@@ -158,3 +158,10 @@ def test_regular_tables() -> None:
     assert regular_table(b"1 2 " + b"9" * 18, 3).tolist() == [[1, 2, 10**18 - 1]]
     assert regular_table(b"1 2 " + b"9" * 19, 3) is None
     assert regular_table(b"7", 1).dtype == np.int64
+
+
+def test_a_name_that_an_object_has_twice(tmp_path: Path) -> None:
+    """json keeps the last of them, in silence."""
+    (tmp_path / "x.json").write_text('{"a": 1, "b": {"c": 1, "d": 2, "c": 3}}')
+    with pytest.raises(DataError, match="x.json: not JSON .*'c' is there twice"):
+        read_json(tmp_path / "x.json", "x")

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ...utils.errors import ConfigError
+from ...utils.errors import ConfigError, DataError
 from ...utils.files import write_text
+from ...utils.text import read_json
 from ..bin_files import write_bin
 from ..images import encode_jpeg
 from ..recordio import RecordWriter
@@ -142,12 +143,15 @@ def _identity_seed(seed: int, identity: int) -> int:
 def _complete(marker: Path, asked: dict[str, Any]) -> bool:
     """Whether the marker says that just these files are all there, and they are."""
     try:
-        said = json.loads(marker.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        said = read_json(marker, "record of what was drawn")
+    except DataError:
         return False
-    if not said.get("complete") or said.get("arguments") != asked:
+    if not isinstance(said, dict) or not said.get("complete") or said.get("arguments") != asked:
         return False
-    files = {marker.parent / name: size for name, size in said["bytes"].items()}
+    sizes = said.get("bytes")
+    if not isinstance(sizes, dict):
+        return False
+    files = {marker.parent / name: size for name, size in sizes.items()}
     return all(path.exists() and path.stat().st_size == size for path, size in files.items())
 
 

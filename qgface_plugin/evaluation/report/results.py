@@ -124,6 +124,8 @@ def read_result(path: str | Path) -> Result:
     for key, kind in kinds.items():
         if not isinstance(values, dict) or not isinstance(values.get(key), kind):
             raise DataError(f"{path}: not a saved result: {key!r} is missing or no {kind.__name__}")
+    if not all(isinstance(warning, str) for warning in values["warnings"]):
+        raise DataError(f"{path}: not a saved result: its warnings are not all text")
     return Result(**{key: values[key] for key in kinds})
 
 

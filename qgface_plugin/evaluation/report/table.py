@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +83,10 @@ def _ijb(results: Mapping[str, Any]) -> float | None:
 def _ijb_mode(results: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of the modes that are saved, the one that the table is of."""
     modes = results["one_to_one"]
-    return next((mode for mode in modes if mode["mode"] == IJB_MODE), modes[0])
+    chosen = next((mode for mode in modes if mode["mode"] == IJB_MODE), modes[0])
+    if not isinstance(chosen["mode"], str):
+        raise TypeError(f"mode {chosen['mode']!r}")
+    return chosen
 
 
 def _rank1_at(distance: str, results: Mapping[str, Any]) -> float | None:
@@ -177,8 +181,9 @@ def _values(results: Mapping[str, Result], run: Path) -> list[float]:
         if column.protocol in results:
             try:
                 value = column.pick(results[column.protocol].results)
-                value = None if value is None else float(value)
-            except (LookupError, TypeError, AttributeError, ValueError) as error:
+                if value is not None and not math.isfinite(value := float(value)):
+                    raise ValueError(f"{value}")
+            except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
                 raise DataError(
                     f"{run}: the saved result of {column.protocol} has no number for {column.title} "
                     f"({type(error).__name__}: {error}); run that evaluation again"

@@ -33,7 +33,7 @@ def run_id(folder: str | Path, *, new: bool) -> str:
     if distributed.rank() == 0:
         try:
             name = "" if new else str(json.loads(path.read_text(encoding="utf-8"))["id"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             name = ""
         if not name:
             name = uuid.uuid4().hex
