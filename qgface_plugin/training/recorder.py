@@ -28,7 +28,7 @@ LOGGER = logging.getLogger(__name__)
 class RunRecorder:
     """Records a run in `folder`: `StepLog`, and with it progress bar, training.log, recipe.json and verification.
 
-    A context manager around the training loop.
+    A context manager around the training loop. Until `resume` or `start`, only training.log is written to.
 
     Args:
         folder: the run's output folder; made by rank 0.
@@ -71,7 +71,6 @@ class RunRecorder:
         with ExitStack() as stack:
             self.folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(logging_to(self.folder / "training.log", self.early))
-            write_recipe(self.folder, self.run_as_dict)
             for key, value in self.run_as_dict.items():
                 LOGGER.info(": %s%s", key.ljust(25), value)
             self._closing = stack.pop_all()
@@ -100,12 +99,18 @@ class RunRecorder:
             if state is not None:
                 self._started().load_state_dict(state)
 
+    def start(self) -> None:
+        """Write recipe.json and open the other files, if `resume` has not: nothing is left that could be refused."""
+        if self.rank == 0:
+            self._started()
+
     def results(self) -> dict[str, dict[str, Any]]:
         """The last result of each verification set, by name; after `resume` also those of before."""
         added = ("kind", "step", "highest")
         return {n: {k: v for k, v in line.items() if k not in added} for n, line in self.verified.items()}
 
     def _begin(self, start_step: int) -> StepLog:
+        write_recipe(self.folder, self.run_as_dict)
         hidden = None if self.progress is None else not self.progress
         bar = tqdm(total=self.total_steps, initial=start_step, unit="step", mininterval=0.5, disable=hidden)
         self._bar = self._closing.enter_context(bar)

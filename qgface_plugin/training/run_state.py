@@ -26,6 +26,7 @@ from .step import TrainStep
 LOGGER = logging.getLogger(__name__)
 MUST_AGREE = ("network", "embedding_size", "num_classes", "sample_rate", "optimizer", "seed", "qgface")
 MUST_AGREE_IN_TRAIN = ("features_bias",)
+OF_A_START = frozenset(("resume", "output", "host", "name", "notes", "init_from"))  # no change of what is trained
 EXTRA = frozenset(
     ("run_id", "step_in_epoch", "bad_in_a_row", "skipped", "world_size", "global_batch", "gradients", "rng", "scaler")
     + ("key_encoder", "record", "recipe")
@@ -207,8 +208,11 @@ class RunState:
         """
         self.check(saved)
         extra, step, progress, run = saved["qgface"], self.step, self.progress, self.run
-        for line in difference(extra["recipe"], run.as_dict()):
+        now = {key: value for key, value in run.as_dict().items() if key not in OF_A_START}
+        for line in difference({key: as_now(extra["recipe"])[key] for key in now}, now):
             LOGGER.info("the recipe has changed since the checkpoint: %s", line)
+        for line in gone_from(extra["recipe"]):
+            LOGGER.warning("the checkpoint's recipe has a key that this version does not have: %s", line)
         state, gradients = self._restored(saved)
         step.backbone.load_state_dict(saved["state_dict_backbone"])
         step.criterion.load_state_dict(saved["state_dict_softmax_fc"])
@@ -250,7 +254,7 @@ def check_same_run(extra: Mapping[str, Any], now: Mapping[str, Any], where: str)
             f"the checkpoint in {where} lacks {', '.join(absent)}: another version has saved it. Set config.init_from "
             "to it to start from its weights, and config.output to a new folder"
         )
-    then = extra["recipe"]
+    then = as_now(extra["recipe"])
     clashes = difference(_must_agree(then), _must_agree(now))
     if clashes:
         raise CheckpointError(
@@ -259,9 +263,45 @@ def check_same_run(extra: Mapping[str, Any], now: Mapping[str, Any], where: str)
         )
 
 
+def as_now(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved recipe as this version has recipes: keys that it lacks are their defaults, keys that are gone left out.
+
+    Example:
+        >>> as_now({"lr": 0.2, "gone": 1})["lr"], as_now({})["lr"], "gone" in as_now({"gone": 1})
+        (0.2, 0.1, False)
+    """
+    return _filled(recipe, Run().as_dict())
+
+
+def _filled(values: Any, defaults: Any) -> Any:
+    if not isinstance(values, Mapping) or not isinstance(defaults, Mapping):
+        return values
+    return {key: _filled(values[key], default) if key in values else default for key, default in defaults.items()}
+
+
+def gone_from(recipe: Mapping[str, Any]) -> list[str]:
+    """The keys of a saved recipe that this version no longer has, with their values.
+
+    Example:
+        >>> gone_from({"lr": 0.2, "old": 1, "qgface": {"older": "a"}})
+        ['old = 1', "qgface.older = 'a'"]
+    """
+    return _gone(recipe, Run().as_dict(), "")
+
+
+def _gone(values: Mapping[str, Any], known: Mapping[str, Any], prefix: str) -> list[str]:
+    found = []
+    for key, value in sorted(values.items()):
+        if key not in known:
+            found.append(f"{prefix}{key} = {value!r}")
+        elif isinstance(value, Mapping) and isinstance(known[key], Mapping):
+            found += _gone(value, known[key], f"{prefix}{key}.")
+    return found
+
+
 def _must_agree(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    train = recipe.get("train", {})
+    train = recipe["train"] if isinstance(recipe["train"], Mapping) else {}
     return {
-        **{key: recipe.get(key) for key in MUST_AGREE},
+        **{key: recipe[key] for key in MUST_AGREE},
         "train": {key: train.get(key) for key in MUST_AGREE_IN_TRAIN},
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from ..data.images import encode_png
 from ..data.pair_batch import PairBatch
 from ..loss.partial_fc import QGPartialFC
 from ..utils import distributed
+from ..utils.files import write_json
 from .meters import OrderWatch, RunningMeans, Throughput
 from .metrics_jsonl import MetricsLog
 from .pair_grid import pair_grid
@@ -35,9 +35,8 @@ SHOWN = {  # a term's label, and its decimals in the built-in loop's line and in
 
 
 def write_recipe(folder: Path, run_as_dict: Mapping[str, Any]) -> None:
-    """Write recipe.json, the resolved configuration, into `folder`, which is made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.json").write_text(json.dumps(run_as_dict, indent=2) + "\n", encoding="utf-8")
+    """Write recipe.json, the resolved configuration, into `folder`, which is made; the file of before or this one."""
+    write_json(folder / "recipe.json", run_as_dict)
 
 
 class StepLog:

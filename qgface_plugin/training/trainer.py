@@ -137,6 +137,8 @@ class Trainer:
     def fit(self) -> dict[str, Any]:
         """Train to the end of the last epoch, or to `max_steps`; the last verification results by name of the set."""
         self.resume()
+        note_run(self.run.output, self.state.run_id)
+        self.recorder.start()
         if self._verification_due():  # of the step that the run has resumed after
             self.verify()
         if self._finished():
@@ -196,8 +198,6 @@ class Trainer:
             self.step.settle(torch.zeros(views * run.batch_size, 3, 112, 112, device=self.device))
         state.load_state_dict(saved)
         self.store.go_on_from(self.progress.global_step)
-        if distributed.rank() == 0:
-            note_run(run.output, state.run_id)
         LOGGER.info("%s: resumed after step %d, in epoch %d", why, self.progress.global_step, self.progress.epoch)
 
     def _batches(self) -> Generator[PairBatch, None, None]:

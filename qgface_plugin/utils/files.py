@@ -130,7 +130,7 @@ def _take_mode(path: Path, temporary: Path) -> None:
     except FileNotFoundError:
         return
     if stat.S_ISREG(before) and temporary.stat().st_mode != before:  # some file systems refuse every change
-        temporary.chmod(stat.S_IMODE(before))
+        temporary.chmod(stat.S_IMODE(before) | stat.S_IRUSR)  # whoever writes a file can read it
 
 
 def _sync_folder(folder: Path) -> None:

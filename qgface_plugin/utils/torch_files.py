@@ -10,6 +10,7 @@ import hashlib
 import os
 import pickle
 import re
+import stat
 import struct
 import zipfile
 from collections import OrderedDict
@@ -55,20 +56,21 @@ def load(path: str | Path) -> Any:
 
     Raises:
         DamagedError: The file is cut short or has changed (by the SHA-256 of our own files, by the archive's CRCs of
-            arcface_torch's).
+            arcface_torch's), cannot be read, or is no file.
         CheckpointError: It is absent, or holds more than tensors and plain values.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist")
-    check_whole(path)
     try:
+        _check_regular(path)
+        check_whole(path)
         with open(path, "rb") as file:
             check_outline(file, path)
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
         name = re.search(r"GLOBAL (\S+)", str(error))
         what = f"it asks for {name[1]}" if name else "it holds more than tensors and plain values"
@@ -88,11 +90,21 @@ def peek(path: str | Path) -> Any:
         CheckpointError: As `load` has it, where not even the head can be read.
     """
     try:
+        _check_regular(Path(path))
         with open(path, "rb") as file:
             check_outline(file, Path(path))
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # whatever it is, `load` has the words for it
         return load(path)
+
+
+def _check_regular(path: Path) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(f"{path} does not exist") from error
+    if not stat.S_ISREG(mode):
+        raise DamagedError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'a device or pipe'}, not a file")
 
 
 @contextmanager
@@ -113,7 +125,7 @@ def replacing(path: Path, state: Mapping[str, Any]) -> Iterator[None]:
         reason = _os_error(error)
         if reason is None:
             raise
-        kept = f"the one saved before is whole: {path}" if path.exists() else "there is none saved before"
+        kept = f"the one saved before is whole: {path}" if path.is_file() else "there is none saved before"
         raise CheckpointError(f"{path} could not be saved: {reason.strerror or reason}; {kept}") from error
 
 
@@ -149,7 +161,7 @@ _SEAL, _SEAL_LENGTH = b"qgface-sha256:", 14 + 64
 
 
 class DamagedError(CheckpointError):
-    """A file is cut short, or has changed since it was written."""
+    """A file is cut short, has changed since it was written, or cannot be read."""
 
 
 def seal(file: IO[bytes]) -> None:

@@ -13,6 +13,7 @@ from tiny import TIMES, tiny_model, tiny_run, write_faces
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.training import build
 from qgface_plugin.training.trainer import train
+from qgface_plugin.utils.torch_files import FORMAT
 
 SAVED = ROOT / "tests" / "data" / "checkpoint_73bceb5"  # make.py there has the runs
 RUNS = {
@@ -68,3 +69,10 @@ def test_checkpoints_have_its_keys_and_types(tmp_path, monkeypatch):
         del saved["qgface"]["recipe"], saved["qgface"]["record"]  # settings come and go; a line may be pending
         del saved["qgface"]["gradients"]  # wait for an update in one of the two
     assert shape(now) == shape(then)
+
+
+def test_there_is_a_checkpoint_of_each_format():
+    found = {
+        torch.load(path, weights_only=True)["qgface"]["format"] for path in SAVED.parent.glob("checkpoint_*/*/*.pt")
+    }
+    assert found == set(range(1, FORMAT + 1))

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from qgface_plugin.data.pair_batch import PairBatch
 from qgface_plugin.training.recorder import RunRecorder
+from qgface_plugin.utils import files
 
 RECIPE = {"network": "mbf", "lr": 0.1, "qgface": {"b": 0.2}}
 BATCH = PairBatch(torch.zeros(8, 3, 4, 4, dtype=torch.uint8), None, torch.zeros(8, dtype=torch.long))
@@ -168,9 +169,20 @@ def test_a_run_that_cannot_begin_leaves_no_handlers(tmp_path):
     logger = logging.getLogger("qgface_plugin")
     before = (logger.level, list(logger.handlers))
     with pytest.raises(TypeError):
-        with RunRecorder(tmp_path, 0, {"lr": object()}, total_steps=1):
-            pass
+        with RunRecorder(tmp_path, 0, {"lr": object()}, total_steps=1) as recorder:
+            assert not (tmp_path / "recipe.json").exists()
+            recorder.start()
     assert (logger.level, logger.handlers) == before
+
+
+def test_a_full_disk_leaves_the_recipe_of_before(tmp_path, monkeypatch):
+    with RunRecorder(tmp_path, 0, RECIPE, total_steps=1) as recorder:
+        recorder.start()
+    before = (tmp_path / "recipe.json").read_text()
+    monkeypatch.setattr(files.os, "replace", lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match="No space"), RunRecorder(tmp_path, 0, {"lr": 3}, total_steps=1) as recorder:
+        recorder.start()
+    assert (tmp_path / "recipe.json").read_text() == before
 
 
 def test_upside_down_norms_are_a_warning_in_the_log(tmp_path):

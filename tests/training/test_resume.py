@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +20,10 @@ from qgface_plugin.data.pair_dataset import PairDataset
 from qgface_plugin.data.sampler import EpochSampler
 from qgface_plugin.loss.partial_fc import QGPartialFC
 from qgface_plugin.training import build, trainer
+from qgface_plugin.training.checkpoints import latest, store
 from qgface_plugin.training.step import TrainStep
 from qgface_plugin.training.trainer import train
+from qgface_plugin.utils import torch_files
 from qgface_plugin.utils.errors import CheckpointError, Stopped
 from qgface_plugin.utils.torch_files import save
 
@@ -238,6 +242,152 @@ def test_what_an_interrupted_verification_owes_is_made_up_for(folder, monkeypatc
     assert results["dev"]["accuracy"] > 0 and [line["kind"] for line in lines(folder, "out")][-1] == "verification"
     again = train(replace(run, resume=True))  # nothing is left to do, and nothing is done twice
     assert again == json.loads(json.dumps(results)) and len(lines(folder, "out")) == 3
+
+
+def test_a_refused_resume_changes_nothing(folder):
+    run = tiny_run(folder, batch_size=24)
+    train(run)
+    before = holds(folder)
+    for other in (replace(run, network="r18"), replace(run, seed=4), replace(run, num_epoch=3, sample_rate=0.5)):
+        with pytest.raises(CheckpointError, match="is of another recipe"):
+            train(replace(other, resume=True))
+        assert holds(folder) == before
+    (folder / "out" / "run.json").unlink()
+    (folder / "out" / "checkpoint_gpu_0.pt").write_bytes(b"")
+    (folder / "out" / "checkpoint_gpu_0.2.pt").unlink()
+    before = holds(folder)
+    with pytest.raises(CheckpointError, match="no usable checkpoint"):
+        train(replace(run, resume=True))
+    assert holds(folder) == before and "run.json" not in before
+
+
+# files that cannot be read
+
+
+def unreadable(monkeypatch, owner, name: str, file: str) -> None:
+    """`owner.name` gives an I/O error on files of that name, as a disk with a bad sector does."""
+    original = getattr(owner, name)
+
+    def struck(first, *arguments, **options):
+        if str(getattr(first, "name", first)).endswith(file):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), file)
+        return original(first, *arguments, **options)
+
+    monkeypatch.setattr(owner, name, struck)
+
+
+@pytest.mark.parametrize("where", ["digest", "load", "peek", "open", "folder", "pipe"])
+def test_the_set_before_one_that_cannot_be_read_is_used(folder, monkeypatch, where):
+    run = tiny_run(folder, batch_size=24, train=EVERY)
+    train(run)
+    newest = folder / "out" / "checkpoint_gpu_0.pt"
+    if where in ("folder", "pipe"):
+        newest.unlink()
+        newest.mkdir() if where == "folder" else os.mkfifo(newest)
+        with pytest.raises(CheckpointError, match="is a folder, not" if where == "folder" else "or pipe, not"):
+            torch_files.load(newest)
+    elif where == "open":
+        monkeypatch.setattr(torch_files, "open", lambda path, mode: _open(path, mode, newest), raising=False)
+    else:
+        owner, name = {"digest": (torch_files, "_digest"), "load": (latest, "load"), "peek": (store, "peek")}[where]
+        unreadable(monkeypatch, owner, name, "checkpoint_gpu_0.pt")
+    last = replace(run, resume=True, train=TrainOptions(max_steps=3))
+    train(last)
+    assert "nothing to do: step 3 of 3 is done" in log(folder)
+    train(replace(last, train=EVERY))  # and it is replaced by the next one
+    assert end(folder, "out")["global_step"] == 4
+    reason = {"folder": "is a folder, not a file", "pipe": "is a device or pipe, not a file"}
+    assert reason.get(where, "Input/output error") in log(folder)
+
+
+def _open(path, mode, broken):
+    if str(path) == str(broken):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+    return open(path, mode)
+
+
+def test_a_file_that_only_its_own_rank_cannot_read_is_passed_over(folder, monkeypatch):
+    """Rank 0 lists it as whole; the rank that it belongs to does not see it."""
+    run = tiny_run(folder, batch_size=24, train=EVERY)
+    train(run)
+    calls = []
+
+    def struck(path):
+        calls.append(path)
+        if path.name == "checkpoint_gpu_0.pt" and calls.count(path) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return torch_files.peek(path)
+
+    monkeypatch.setattr(store, "peek", struck)
+    train(replace(run, resume=True, train=TrainOptions(max_steps=3)))
+    assert "gpu_0.pt cannot be read: Input/output error; step 4 is passed over" in log(folder)
+    assert "nothing to do: step 3 of 3 is done" in log(folder)
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(folder, monkeypatch):
+    run = tiny_run(folder, batch_size=24)
+    train(run)
+    unreadable(monkeypatch, store.os, "listdir", "out")
+    with pytest.raises(CheckpointError, match="out cannot be read: Input/output error"):
+        train(replace(run, resume=True))
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, '{"id": 3}', "[]", "{"])
+def test_a_run_json_that_names_no_run_is_passed_over(folder, text):
+    run = tiny_run(folder, batch_size=24, train=TrainOptions(max_steps=2))
+    train(run)
+    (folder / "out" / "run.json").write_text(text)
+    train(replace(run, resume=True, train=TrainOptions(max_steps=3)))
+    assert "resumed after step 2" in log(folder)
+    saved = torch.load(folder / "out" / "checkpoint_gpu_0.pt", weights_only=True)
+    assert json.loads((folder / "out" / "run.json").read_text())["id"] == saved["qgface"]["run_id"]
+
+
+# recipes of other versions
+
+
+def with_recipe(folder: Path, change) -> None:
+    path = folder / "out" / "checkpoint_gpu_0.pt"
+    saved = torch.load(path, weights_only=True)
+    change(saved["qgface"]["recipe"])
+    save(path, saved)
+
+
+def test_keys_that_a_checkpoints_recipe_lacks_are_their_defaults(folder):
+    run = tiny_run(folder, batch_size=24, train=TrainOptions(max_steps=2))
+    train(run)
+
+    def older(recipe):
+        del recipe["qgface"]["queue_rescale"], recipe["qgface"]["curricular_momentum"], recipe["train"]["features_bias"]
+        del recipe["data"], recipe["degradation"]["steps"], recipe["notes"]
+
+    with_recipe(folder, older)
+    train(replace(run, resume=True, train=TrainOptions(max_steps=3)))
+    text = log(folder)
+    assert "resumed after step 2" in text
+    changes = [line.rpartition("checkpoint: ")[2] for line in text.splitlines() if "recipe has changed" in line]
+    assert changes == ["train.max_steps: 2 in the checkpoint, 3 in the recipe"]
+    with_recipe(folder, older)
+    with pytest.raises(CheckpointError, match=r"qgface\.queue_rescale: False in the checkpoint, True in the recipe"):
+        train(replace(run, resume=True, qgface=QGFaceConfig(queue_rescale=True)))
+
+
+def test_keys_that_are_gone_are_named(folder):
+    run = tiny_run(folder, batch_size=24, train=TrainOptions(max_steps=2))
+    train(run)
+    with_recipe(folder, lambda recipe: (recipe.update(past=1), recipe["qgface"].update(older="a")))
+    train(replace(run, resume=True, train=TrainOptions(max_steps=3)))
+    for line in ("past = 1", "qgface.older = 'a'"):
+        assert f"WARNING: the checkpoint's recipe has a key that this version does not have: {line}" in log(folder)
+
+
+def test_what_belongs_to_a_start_is_no_change_of_the_recipe(folder):
+    run = tiny_run(folder, batch_size=24, train=TrainOptions(max_steps=2))
+    train(run)
+    shutil.move(folder / "out", folder / "moved")
+    train(replace(run, resume=True, output=str(folder / "moved"), name="another", notes="again", lr=0.01))
+    changes = [line for line in log(folder, "moved").splitlines() if "recipe has changed" in line]
+    assert len(changes) == 1 and changes[0].endswith("lr: 0.05 in the checkpoint, 0.01 in the recipe")
 
 
 # a run that has come to its end

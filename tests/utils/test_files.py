@@ -201,6 +201,14 @@ def test_the_mode_of_a_replaced_file_is_kept_and_a_new_file_has_the_users(tmp_pa
     assert (tmp_path / "b").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_a_file_that_nobody_may_read_is_replaced_by_one_that_its_owner_may(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    (tmp_path / "a").chmod(0)
+    with atomic_write(tmp_path / "a", durable=True) as file:
+        file.write(b"new")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o400 and (tmp_path / "a").read_bytes() == b"new"
+
+
 def test_a_link_is_replaced_and_what_it_names_stays(tmp_path):
     (tmp_path / "shared").write_bytes(b"shared")
     (tmp_path / "a").symlink_to("shared")

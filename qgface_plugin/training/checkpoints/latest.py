@@ -75,6 +75,8 @@ def latest_state(
             problem = str(error)
         except CheckpointError as error:
             refused = str(error)
+        except OSError as error:
+            problem = f"step {candidate.step} cannot be read: {error.filename or folder}: {error.strerror or error}"
         except MISFITS as error:
             refused = f"step {candidate.step} in {folder} is no state of a run ({type(error).__name__}: {error})"
         outcomes = distributed.gather_objects((problem, refused))
@@ -96,9 +98,12 @@ def _load(folder: Path, which: CheckpointSet, num_classes: int, queue_size: int 
     ranks, rank = distributed.world_size(), distributed.rank()
     wanted = [rank] if which.ranks == ranks else needed(num_classes, which.ranks, rank, ranks)
     saved = {}
-    here = {(e.rank, e.step, e.ranks, e.run_id): e.path for e in entries(folder, wanted.__contains__)[0]}
+    found, unusable = entries(folder, wanted.__contains__)
+    here = {(e.rank, e.step, e.ranks, e.run_id): e.path for e in found}
     for i in wanted:
         path = here.get((i, which.step, which.ranks, which.run_id))
+        if path is None and unusable:  # which another rank may have been able to read
+            raise DamagedError("; ".join(unusable))
         if path is None:
             raise CheckpointError(
                 f"rank {rank} does not see rank {i}'s checkpoint of step {which.step} in {folder}: put the files of "

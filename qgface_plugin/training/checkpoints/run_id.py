@@ -25,24 +25,25 @@ def restarts(environ: Mapping[str, str] = os.environ) -> int:
 
 
 def run_id(folder: str | Path, *, new: bool) -> str:
-    """The name of the run that `folder` belongs to, the same on all ranks.
+    """The name of the run that `folder` belongs to, the same on all ranks; nothing is written.
 
-    Rank 0 makes one up and notes it in run.json when a `new` run begins, or where there is none.
+    Rank 0 makes one up when a `new` run begins, or where there is none in run.json.
     """
     path, name = Path(folder) / RUN_FILE, ""
     if distributed.rank() == 0:
         try:
-            name = "" if new else str(json.loads(path.read_text(encoding="utf-8"))["id"])
+            found = "" if new else json.loads(path.read_text(encoding="utf-8"))["id"]
+            name = found if isinstance(found, str) else ""
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             name = ""
-        if not name:
-            name = uuid.uuid4().hex
-            note_run(folder, name)
+        name = name or uuid.uuid4().hex
     return distributed.gather_objects(name)[0]
 
 
 def note_run(folder: str | Path, name: str) -> None:
-    """Write down that `folder` belongs to run `name`."""
+    """Write down, on rank 0, that `folder` belongs to run `name`; once nothing is left that could be refused."""
+    if distributed.rank():
+        return
     path = Path(folder) / RUN_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({"id": name}) + "\n")

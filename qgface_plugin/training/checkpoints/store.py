@@ -47,15 +47,22 @@ class CheckpointSet:
 
 
 def entries(folder: str | Path, wanted: Callable[[int], bool] = lambda rank: True) -> tuple[list[Entry], list[str]]:
-    """The checkpoints in `folder` of the ranks that are `wanted`, and what is wrong with damaged and misnamed ones.
+    """The checkpoints in `folder` of the ranks that are `wanted`, and what is wrong with the others.
 
-    Only their heads are read: a file may still turn out to be damaged when it is loaded.
+    A file that is damaged, cannot be read, or is not what its name says is such another one. Only heads are read: a
+    file may still turn out to be damaged when it is loaded.
 
     Raises:
-        CheckpointError: a file is refused, of a later format, or no training checkpoint.
+        CheckpointError: a file is refused, of a later format, or no training checkpoint; or the folder cannot be read.
     """
     files, problems = [], []
-    for path in sorted(Path(folder).glob("checkpoint_gpu_*.pt")):
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from error
+    for path in (Path(folder, name) for name in names):
         match = NAME.fullmatch(path.name)
         if not match or not wanted(int(match[1])):
             continue
@@ -63,6 +70,9 @@ def entries(folder: str | Path, wanted: Callable[[int], bool] = lambda rank: Tru
             state = as_checkpoint(path, peek(path))
         except DamagedError as error:
             problems.append(str(error))
+            continue
+        except OSError as error:
+            problems.append(f"{path} cannot be read: {error.strerror or error}")
             continue
         except CheckpointError:
             if not path.exists():  # another rank has tidied up meanwhile
@@ -180,9 +190,14 @@ class CheckpointStore:
         """Give the latest its step's name: what this run saved last or resumed from, or what an earlier run left."""
         if not self.latest.exists():
             return
+        if self.latest.is_dir():
+            moved = self.latest.with_name(f"{self.latest.name}.folder")
+            os.replace(self.latest, moved)
+            LOGGER.warning("%s is a folder; its name is %s now", self.latest, moved.name)
+            return
         try:
             step = as_checkpoint(self.latest, peek(self.latest))["global_step"]
-        except CheckpointError as error:
+        except (CheckpointError, OSError) as error:
             LOGGER.warning("%s; it is replaced, not kept", error)
             return
         if step != next_step and self._last in (None, step):

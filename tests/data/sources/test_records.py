@@ -178,6 +178,13 @@ def test_impossible_label(label: object, shown: str, tmp_path: Path) -> None:
     assert source.read(0)[1] == 0
 
 
+def test_unreadable_property(folder: Path) -> None:
+    (folder / "property").unlink(missing_ok=True)
+    (folder / "property").mkdir()
+    with pytest.raises(DataError, match="property: the number of classes cannot be read .Is a directory"):
+        FaceRecords(folder)
+
+
 def test_label_outside_the_property(tmp_path: Path) -> None:
     source = FaceRecords(write(tmp_path / "a.rec", faces(0.0, 2.0, 1.0)))
     source.check()
