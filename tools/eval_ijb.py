@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qgface_plugin.evaluation.arguments import add_model_arguments, model_from_arguments
+from qgface_plugin.evaluation.arguments import add_model_arguments, model_from_arguments, note_digest
 from qgface_plugin.evaluation.protocols.ijb import features, tables
 from qgface_plugin.evaluation.protocols.ijb.evaluation import IjbResult, evaluate, modes_of, read_embeddings
 from qgface_plugin.evaluation.protocols.ijb.images import check_color_of_templates
@@ -58,6 +58,9 @@ def _run(given: argparse.Namespace) -> int:
     check_output(json_path.with_suffix(".csv"), tables.CSV, inputs)
     check_output(_picture(json_path), PNG, inputs)
     images = read_images(find_folder(given.data, given.subset), given.subset)
+    given.sha256 = None
+    if not given.embeddings:
+        note_digest(given)
     embeddings, bad, warnings, logged = _features(given, images, json_path.parent)
     if distributed.rank() != 0:
         return 0
@@ -123,6 +126,7 @@ def _save(given: argparse.Namespace, result: IjbResult, warnings: list[str], pat
         data=given.data,
         model=given.model,
         settings={
+            "sha256": given.sha256,
             "network": given.network,
             "color": given.color,
             "mean": given.mean,

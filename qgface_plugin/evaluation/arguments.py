@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..models.digest import model_digest
 from ..models.face_model import COLORS, USUAL, FaceModel
 from ..utils.command_line import add_on_corrupt
+from ..utils.errors import DataError
 from .color_order import check_color_of_files
 from .report.results import write_result
 
@@ -56,6 +59,7 @@ def model_from_arguments(given: argparse.Namespace) -> FaceModel:
     """The model that the arguments of `add_model_arguments` name. Raises as `load_model`."""
     from ..models import load_model  # PyTorch, for which --help does not wait
 
+    note_digest(given)
     return load_model(
         given.model,
         network=given.network,
@@ -66,10 +70,18 @@ def model_from_arguments(given: argparse.Namespace) -> FaceModel:
     )
 
 
+def note_digest(given: argparse.Namespace) -> None:
+    """Note the digest of the model's files in the arguments, for results; before it is loaded."""
+    given.sha256 = None
+    with contextlib.suppress(DataError):  # `load_model` has the words for it
+        given.sha256 = model_digest(given.model)
+
+
 def model_settings(given: argparse.Namespace, model: FaceModel) -> dict[str, Any]:
-    """What results keep of the model beside its path: name, d, order of channels, and what is done to pixels."""
+    """What results keep of the model beside its path: digest, name, d, order of channels, what is done to pixels."""
     scale = getattr(model, "scale", USUAL)
     return {
+        "sha256": getattr(given, "sha256", None),
         "name": model.name,
         "dim": model.dim,
         "color": given.color,

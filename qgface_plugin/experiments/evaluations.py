@@ -9,6 +9,7 @@ from pathlib import Path
 from ..data.sources.folder import SUFFIXES
 from ..evaluation.protocols.ijb.metadata import find_folder
 from ..evaluation.report.results import default_path, read_result
+from ..models.digest import model_digest
 from ..utils.errors import DataError
 from ..utils.listing import entries_in, files_in, walk
 
@@ -40,11 +41,14 @@ class Evaluation:
         return [script, "--model", str(model), "--data", str(self.data), *self.options, "--quiet"]
 
     def done(self, model: Path) -> bool:
-        """Whether the result is saved beside the model, of the same data, and not older than the model."""
-        path = default_path(model, self.protocol)
+        """Whether a result is saved beside the model, of the same data, and of these very weights, by their SHA-256.
+
+        Results of earlier versions do not say which weights they are of: they are made anew.
+        """
         try:
-            fresh = path.stat().st_mtime >= model.stat().st_mtime
-            return fresh and Path(read_result(path).data).resolve() == self.data.resolve()
+            result = read_result(default_path(model, self.protocol))
+            same_data = Path(result.data).resolve() == self.data.resolve()
+            return same_data and result.settings.get("sha256") == model_digest(model)
         except (OSError, DataError):
             return False
 

@@ -40,10 +40,25 @@ def test_trains_and_evaluates_once(runner, tmp_path):
 def test_a_new_model_or_other_data_is_evaluated_anew(runner, tmp_path):
     run = planned(tmp_path / "out", "a", 1)
     runner.make([run], progress=False)
-    os.utime(run.model, (time.time() + 100,) * 2)
+    before = run.model.read_bytes()
+    for clock in (0, time.time() + 100):  # a clock that goes back, a file that is restored with its time
+        run.model.write_bytes(before + b"another")
+        os.utime(run.model, (clock, clock))
+        assert runner.missing(run) == ["pairs"]
+        run.model.write_bytes(before)
+        os.utime(run.model, (clock, clock))
+        assert runner.missing(run) == []
+    assert not Evaluation("pairs", "eval_pairs", tmp_path / "else").done(run.model)
+
+
+def test_a_result_that_does_not_say_which_weights_it_is_of_is_made_anew(runner, tmp_path):
+    run = planned(tmp_path / "out", "a", 1)
+    runner.make([run], progress=False)
+    path = run.folder / "results" / "pairs.json"
+    path.write_text(path.read_text().replace("sha256", "md5"))
     assert runner.missing(run) == ["pairs"]
-    os.utime(run.model, (0, 0))
-    assert runner.missing(run) == [] and not Evaluation("pairs", "eval_pairs", tmp_path / "else").done(run.model)
+    runner.make([run], progress=False)
+    assert runner.missing(run) == []
 
 
 def test_a_failure_does_not_stop_the_others(runner, tmp_path):

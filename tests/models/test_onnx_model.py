@@ -11,8 +11,8 @@ import torch
 from small_models import noise_images, seeded, write_model, write_onnx
 from torch import nn
 
-from qgface_plugin.evaluation.protocols.ijb.features import model_digest
 from qgface_plugin.models import load_model
+from qgface_plugin.models.digest import model_digest
 from qgface_plugin.models.embeddings import embed
 from qgface_plugin.models.face_model import NOTHING, USUAL
 from qgface_plugin.models.onnx_normalisation import scale_outside

@@ -11,12 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from ....data.images import surplus_line
+from ....models.digest import model_digest, model_files
 from ....models.embeddings import Embeddings
 from ....models.face_model import USUAL, FaceModel, Scale
 from ....models.onnx_normalisation import scale_outside
 from ....utils.errors import ON_CORRUPT, ConfigError, DataError
-from ....utils.files import file_digest, models_folder
-from ....utils.listing import files_in, unpacked
 from ...feature_cache import FeatureCache
 from .images import check_points, check_present, fingerprint, load_faces
 from .metadata import IjbImages
@@ -59,30 +58,9 @@ def feature_cache(
     return FeatureCache(folder, images.subset.lower(), key, len(images), min(CHUNK, max(64, len(images) // 64)))
 
 
-def model_digest(model: str) -> str:
-    """SHA-256 of the file, or of each of the folder's model files, that `--model` names.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    try:
-        return " ".join(file_digest(file) for file in _model_files(model))
-    except OSError as error:
-        raise DataError(f"{error.filename}: {error.strerror}; the features' cache needs its content") from error
-
-
-def _model_files(model: str) -> list[Path]:
-    path = Path(model)
-    if not path.exists():
-        path = models_folder() / model
-    if not path.is_dir():
-        return [path]
-    return [path / "model.pt"] if (path / "model.pt").is_file() else files_in(unpacked(path, ".onnx"), ".onnx")
-
-
 def _scales_of_graphs(model: str) -> list[Scale]:
     """What ONNX files leave to do to pixels, of those that normalise them themselves."""
-    graphs = [path for path in _model_files(model) if path.suffix.lower() == ".onnx" and path.is_file()]
+    graphs = [path for path in model_files(model) if path.suffix.lower() == ".onnx" and path.is_file()]
     return [scale for path in graphs if (scale := scale_outside(path, log=False)) != USUAL]
 
 

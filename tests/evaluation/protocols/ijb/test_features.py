@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from ijb_sets import FlatModel, write_set
 
 from qgface_plugin.evaluation.feature_cache import FeatureCache
-from qgface_plugin.evaluation.protocols.ijb.features import extract, feature_cache, model_digest
+from qgface_plugin.evaluation.protocols.ijb.features import extract, feature_cache
 from qgface_plugin.evaluation.protocols.ijb.images import load_faces
 from qgface_plugin.evaluation.protocols.ijb.metadata import IjbImages, read_images
 from qgface_plugin.models.embeddings import Embeddings
@@ -76,21 +76,6 @@ def test_undecodable_image(folder: Path) -> None:
 def test_on_corrupt(folder: Path) -> None:
     with pytest.raises(ConfigError, match="on_corrupt is 'ignore': .*error, skip"):
         extract(FlatModel(), read_images(folder, "IJBB"), cache_in(folder), on_corrupt="ignore")
-
-
-def test_model_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pack = tmp_path / "models" / "pack"
-    pack.mkdir(parents=True)
-    (pack / "a.onnx").write_bytes(b"a")
-    (tmp_path / "model.pt").write_bytes(b"a")
-    by_file = model_digest(str(tmp_path / "model.pt"))
-    assert by_file == model_digest(str(tmp_path)) == model_digest(str(pack)) == model_digest(str(pack / "a.onnx"))
-    monkeypatch.setattr("qgface_plugin.evaluation.protocols.ijb.features.models_folder", lambda: tmp_path / "models")
-    assert model_digest("pack") == by_file
-    (pack / "a.onnx").write_bytes(b"b")
-    assert model_digest("pack") != by_file
-    with pytest.raises(DataError, match="absent: No such file"):
-        model_digest("absent")
 
 
 def test_the_cache_belongs_to_model_and_images(folder: Path, tmp_path: Path) -> None:
