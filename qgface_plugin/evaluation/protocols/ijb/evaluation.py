@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +20,8 @@ from .identification import IjbIdentification, identify, read_protocol
 from .metadata import IjbImages, read_pairs
 from .templates import DEFAULT_MODE, Mode, TemplatePlan
 from .verification import IjbVerification, PairRows, verify
+
+LONGEST = 1 << 14  # numbers in a feature; a file of longer ones is not what it says
 
 
 @dataclass(frozen=True)
@@ -86,21 +92,39 @@ def read_embeddings(path: Path, images: IjbImages) -> Embeddings:
     """Features from an .npz with `embs` and `embs_f`, as `ijb_evals.py --save_embeddings` writes it, in its order.
 
     Raises:
-        DataError: no such file, or arrays that do not fit the images.
+        DataError: no such file, arrays that do not fit the images, or numbers that are not finite.
     """
     try:
-        with np.load(path) as arrays:
-            if not isinstance(arrays, np.lib.npyio.NpzFile) or not {"embs", "embs_f"} <= set(arrays.files):
-                raise DataError(f"{path}: not an .npz with arrays embs and embs_f")
-            sides = [np.ascontiguousarray(arrays[name], dtype=np.float32) for name in ("embs", "embs_f")]
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+        with ZipFile(path) as archive:
+            sides = [_array(archive, f"{name}.npy", len(images)) for name in ("embs", "embs_f")]
+    except OSError as error:
+        raise DataError(f"{path}: the features cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, EOFError, BadZipFile, RuntimeError, SyntaxError, MemoryError, zlib.error) as error:
         raise DataError(f"{path}: not an .npz with arrays embs and embs_f ({error})") from error
     if any(side.ndim != 2 or len(side) != len(images) or side.shape != sides[0].shape for side in sides):
         shapes = " and ".join(str(side.shape) for side in sides)
         raise DataError(f"{path}: embs and embs_f are {shapes}: {images.subset} here has {len(images)} images")
+    for side in sides:
+        rows = np.flatnonzero(~np.isfinite(side).all(axis=1))
+        if len(rows):
+            raise DataError(f"{path}: {len(rows)} features are not finite, the first that of image {rows[0] + 1}")
     return Embeddings(*sides)
+
+
+def _array(archive: ZipFile, name: str, images: int) -> np.ndarray:
+    """An array of an .npz as float32; ValueError where it has not what its header says, or more than features have."""
+    info = archive.getinfo(name)
+    if info.file_size > 8 * LONGEST * images + 4096:
+        raise ValueError(f"{name} has {info.file_size} bytes, for {images} images")
+    data = archive.read(info)
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = read(stream)
+    if dtype.kind not in "fiu" or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
+        raise ValueError(f"{name} has {len(data)} bytes, for {shape} numbers of {dtype}")
+    array = np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape, order="F" if by_columns else "C")
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def modes_of(names: Sequence[str] | None, all_modes: bool, every: Sequence[Mode]) -> tuple[Mode, ...]:

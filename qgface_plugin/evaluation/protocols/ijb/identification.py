@@ -149,7 +149,7 @@ def _people(enrolment: Enrolment) -> np.ndarray:
 def _enrolment(path: Path, name: str) -> Enrolment:
     """Columns TEMPLATE_ID and SUBJECT_ID, the first two of a file with a header. Repeated lines count once."""
     if not path.is_file():
-        raise DataError(f"{path}: No such file; the 1:N protocol needs it")
+        raise DataError(f"{path}: No such file; the 1:N protocol needs this file")
     pairs = []
     for row, (line, fields) in enumerate(read_csv(path, "list of templates")):
         numbers = [whole_number(field) for field in fields[:2]]

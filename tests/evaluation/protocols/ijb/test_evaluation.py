@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +105,31 @@ def test_made_up_set(tmp_path: Path) -> None:
     for scale in (0.001, 1.5):
         with pytest.raises(ConfigError, match=f"scale is {scale}"):
             make_set(tmp_path, scale)
+
+
+def test_embeddings_that_are_none(
+    small: tuple[Path, Embeddings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qgface_plugin.evaluation.protocols.ijb.evaluation.LONGEST", 8)
+    images = read_images(small[0], "IJBB")
+    path, good = tmp_path / "x.npz", np.ones((len(images), 4), dtype=np.float32)
+    bad = good.copy()
+    bad[2, 1] = np.nan
+    np.savez(path, embs=good, embs_f=bad)
+    with pytest.raises(DataError, match="x.npz: 1 features are not finite, the first that of image 3"):
+        read_embeddings(path, images)
+    np.savez_compressed(path, embs=np.asfortranarray(good, dtype=np.float64), embs_f=good)
+    assert np.array_equal(read_embeddings(path, images).original, good)
+    whole = path.read_bytes()
+    np.savez_compressed(path, embs=np.zeros(1 << 16), embs_f=good)
+    for content in (None, b"", b"PK\3\4", whole[:-40], whole.replace(b"embs_f", b"embs_g")):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(DataError, match="x.npz: not an .npz with arrays embs and embs_f"):
+            read_embeddings(path, images)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("embs.npy", "embs_f.npy"):
+            np.lib.format.write_array(header := io.BytesIO(), good)
+            archive.writestr(name, header.getvalue().replace(b"(%d, 4)" % len(images), b"(9%d, 4)" % len(images)))
+    with pytest.raises(DataError, match="x.npz: not an .npz"):
+        read_embeddings(path, images)
