@@ -282,7 +282,7 @@ def _read_legacy(path: Path, file: BinaryIO) -> Any:
         file.seek(0)
         raise _refusal(path, error, file.read(min(size, 1 << 22))) from error
     if version != 1001 or not isinstance(system, dict) or not isinstance(keys, list):
-        raise ValueError(f"it says version {version!r:.20} of the format before PyTorch 1.6, which is 1001")
+        raise ValueError("it says another version of the format before PyTorch 1.6 than 1001")
     if not system.get("little_endian", system.get(b"little_endian", True)):
         raise CheckpointError(f"{path} was written by a big-endian machine: save it anew on this one")
     names = [_text(key) for key in keys]
@@ -492,8 +492,10 @@ def _size(sides: object = ()) -> tuple[int, ...]:
 
 
 def _text(key: object) -> str:
-    """A key that Python 2 wrote is bytes."""
-    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
+    """The key of a storage; one that Python 2 wrote is bytes. Of a nested tuple the text alone could be endless."""
+    if not isinstance(key, str | bytes):
+        raise ValueError(f"the key of a storage is {type(key).__name__}")
+    return key.decode("utf-8", "replace") if isinstance(key, bytes) else key
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

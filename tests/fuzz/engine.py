@@ -28,6 +28,7 @@ TARGETS = {
     "bin": "pairs.make",
     "image": "pixels.make",
     "checkpoint": "checkpoints.make",
+    "weights": "weights.make",
     "lst": "lists.make_list",
     "property": "lists.make_property",
     "landmarks": "lists.make_landmarks",

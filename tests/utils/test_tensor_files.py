@@ -245,6 +245,7 @@ def test_the_hand_made_old_file_is_read(tmp_path: Path) -> None:
         legacy(one_tensor(), keys=b"]"),
         legacy(one_tensor(), keys=b"](X\x01\x00\x00\x000X\x01\x00\x00\x001e"),
         legacy(b"\x80\x02" + b"X\xff\xff\xff\x7fx."),
+        legacy(one_tensor(), keys=b"])q\x00" + b"h\x00\x86q\x00" * 60 + b"a"),  # a key whose text would be endless
         legacy(b"\x80\x02]" + b"\x85" * 50000 + b"K\x01s."),
     ],
 )
