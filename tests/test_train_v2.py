@@ -79,3 +79,29 @@ def test_a_stop_after_sigterm_has_its_own_exit_status(tmp_path, monkeypatch, cap
 def test_help_reads_well():
     done = run("train_v2.py", "--help")
     assert done.returncode == 0 and "torchrun --nproc_per_node=4 train_v2.py recipes/qgface_r34.py" in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--local-rank=3", "--local_rank=3"])
+def test_the_former_launchers_argument_is_taken(monkeypatch, option):
+    seen = []
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(train_v2, "run_recipe", lambda path: seen.append((path, os.environ["LOCAL_RANK"])))
+    assert train_v2.main([option, "recipe.py"]) == 0 and seen == [("recipe.py", "3")]
+    monkeypatch.setenv("LOCAL_RANK", "1")  # torchrun's own word counts
+    assert train_v2.main([option, "recipe.py"]) == 0 and seen[1] == ("recipe.py", "1")
+
+
+def test_ranks_without_a_place_to_meet_are_refused_in_words(tmp_path, monkeypatch):
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    done = run("train_v2.py", quick_recipe(tmp_path, "alone"), RANK="0", WORLD_SIZE="2")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "WORLD_SIZE=2, but no MASTER_" in done.stderr and not (tmp_path / "alone").exists()
+
+
+def test_a_compiler_that_is_not_there_is_named_before_training(tmp_path):
+    path = quick_recipe(tmp_path, "compiled", extra="config.qgface.train.compile = True\n")
+    done = run("train_v2.py", path, CXX="/nonexistent/c++")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "config.qgface.train.compile is True, but" in done.stderr and "install a C++ compiler" in done.stderr
+    assert not (tmp_path / "compiled").exists()

@@ -10,13 +10,14 @@ import logging
 import runpy
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from torch import distributed
 
 from ..config.recipe import load_recipe
 from ..config.run import Run
+from ..training.output_folder import own_folder
 from ..utils.errors import ConfigError
 from ..utils.logs import EarlyLog, early_log
 from . import compat, seams
@@ -40,7 +41,7 @@ def train(checkout: Path, argument: str, run: Run | None, log: EarlyLog) -> None
         ConfigError: A seam is gone, or something does not fit the run; so do DataError and CheckpointError.
         TrainingError: Too many losses in a row were not finite.
     """
-    with _as_script(checkout, argument):
+    with _as_script(checkout, argument), nullcontext() if run is None else own_folder(run.output):
         prepare(checkout, argument, run, log)
         _running.add(checkout)
         try:

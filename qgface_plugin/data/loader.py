@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..config.degradation import DegradationPolicy
-from ..utils.errors import ConfigError, DataError
+from ..utils.errors import ConfigError, DataError, TrainingError
 from .degradation.gpu import both_views
 from .images import surplus_line
 from .pair_batch import PairBatch, concatenate, normalise
@@ -169,6 +169,10 @@ class Prefetcher:
                 batch = next(batches, None)
             except (ConfigError, DataError) as error:
                 raise type(error)(_own_words(error)) from error
+            except (RuntimeError, OSError) as error:
+                if (reason := _lost_worker(error)) is None:
+                    raise
+                raise TrainingError(reason) from error
             self.waited += time.perf_counter() - started
             if batch is None:
                 return
@@ -194,6 +198,22 @@ def _own_words(error: Exception) -> str:
     """The error's message without the traceback of the worker that torch puts before it."""
     kind = type(error)
     return str(error).rpartition(f"\n{kind.__module__}.{kind.__qualname__}: ")[2].rstrip()
+
+
+def _lost_worker(error: Exception) -> str | None:
+    """What to do about a worker that has died, or shared memory that is full; None for other errors."""
+    text = str(error)
+    if "shared memory" in text or "No space left" in text or "Bus error" in text:
+        return (
+            "a data worker found no shared memory: /dev/shm is full. Give more (docker run --shm-size=1g), or lower "
+            "config.num_workers; 0 needs none. If there is room, a data file was cut short while it was read"
+        )
+    if "DataLoader worker" in text:
+        return (
+            f"a data worker has ended: {text.splitlines()[0]}. Killed workers often mean that memory ran out: lower "
+            "config.num_workers or config.batch_size"
+        )
+    return None
 
 
 def _arrived(batch: PairBatch, done: torch.cuda.Event) -> PairBatch:

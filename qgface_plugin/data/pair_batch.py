@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ class PairBatch:
         strength: float32 (B,), how strongly `low` was degraded, see `params.strength`; None in single-view training.
         slot: in a worker, (key of the pool, slot) that the pixels lie in.
         surplus: JPEGs with surplus bytes or without their end marker (see `jpeg_surplus`), which are used.
+        piped: in a worker, whether to travel through a pipe, and not in new shared memory.
 
     Example:
         >>> pixels = torch.zeros((4, 112, 112, 3), dtype=torch.uint8)
@@ -45,6 +47,7 @@ class PairBatch:
     slot: tuple[int, int] | None = None
     strength: torch.Tensor | None = None
     surplus: int = 0
+    piped: bool = False
 
     @classmethod
     def of(
@@ -66,11 +69,15 @@ class PairBatch:
 
     def __reduce__(self) -> tuple:
         """From a worker to the main process, which has the pool's memory, only the slot's number travels."""
-        if self.slot is None:
+        if self.slot is None and not self.piped:
             views = self.high, self.low, self.labels
             return PairBatch, (*views, self.skipped, self.params, None, self.strength, self.surplus)
         params, strength = (None if x is None else x.numpy() for x in (self.params, self.strength))
         paired, labels = self.low is not None, self.labels.numpy()
+        if self.slot is None:
+            views = self.high if self.low is None else _joined(self.high, self.low)
+            pixels = views.permute(0, 2, 3, 1).numpy()
+            return _from_pipe, (pixels, paired, labels, self.skipped, params, None, strength, self.surplus)
         return _from_slot, (self.slot, paired, labels, self.skipped, params, strength, self.surplus)
 
     def __len__(self) -> int:
@@ -116,6 +123,10 @@ def _from_slot(
     key, number = slot
     pixels = find_pool(key).lend(number)[: len(labels) * (2 if paired else 1)]
     return PairBatch.of(pixels, paired, labels, skipped, params, strength=strength, surplus=surplus)
+
+
+def _from_pipe(pixels: np.ndarray, *rest: Any) -> PairBatch:
+    return PairBatch.of(torch.from_numpy(pixels), *rest)
 
 
 def concatenate(batch: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:

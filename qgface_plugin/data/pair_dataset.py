@@ -24,7 +24,7 @@ from .degradation.custom_steps import CustomSteps
 from .degradation.params import SIDE, ViewParams, draw, strength, uniforms
 from .images import decode_into
 from .pair_batch import PairBatch, concatenate, normalise
-from .shared_memory import LIMIT, PixelPool
+from .shared_memory import LIMIT, PixelPool, open_pool
 from .sources.source import FaceSource
 
 __all__ = ["ViewPair", "PairBatch", "PairDataset", "collate", "concatenate", "normalise", "worker_init"]
@@ -99,6 +99,7 @@ class PairDataset(Dataset):
         self.source, self.policy, self.seed, self.on_corrupt = source, policy, seed, on_corrupt
         self.degrade_on = degrade_on
         self._pool: PixelPool | None = None
+        self._short = False  # of shared memory
 
     def for_workers(self, workers: int, batch_size: int) -> PairDataset:
         """The same data set for one DataLoader, whose workers write into memory that is used again and again.
@@ -108,8 +109,10 @@ class PairDataset(Dataset):
             batch_size: pairs per batch.
         """
         shared = copy(self)
+        shared._pool, shared._short = None, False
         slots = min(LIMIT, workers * PREFETCH + HELD)
-        shared._pool = PixelPool(slots, (self._views_of(batch_size), SIDE, SIDE, 3)) if workers else None
+        if workers:
+            shared._pool, shared._short = open_pool(slots, (self._views_of(batch_size), SIDE, SIDE, 3))
         return shared
 
     def _views_of(self, pairs: int) -> int:
@@ -134,10 +137,10 @@ class PairDataset(Dataset):
         make = self._pairs if self.degrade_on == "cpu" or self.policy is None else self._originals
         views, pool = self._views_of(len(samples)), self._pool
         if pool is None or get_worker_info() is None or views > pool.memory.shape[1]:
-            return make(samples, _new(views))
+            return replace(make(samples, _new(views)), piped=self._short)
         slot = pool.take()
         if slot is None:
-            return make(samples, _new(views))
+            return replace(make(samples, _new(views)), piped=self._short)
         return replace(make(samples, pool.memory[slot, :views]), slot=(pool.key, slot))
 
     def _pairs(self, samples: Sequence[tuple[int, int]], pixels: torch.Tensor) -> PairBatch:

@@ -7,8 +7,11 @@ of 128 pairs is 2,352 pages: in a virtual machine that can cost half as much as 
 from __future__ import annotations
 
 import itertools
+import logging
+import math
 import os
 import weakref
+from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -16,8 +19,11 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 
+LOGGER = logging.getLogger(__name__)
 _POOLS: weakref.WeakValueDictionary[int, PixelPool] = weakref.WeakValueDictionary()
 _KEYS = itertools.count()
+_said = False  # that shared memory is short: once in a process
+SHM = "/dev/shm"
 LIMIT = 256  # slots: a slot's number is one byte in a pipe
 
 
@@ -68,6 +74,57 @@ class PixelPool:
         lease: np.ndarray = self.memory[slot].numpy()  # torch keeps it as long as any view of the tensor lives
         weakref.finalize(lease, _give_back, self._writer, slot).atexit = False
         return torch.from_numpy(lease)
+
+
+def slots_that_fit(wanted: int, size: int, environ: Mapping[str, str] = os.environ) -> int:
+    """How many slots of `size` bytes a rank may take: all that are wanted, or its part of half of what is free.
+
+    A container has 64 MB of shared memory unless it is given more, and NCCL and others need of it too.
+    """
+    try:
+        shm = os.statvfs(SHM)
+    except OSError:
+        return wanted
+    free = shm.f_bavail * shm.f_frsize
+    ranks = max(1, int(environ.get("LOCAL_WORLD_SIZE") or 1))
+    return wanted if wanted * size * ranks <= free // 2 else min(wanted, free // 2 // ranks // max(1, size))
+
+
+def open_pool(wanted: int, shape: tuple[int, ...]) -> tuple[PixelPool | None, bool]:
+    """As many slots as there is shared memory for; a line in the log when it is too small.
+
+    Args:
+        wanted: slots, 1 to 256.
+        shape: of one slot, uint8.
+
+    Returns:
+        The pool, None where not even two slots fit; and whether shared memory is short, so that batches which find no
+        free slot are to take another way.
+    """
+    size = math.prod(shape)
+    slots, reason = slots_that_fit(wanted, size), ""
+    if slots >= min(2, wanted):
+        try:
+            pool = PixelPool(slots, shape)
+            if slots == wanted:
+                return pool, False
+        except (RuntimeError, OSError) as error:
+            pool, reason = None, f" ({str(error).splitlines()[0]})"
+    else:
+        pool = None
+    _say_short(wanted * size, 0 if pool is None else slots * size, reason)
+    return pool, True
+
+
+def _say_short(wanted: int, got: int, reason: str) -> None:
+    global _said
+    if not _said and int(os.environ.get("LOCAL_RANK") or 0) == 0:
+        LOGGER.warning(
+            "%s is too small for the data workers of a rank: %d MB are wanted, %d MB are used%s, and the other batches "
+            "take a slower way. Give more (docker run --shm-size=%dm), or lower config.num_workers",
+            SHM, -(-wanted // 1_000_000), got // 1_000_000, reason, max(1024, 4 * wanted // 1_000_000),
+        )  # fmt: skip
+    _said = True
 
 
 def find_pool(key: int) -> PixelPool:

@@ -26,7 +26,7 @@ from ..models.momentum_encoder import MomentumEncoder
 from ..models.weights import load_backbone
 from ..utils import distributed
 from ..utils.device import pick_precision
-from ..utils.errors import DataError
+from ..utils.errors import ConfigError, DataError
 from ..utils.registry import QUEUE_KINDS
 from .lr_schedule import build_schedule
 from .step import TrainStep
@@ -127,6 +127,32 @@ def make_step(run: Run, device: torch.device, stop_wanted: Callable[[], bool]) -
         clip=run.train.clip_grad,
         stop_wanted=stop_wanted,
     )
+
+
+def check_compiler(run: Run, device: torch.device) -> None:
+    """Try torch.compile on a trifle, where the recipe asks for it: it needs a compiler at the first step only.
+
+    Raises:
+        ConfigError: it does not work here; says why, and what to do.
+    """
+    if not run.train.compile:
+        return
+    from torch._inductor import config as inductor  # seconds that others need not wait
+
+    try:
+        with inductor.patch(force_disable_caches=True):
+            torch.compile(lambda x: (2 * x + 1).relu().sum())(torch.ones(64, device=device))
+    except Exception as error:  # every backend has errors of its own
+        needs = "a C++ compiler (g++, or CXX naming another one)"
+        if device.type == "cuda":
+            needs = f"Triton and {needs}"
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError(
+            f"config.qgface.train.compile is True, but torch.compile does not work here ({reason.strip()}): install "
+            f"{needs}, or set it to False"
+        ) from error
+    finally:
+        torch._dynamo.reset()
 
 
 def _wrapped(run: Run, backbone: nn.Module, device: torch.device) -> nn.Module:

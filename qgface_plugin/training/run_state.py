@@ -198,6 +198,15 @@ class RunState:
             restored_gradients(extra["gradients"], step.backbone, step.criterion, names),
         )
 
+    def saved_bytes(self) -> int:
+        """About how many bytes a checkpoint of this rank has: weights, moments, queue, momentum encoder, model.pt."""
+        step, moments = self.step, 2 if self.run.optimizer == "adamw" else 1
+        modules = [module for module in (step.backbone, step.criterion, step.key_encoder) if module is not None]
+        tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+        trained = [p for module in (step.backbone, step.criterion) for p in module.parameters() if p.requires_grad]
+        model = [*step.backbone.parameters()]
+        return sum(t.nbytes for t in tensors + model) + moments * sum(p.nbytes for p in trained)
+
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned, to the last bit where nothing has changed.
 

@@ -153,7 +153,6 @@ class StepLog:
                 terms.append(f"{label}: {means[name]:.{decimals[beside]}f}")
         if total is None:
             return f"QGFace {'   '.join(terms)}   Global Step: {global_step}"
-        hours = seconds_per_step * (total - global_step) / 3600
         return "   ".join(
             [
                 f"Speed {speed:.2f} samples/sec",
@@ -161,7 +160,7 @@ class StepLog:
                 f"LearningRate {lr:.6f}",
                 f"Epoch: {epoch}",
                 f"Global Step: {global_step}",
-                f"Required: {hours:.1f} hours",
+                f"Required: {time_left(seconds_per_step * (total - global_step))}",
                 *terms,
             ]
         )
@@ -188,3 +187,16 @@ def _histogram(writer: SummaryWriter, u: Tensor, global_step: int) -> None:
     values = u.detach().float().flatten().cpu()
     if len(values := values[values.isfinite()]):
         writer.add_histogram("u", values, global_step)
+
+
+def time_left(seconds: float) -> str:
+    """How long something still takes, for people; arcface_torch's words from an hour on.
+
+    Example:
+        >>> time_left(7200.0), time_left(754.0), time_left(9.4), time_left(math.nan)
+        ('2.0 hours', '12 min 34 s', '9 s', 'nan hours')
+    """
+    if not seconds < 3600:
+        return f"{seconds / 3600:.1f} hours"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -29,7 +29,7 @@ from .checkpoints.finite import first_not_finite
 from .checkpoints.latest import latest_state
 from .checkpoints.run_id import note_run, restarts, run_id
 from .checkpoints.store import CheckpointStore
-from .output_folder import own_folder
+from .output_folder import own_folder, warn_if_nearly_full
 from .preemption import NAMES, StopWatch, watch_for_stop
 from .recorder import RunRecorder
 from .rollback import advice, skip_bad_step
@@ -73,6 +73,8 @@ def _train(run: Run, device: torch.device, stop: StopWatch, early: EarlyLog | No
     check_data(source)
     # what cannot be used is known on all ranks before anything is written
     pair_sets = distributed.on_rank_zero(partial(build.open_pair_sets, run)) or ()
+    build.check_compiler(run, device)
+    distributed.patient_barrier()
     total = build.make_sampler(run).steps_per_epoch * run.num_epoch
     total = min(total, run.train.max_steps or total)
     with (
@@ -129,6 +131,8 @@ class Trainer:
         self.pair_sets = pair_sets
         self._owed = False  # a checkpoint, since a bad step
         self._unproven: int | None = None  # the step of the latest checkpoint while no good step has followed it
+        if rank == 0:
+            warn_if_nearly_full(self.store.folder, self.state.saved_bytes() * ranks)
         LOGGER.info(
             "%d images of %d identities, %d rank(s) on %s, %d steps an epoch",
             len(source), run.num_classes, ranks, device, self.steps_per_epoch,

@@ -204,7 +204,7 @@ def on_rank_zero(work: Callable[[], Result]) -> Result | None:
         Exception: On rank 0 what `work` raises; on the others the same in the package's own error.
     """
     if _fellows is not None:
-        result = work() if rank() == 0 else None  # an error reaches the others by `reasons`
+        result = work() if _fellows.rank == 0 else None  # an error reaches the others by `reasons`
         _fellows.wait(for_all=False)
         return result
     result, problem = None, None

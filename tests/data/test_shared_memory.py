@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import logging
 import pickle
+from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -11,9 +14,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from qgface_plugin.config.degradation import OURS
+from qgface_plugin.data import shared_memory
 from qgface_plugin.data.images import encode_png
+from qgface_plugin.data.loader import PairLoader, Prefetcher, open_batches
+from qgface_plugin.data.pair_batch import PairBatch
 from qgface_plugin.data.pair_dataset import PairDataset, collate, worker_init
-from qgface_plugin.data.shared_memory import PixelPool, find_pool
+from qgface_plugin.data.sampler import EpochSampler
+from qgface_plugin.data.shared_memory import PixelPool, find_pool, slots_that_fit
+from qgface_plugin.utils.errors import TrainingError
 
 
 class Faces:
@@ -92,3 +100,93 @@ def test_a_batch_without_a_slot_travels_whole():
     batch = PairDataset(Faces(3), OURS, 3).__getitems__([(0, 1), (0, 2)])
     copied = pickle.loads(pickle.dumps(batch))
     assert all(map(torch.equal, copied.tensors(), batch.tensors()))
+
+
+class Free:
+    """What os.statvfs says of a file system with so many free bytes."""
+
+    f_frsize = 4096
+
+    def __init__(self, free: int) -> None:
+        self.f_bavail = free // 4096
+
+
+DOCKER = 64 << 20
+SLOT = 256 * 112 * 112 * 3  # of a batch of 128 pairs
+
+
+@pytest.mark.parametrize(
+    "free, ranks, slots",
+    [(8 << 30, 1, 8), (DOCKER, 1, 3), (DOCKER, 2, 1), (DOCKER, 8, 0), (0, 1, 0), (2 * 8 * SLOT + 4096, 1, 8)],
+)
+def test_a_rank_takes_its_part_of_half_of_what_is_free(monkeypatch, free, ranks, slots):
+    monkeypatch.setattr(shared_memory.os, "statvfs", lambda path: Free(free))
+    assert slots_that_fit(8, SLOT, {"LOCAL_WORLD_SIZE": str(ranks)}) == slots
+
+
+def test_where_nobody_knows_what_is_free_all_are_tried(monkeypatch):
+    def absent(path: str) -> None:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(shared_memory.os, "statvfs", absent)
+    assert slots_that_fit(8, SLOT) == 8
+
+
+def full(self: torch.Tensor) -> None:
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+@pytest.mark.parametrize("short", ["little", "none", "full in spite of all"])
+def test_short_shared_memory_is_one_line_and_the_batches_are_the_same(monkeypatch, caplog, short):
+    dataset = PairDataset(Faces(48), OURS, seed=3)
+
+    def batches(workers: int) -> list[PairBatch]:
+        sampler = EpochSampler(len(dataset), 8, 0, 1, 3)
+        with open_batches(PairLoader(dataset, sampler, workers, torch.device("cpu"))) as found:
+            return [PairBatch(b.high.clone(), b.low.clone(), b.labels.clone(), strength=b.strength) for b in found]
+
+    wanted = batches(0)
+    monkeypatch.setattr(shared_memory, "_said", False)
+    if short == "full in spite of all":
+        monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    else:
+        size = 16 * 112 * 112 * 3
+        monkeypatch.setattr(shared_memory.os, "statvfs", lambda path: Free(5 * size if short == "little" else 0))
+    with caplog.at_level(logging.WARNING):
+        found = batches(1), batches(1)
+    for one in found:
+        assert len(one) == len(wanted) == 6
+        for ours, theirs in zip(one, wanted, strict=True):
+            for name in ("high", "low", "labels", "strength"):
+                assert torch.equal(getattr(ours, name), getattr(theirs, name))
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1 and "--shm-size" in lines[0] and "config.num_workers" in lines[0]
+
+
+def test_a_batch_in_a_pipe_takes_no_shared_memory(monkeypatch):
+    def never(*_: object) -> None:
+        raise AssertionError("shared memory was asked for")
+
+    pixels = torch.arange(4 * 112 * 112 * 3, dtype=torch.int64).to(torch.uint8).reshape(4, 112, 112, 3)
+    batch = replace(PairBatch.of(pixels, True, np.array([5, 7]), 1, strength=np.ones(2, np.float32)), piped=True)
+    monkeypatch.setattr(torch.Tensor, "share_memory_", never)
+    sent = pickle.loads(bytes(ForkingPickler.dumps(batch)))
+    assert torch.equal(sent.high, batch.high) and torch.equal(sent.low, batch.low) and sent.skipped == 1
+    assert sent.high.untyped_storage().data_ptr() == sent.low.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize(
+    "said, told",
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that", "--shm-size"),
+        ("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)", "--shm-size"),
+        ("DataLoader worker (pid(s) 7) exited unexpectedly", "a data worker has ended: .*num_workers"),
+    ],
+)
+def test_a_lost_worker_is_said_in_words(said, told):
+    def batches():
+        raise RuntimeError(said)
+        yield
+
+    with pytest.raises(TrainingError, match=told):
+        list(Prefetcher(torch.device("cpu"), None)(batches()))

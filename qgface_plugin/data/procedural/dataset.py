@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import write_text
+from ...utils.folder_lock import FolderLock
 from ...utils.text import read_json
 from ..bin_files import write_bin
 from ..images import encode_jpeg
@@ -85,6 +86,16 @@ def write_dataset(
     if _complete(marker, asked):
         LOGGER.info("procedural faces in %s are complete: nothing to draw", folder)
         return folder
+    with FolderLock(folder, wait=True):  # others that draw the same wait, and find it complete then
+        if not _complete(marker, asked):
+            _draw(folder, asked, progress)
+    return folder
+
+
+def _draw(folder: Path, asked: Mapping[str, Any], progress: Progress | None) -> None:
+    """Write the set that is `asked` for over what an earlier call has left."""
+    identities, images_per_identity, pairs = (asked[name] for name in ("identities", "images_per_identity", "pairs"))
+    seed, pairs_name, marker = asked["seed"], asked["pairs_name"], folder / MARKER
     if (folder / "train.rec").exists() and not marker.exists():
         raise ConfigError(f"{folder}: its train.rec was not made of procedural faces; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +107,6 @@ def write_dataset(
     names = ("train.rec", "train.idx", "train.lst", "property", f"{pairs_name}.bin")
     sizes = {name: (folder / name).stat().st_size for name in names}
     _write_marker(marker, {"complete": True, "arguments": asked, "bytes": sizes})
-    return folder
 
 
 class _Counter:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -167,6 +168,20 @@ def test_an_incomplete_set_is_made_anew(written, tmp_path, harm):
 
 def interrupt():
     raise KeyboardInterrupt
+
+
+def test_of_several_that_draw_the_same_at_once_one_draws(written, tmp_path):
+    drawn = []
+
+    def draw(number: int) -> None:
+        write_dataset(tmp_path / "faces", **SMALL, seed=4, progress=lambda done, total: drawn.append(number))
+
+    threads = [threading.Thread(target=draw, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(set(drawn)) == 1 and files(tmp_path / "faces") == files(written)
 
 
 def test_someone_elses_records_are_not_overwritten(tmp_path):
