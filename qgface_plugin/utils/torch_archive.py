@@ -145,7 +145,7 @@ class Outline(pickle._Unpickler):
         if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] not in ("storage", b"storage"):
             raise ValueError("one of its tensors has no storage")
         _, kind, key, _, count = pid
-        if not isinstance(key, str | bytes | int):  # of a nested tuple the text alone could be endless
+        if not isinstance(key, str | int):  # of a nested tuple the text alone could be endless
             raise ValueError(f"the key of a storage is {type(key).__name__}")
         if not isinstance(kind, _Part) or kind.item_bytes == 0 or type(count) is not int or count < 0:
             raise ValueError(f"the storage {key!r:.40} has no type or no length")
