@@ -7,7 +7,6 @@ from typing import Any
 
 from .arcface_torch.checkout import find_checkout, is_own_config
 from .config.recipe import load_recipe
-from .utils.distributed import fellow_ranks
 from .utils.logs import early_log
 
 LOGGER = logging.getLogger(__name__)
@@ -20,6 +19,8 @@ def run_recipe(path: str) -> dict[str, Any]:
     it is one; else the built-in loop. A path configs/... is the checkout's own config where there is a checkout.
     Raises ConfigError, DataError or CheckpointError for what does not fit, TrainingError when training cannot go on.
     """
+    from .utils.distributed import fellow_ranks  # PyTorch, for which --help does not wait
+
     with early_log() as log, fellow_ranks():
         run = None
         found = find_checkout() if is_own_config(path) else None
