@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from ..config.degradation import DegradationPolicy
-from ..utils.errors import ConfigError, DataError
+from ..utils.errors import ConfigError, CutError, DataError
 from .degradation.cpu import apply
 from .degradation.custom_steps import CustomSteps
 from .degradation.params import SIDE, ViewParams, draw, strength, uniforms
@@ -190,7 +190,7 @@ class PairDataset(Dataset):
                 surplus = decode_into(out, encoded, partial(self.source.where, candidate))
                 return label, skipped, surplus
             except DataError as error:
-                if self.on_corrupt == "error":
+                if self.on_corrupt == "error" or isinstance(error, CutError):
                     raise
                 last = error
         raise DataError(f"not one of the {len(self.source)} images can be read; the last one: {last}") from last

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import warnings
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, NoReturn
 
@@ -151,7 +151,7 @@ class Trainer:
             for name, line in self.recorder.verified.items():
                 LOGGER.info("[%s][%d]Accuracy-Flip: %1.5f+-%1.5f", name, line["step"], line["accuracy"], line["std"])
             return self.recorder.results()
-        with closing(self._batches()) as batches:
+        with self._cut_files_named(), closing(self._batches()) as batches:
             for batch in batches:
                 self.train_step(batch)
                 saved = self._save_due() and self.save()
@@ -203,6 +203,16 @@ class Trainer:
         state.load_state_dict(saved)
         self.store.go_on_from(self.progress.global_step)
         LOGGER.info("%s: resumed after step %d, in epoch %d", why, self.progress.global_step, self.progress.epoch)
+
+    @contextmanager
+    def _cut_files_named(self) -> Iterator[None]:
+        """A data worker that was reading a file while it was cut dies of a bus error, which torch cannot explain."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "worker" in str(error):
+                self.dataset.source.check_size()
+            raise
 
     def _batches(self) -> Generator[PairBatch, None, None]:
         """Batches on the device, from where the run is to the end of its last epoch."""

@@ -11,6 +11,10 @@ class DataError(ValueError):
     """A data file, record, image or label is not what it should be; the message names file, key and offset."""
 
 
+class CutError(DataError):
+    """A data file has become shorter while it was in use: no corrupt image to be skipped."""
+
+
 class ConfigError(ValueError):
     """A recipe key is unknown, mistyped or out of range; the message names the key, the value and what is allowed."""
 

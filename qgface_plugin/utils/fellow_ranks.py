@@ -22,14 +22,14 @@ from pathlib import Path
 
 from torch.distributed import DistError, Store
 
-from .errors import CheckpointError, ConfigError, DataError, Stopped, TrainingError, is_said, mark_said
+from .errors import CheckpointError, ConfigError, CutError, DataError, Stopped, TrainingError, is_said, mark_said
 from .logs import FILE_ONLY
 
 LOGGER = logging.getLogger(__name__)
 POLL = 0.25  # seconds
 ANSWER = 3.0  # seconds in which a living rank answers
 GRACE = 12.0  # seconds from a failure to the end of every rank; torchrun kills after 30
-OWN = {kind.__name__: kind for kind in (ConfigError, DataError, CheckpointError, TrainingError)}
+OWN = {kind.__name__: kind for kind in (ConfigError, DataError, CutError, CheckpointError, TrainingError)}
 UNFIT = (ConfigError, DataError, CheckpointError)  # the input does not fit: exit status 2
 BROKEN = ("gloo", "NCCL", "Connection ", "Broken pipe", "Socket", "Timed out", "timed out")
 

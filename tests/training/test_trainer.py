@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -15,8 +16,9 @@ from qgface_plugin.config.options import DataOptions, TrainOptions
 from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.loss.partial_fc import QGPartialFC
 from qgface_plugin.training import build
+from qgface_plugin.training.step import TrainStep
 from qgface_plugin.training.trainer import train
-from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError, TrainingError
+from qgface_plugin.utils.errors import CheckpointError, ConfigError, CutError, DataError, TrainingError
 
 
 @pytest.fixture(autouse=True)
@@ -200,3 +202,38 @@ def test_degrading_on_the_device_trains_and_resumes_exactly(folder):
     train(run)
     train(replace(run, resume=True, num_workers=1, train=TrainOptions()))
     assert losses(folder) == losses(folder, "whole") and len(losses(folder)) == 12
+
+
+@pytest.mark.parametrize(("workers", "on_corrupt"), [(0, "error"), (2, "error"), (0, "skip")])
+def test_records_that_are_cut_while_training_are_named(folder, monkeypatch, workers, on_corrupt):
+    call = TrainStep.__call__
+
+    def cut(self, batch, global_step):
+        if global_step == 2:
+            os.truncate(folder / "data" / "train.rec", 5_000)
+        return call(self, batch, global_step)
+
+    monkeypatch.setattr(TrainStep, "__call__", cut)
+    with pytest.raises(CutError, match=r"^\S+train\.rec: the file has 5000 bytes now, and \d+ when it was opened"):
+        train(tiny_run(folder, num_workers=workers, data=DataOptions(on_corrupt=on_corrupt)))
+
+
+def test_a_worker_that_dies_of_cut_records_is_explained(folder, monkeypatch):
+    """What the main process gets when the file is cut between a worker's look at its size and the page."""
+
+    def dead(self, batch, global_step):
+        os.truncate(folder / "data" / "train.rec", 5_000)
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's")
+
+    monkeypatch.setattr(TrainStep, "__call__", dead)
+    with pytest.raises(DataError, match=r"train\.rec: the file has 5000 bytes now"):
+        train(tiny_run(folder))
+
+
+def test_a_worker_that_dies_of_something_else_is_not(folder, monkeypatch):
+    def dead(self, batch, global_step):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    monkeypatch.setattr(TrainStep, "__call__", dead)
+    with pytest.raises(RuntimeError, match="killed by signal"):
+        train(tiny_run(folder))

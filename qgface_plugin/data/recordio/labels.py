@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...utils.errors import DataError
+from ...utils.errors import CutError, DataError
 from ..images import JPEG_SIGNATURE, PNG_SIGNATURE, is_image
 from .format import HEADER, MAGIC, MAX_LENGTH, PART, WHOLE, unpack
 from .reader import RecordReader
@@ -26,10 +26,13 @@ def read_face(reader: RecordReader, key: int) -> tuple[memoryview, int]:
     Raises:
         UnreadableError: a DataError; see there.
         DataError: a label that is not a whole number in [0, 2**24). Both name file, key and offset.
+        CutError: a DataError; see there.
     """
     where = reader.where(key)
     try:
         header, encoded = unpack(reader.read(key), where)
+    except CutError:
+        raise
     except DataError as error:
         raise UnreadableError(str(error)) from None
     if not is_image(encoded):

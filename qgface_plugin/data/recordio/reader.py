@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...utils.errors import DataError
+from ...utils.errors import CutError, DataError
 from .format import FIRST, LAST, MAGIC, MAGIC_BYTES, MAX_LENGTH, MIDDLE, PART, WHOLE
 from .index_cache import open_index
 
@@ -92,8 +92,10 @@ class RecordReader:
         """The payload of a key's record, read-only; a view of the file unless the record has several parts.
 
         Raises:
-            DataError: an unknown key, or a record that is cut short or damaged; names file, key and offset.
+            DataError: an unknown key, or a record that is cut short or damaged; names file, key and offset. Also a
+                file that has become shorter, see `check_size`.
         """
+        self.check_size()
         offset = self.offset(key)
         try:
             end, following, several = self._span(offset)
@@ -102,9 +104,26 @@ class RecordReader:
         except DataError as error:
             raise DataError(f"{self.where(key)}: {error}") from None
 
+    def check_size(self) -> None:
+        """Refuse a file that has become shorter since it was opened, before a page that is gone is touched.
+
+        The system ends a process that does (SIGBUS). A file that was replaced stays whole here as long as it is open.
+
+        Raises:
+            CutError: names the file, its size now, and the size that the index was made for.
+        """
+        mapped: Any = self._view.obj
+        now = mapped.size()  # of the file, not of the map
+        if now < self.size:
+            raise CutError(
+                f"{self.path}: the file has {now} bytes now, and {self.size} when it was opened, as its index needs: "
+                "something has cut it while it was in use. Put the whole file back and start again"
+            )
+
     @property
     def words(self) -> np.ndarray:
         """The file as little-endian uint32 (size // 4,), a view: for whole-array looks at many records."""
+        self.check_size()
         return np.frombuffer(self._view, dtype="<u4", count=self.size // 4)
 
     def _map_file(self) -> None:

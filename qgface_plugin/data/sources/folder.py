@@ -98,6 +98,9 @@ class FaceFolder:
             raise DataError(f"{path}: neither JPEG nor PNG; it has {len(encoded)} bytes, beginning {encoded[:8]!r}")
         return encoded, int(self._labels[index])
 
+    def check_size(self) -> None:
+        """Part of every face source; files of a folder are read whole, or not at all."""
+
     def fingerprint(self) -> dict[str, Any]:
         """What tells these faces from others, wherever they lie: counts, first and last names, a digest of all."""
         names = hashlib.sha256()

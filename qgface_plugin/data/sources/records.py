@@ -149,6 +149,11 @@ class FaceRecords:
             raise DataError(f"{self.where(index)}: label {label} is outside [0, {self._limit})")
         return encoded, label
 
+    def check_size(self) -> None:
+        """Refuse files that have become shorter since they were opened. Raises DataError, as `RecordReader` does."""
+        for shard in self._shards:
+            shard.reader.check_size()
+
     def fingerprint(self) -> dict[str, Any]:
         """What tells these faces from others, wherever they lie: sizes, counts, headers, first and last entries."""
         facts: dict[str, Any] = {"images": len(self), "identities": self.num_classes}

@@ -36,6 +36,13 @@ class FaceSource(Protocol):
     def where(self, index: int) -> str:
         """How messages name the image."""
 
+    def check_size(self) -> None:
+        """Refuse files that have become shorter since they were opened.
+
+        Raises:
+            DataError: names the file, and its size now and then.
+        """
+
     def fingerprint(self) -> dict[str, Any]:
         """What tells these faces from others, wherever they lie: sizes, counts, first and last entries."""
 

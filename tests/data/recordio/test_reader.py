@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import pickle
 import struct
 import tracemalloc
@@ -279,3 +280,20 @@ def test_real_file_is_reproduced(lfw: Path, tmp_path: Path) -> None:
     assert path.with_suffix(".idx").read_bytes() == original.with_suffix(".idx").read_bytes()
     path.with_suffix(".idx").unlink()
     assert np.array_equal(RecordReader(path).offsets, reader.offsets)
+
+
+def test_a_file_that_is_cut_while_it_is_open_is_an_error_and_not_the_end_of_the_process(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.rec", [(key, bytes(10_000)) for key in range(4)])
+    reader, size = RecordReader(path), path.stat().st_size
+    reader.check_size()
+    os.truncate(path, 9_000)
+    for look in (lambda: reader.read(3), lambda: reader.read(0), lambda: reader.words, reader.check_size):
+        with pytest.raises(DataError, match=rf"a\.rec: the file has 9000 bytes now, and {size} when it was opened"):
+            look()
+
+
+def test_a_file_that_is_replaced_while_it_is_open_stays_what_it_was(tmp_path: Path) -> None:
+    reader = RecordReader(write(tmp_path / "a.rec", [(0, b"first")]))
+    (tmp_path / "new").write_bytes(b"")
+    os.replace(tmp_path / "new", tmp_path / "a.rec")
+    assert bytes(reader.read(0)) == b"first"
