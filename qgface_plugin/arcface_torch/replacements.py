@@ -26,7 +26,7 @@ from ..models.weights import load_backbone
 from ..training import build
 from ..training.agreement import check_data, check_recipes
 from ..training.checkpoints.contents import check_module
-from ..training.checkpoints.parameters import names_of, restored
+from ..training.checkpoints.parameters import names_of, restore
 from ..training.checkpoints.store import as_checkpoint
 from ..training.lr_schedule import build_schedule
 from ..training.step_log import StepLog
@@ -124,7 +124,7 @@ class Replacements:
         own, path = names_of(backbone, criterion, optimizer)["optimizer"], self._checkpoint()
 
         def fitting(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
-            return {**saved, "state": restored(optimizer, saved, own, None)}
+            return {**saved, "state": restore(optimizer, saved, own, None)}
 
         optimizer.register_load_state_dict_pre_hook(fitting)
         problem = None
@@ -133,7 +133,7 @@ class Replacements:
                 saved = as_checkpoint(path, load(path))
                 check_module(saved["state_dict_backbone"], backbone, "state_dict_backbone")
                 check_module(saved["state_dict_softmax_fc"], criterion, "state_dict_softmax_fc")
-                restored(optimizer, saved["state_optimizer"], own, None)
+                restore(optimizer, saved["state_optimizer"], own, None)
             except CheckpointError as error:
                 problem = str(error) if str(path) in str(error) else f"{path}: {error}"
         if problem := next(filter(None, distributed.gather_objects(problem)), None):

@@ -17,7 +17,7 @@ from ..utils import distributed
 from ..utils.device import seed_everything
 from ..utils.errors import CheckpointError
 from .checkpoints import contents
-from .checkpoints.parameters import names_of, pending_gradients, restored, restored_gradients
+from .checkpoints.parameters import names_of, pending_gradients, restore, restored_gradients
 from .checkpoints.rng import restore_rng, rng_state
 from .lr_schedule import move_to
 from .recorder import RunRecorder
@@ -194,7 +194,7 @@ class RunState:
         names, own = contents.check_names(extra.get("names")), names_of(step.backbone, step.criterion, step.optimizer)
         of_optimizer = None if names is None else names["optimizer"]
         return (
-            restored(step.optimizer, saved["state_optimizer"], own["optimizer"], of_optimizer),
+            restore(step.optimizer, saved["state_optimizer"], own["optimizer"], of_optimizer),
             restored_gradients(extra["gradients"], step.backbone, step.criterion, names),
         )
 

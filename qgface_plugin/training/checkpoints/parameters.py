@@ -35,10 +35,10 @@ def names_of(backbone: nn.Module, criterion: nn.Module, optimizer: torch.optim.O
     return {**names, "optimizer": [known[id(parameter)] for parameter in _parameters(optimizer)]}
 
 
-def restored(
+def restore(
     optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], own: Sequence[str], names: Sequence[str] | None
 ) -> dict[int, dict[str, Any]]:
-    """The state of a saved optimiser for the parameters that this one has, by number; nothing is changed.
+    """Fit the state of a saved optimiser to the parameters that this one has, by number; nothing is changed yet.
 
     Args:
         optimizer: of now.

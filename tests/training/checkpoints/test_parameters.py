@@ -9,7 +9,7 @@ from torch import nn
 from qgface_plugin.training.checkpoints.parameters import (
     names_of,
     pending_gradients,
-    restored,
+    restore,
     restored_gradients,
 )
 from qgface_plugin.utils.errors import CheckpointError
@@ -37,7 +37,7 @@ class Parts:
         return names_of(self.backbone, self.criterion, self.optimizer)
 
     def take(self, saved: dict, names: list[str] | None) -> None:
-        state = restored(self.optimizer, saved, self.names()["optimizer"], names)
+        state = restore(self.optimizer, saved, self.names()["optimizer"], names)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
