@@ -13,7 +13,7 @@ import sys
 from qgface_plugin.evaluation.arguments import add_model_arguments, model_from_arguments, model_settings
 from qgface_plugin.evaluation.protocols.pair_sets import evaluate_pair_set, find_pair_sets
 from qgface_plugin.evaluation.protocols.pair_tables import as_results, norm_table, verification_table, warnings_of
-from qgface_plugin.evaluation.report.results import RESULT, write_result
+from qgface_plugin.evaluation.report.results import RESULT, default_path, write_result
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.errors import DataError
 from qgface_plugin.utils.outputs import check_output
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     results, failed = [], False
     paths = find_pair_sets(given.data, given.sets)
-    check_output(given.json, RESULT, [given.model, *paths])
+    check_output(given.json or default_path(given.model, "pairs"), RESULT, [given.model, *paths])
     model = model_from_arguments(given)
     for path in paths:
         try:

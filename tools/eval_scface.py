@@ -23,7 +23,7 @@ from qgface_plugin.evaluation.protocols.identification_tables import scface_tabl
 from qgface_plugin.evaluation.protocols.scface import evaluate_scface, improvement, near_probes
 from qgface_plugin.evaluation.protocols.scface_files import read_scface
 from qgface_plugin.evaluation.report.plots import draw_similarities
-from qgface_plugin.evaluation.report.results import RESULT, absolute
+from qgface_plugin.evaluation.report.results import RESULT, absolute, default_path
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.outputs import PNG, check_output
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     inputs = [given.model, given.against, given.subjects]
-    check_output(given.json, RESULT, inputs)
+    check_output(given.json or default_path(given.model, "scface"), RESULT, inputs)
     check_output(given.figure, PNG, inputs)
     images = read_scface(given.data, given.subjects)
     print_warnings(images.inventory.warnings)

@@ -20,7 +20,7 @@ from qgface_plugin.evaluation.arguments import (
 from qgface_plugin.evaluation.protocols.identification_tables import tinyface_table
 from qgface_plugin.evaluation.protocols.tinyface import evaluate_tinyface
 from qgface_plugin.evaluation.protocols.tinyface_files import ALIGNED, read_tinyface
-from qgface_plugin.evaluation.report.results import RESULT
+from qgface_plugin.evaluation.report.results import RESULT, default_path
 from qgface_plugin.utils.command_line import guarded
 from qgface_plugin.utils.outputs import check_output
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    check_output(given.json, RESULT, [given.model])
+    check_output(given.json or default_path(given.model, "tinyface"), RESULT, [given.model])
     images = read_tinyface(given.data, given.aligned)
     print_warnings(images.inventory.warnings)  # before the hours that the distractors may take
     model = model_from_arguments(given)

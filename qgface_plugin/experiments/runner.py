@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..utils.folder_lock import BusyError, FolderLock
 from .evaluations import Evaluation
 from .plan import OUTPUT, PlannedRun, begin_record, end_record
 
+LOOK = 5.0  # seconds from one look at what is under way to the next
 GRACE = 120.0  # seconds that a training has to save after SIGTERM
 
 
@@ -43,6 +45,7 @@ class Runner:
         self.root, self.evaluations, self.jobs, self.commit, self.say = root, evaluations, jobs, commit, say
         self._stop, self._guard = threading.Event(), threading.Lock()
         self._alive: set[subprocess.Popen[bytes]] = set()
+        self._now: dict[Path, tuple[PlannedRun, str]] = {}
 
     def make(self, runs: Sequence[PlannedRun], progress: bool = True) -> list[str]:
         """Make what is missing of `runs`.
@@ -59,14 +62,17 @@ class Runner:
         """
         problems = []
         with _sigterm_as_interrupt(), ThreadPoolExecutor(self.jobs) as pool:
-            waiting = {pool.submit(self._make, run): run for run in runs}
+            waiting = {pool.submit(self._make, run) for run in runs}
             bar = tqdm(total=len(runs), unit="run", disable=not progress, smoothing=0)
             try:
-                for done in as_completed(waiting):
-                    if problem := done.result():
-                        problems.append(problem)
-                        self.say(problem)
-                    bar.update()
+                while waiting:
+                    ended, waiting = wait(waiting, LOOK, FIRST_COMPLETED)
+                    for done in ended:
+                        if problem := done.result():
+                            problems.append(problem)
+                            self.say(problem)
+                        bar.update()
+                    bar.set_postfix_str(self.under_way())
             except KeyboardInterrupt:
                 self._leave()
                 pool.shutdown(cancel_futures=True)
@@ -74,6 +80,12 @@ class Runner:
             finally:
                 bar.close()
         return problems
+
+    def under_way(self) -> str:
+        """What is being done, for the bar: "table1_a_seed1: train, step 1200", one after the other."""
+        with self._guard:
+            now = list(self._now.values())
+        return "; ".join(f"{run.folder.name}: {what}{_step_of(run) if what == 'train' else ''}" for run, what in now)
 
     def missing(self, run: PlannedRun) -> list[str]:
         """The steps that `run` still needs: "train", and names of protocols."""
@@ -118,9 +130,11 @@ class Runner:
                     env=self._environment(), pass_fds=(lock,), start_new_session=True,
                 )  # fmt: skip
                 self._alive.add(process)
+                self._now[run.folder] = (run, what)
             status = process.wait()
         with self._guard:
             self._alive.discard(process)
+            self._now.pop(run.folder, None)
         seconds = time.monotonic() - clock
         end_record(run, seconds, status)
         if status == 0:
@@ -150,6 +164,21 @@ class Runner:
                 process.kill()
 
 
+def _step_of(run: PlannedRun) -> str:
+    """How far its training has come, from the end of its metrics.jsonl; "" where it has not begun."""
+    try:
+        with open(run.folder / "metrics.jsonl", "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+            lines = file.read().splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        with suppress(ValueError, KeyError, TypeError):
+            found = json.loads(line)
+            return f", epoch {int(found['epoch']) + 1} of {run.config.get('num_epoch', 20)}, step {found['step']}"
+    return ""
+
+
 def _last_words(run: PlannedRun) -> str:
     lines = (run.folder / OUTPUT).read_text(encoding="utf-8", errors="replace").replace("\r", "\n").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
@@ -165,11 +194,16 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    watched = [number for number, handler in before.items() if handler is not signal.SIG_IGN]  # as nohup has it
+    for number in watched:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in watched:
+            signal.signal(number, before[number])
 
 
 def git_commit(root: Path) -> str:

@@ -6,6 +6,7 @@ suffix and kind, as when it runs a second time.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Collection, Iterable
@@ -43,10 +44,12 @@ def check_output(path: str | Path | None, kind: Kind, inputs: Iterable[str | Pat
 
     Raises:
         ConfigError: `path` is one of the inputs, a folder, or a file of another kind; says what to do.
+        OSError: its folder cannot be written, or cannot be made; names the one that hinders.
     """
     if path is None:
         return
     path = Path(path)
+    check_folder(path)
     if not os.path.lexists(path):
         return
     check_no_input(path, inputs)
@@ -56,6 +59,24 @@ def check_output(path: str | Path | None, kind: Kind, inputs: Iterable[str | Pat
         raise ConfigError(
             f"{path} is there already and is no {kind.what} of this tool's: name another file, or move that one away"
         )
+
+
+def check_folder(path: str | Path) -> None:
+    """See that a file can be written there before hours of work go into it.
+
+    Raises:
+        OSError: its folder cannot be written, or cannot be made; names the one that hinders.
+    """
+    folder = Path(path).parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    problem = None
+    if not folder.is_dir():
+        problem = errno.ENOTDIR
+    elif not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        problem = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+    if problem is not None:
+        raise OSError(problem, os.strerror(problem), str(folder))
 
 
 def check_no_input(path: str | Path, inputs: Iterable[str | Path | None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import threading
@@ -89,6 +90,28 @@ def test_a_stop_lets_trainings_leave_and_go_on(runner, tmp_path):
     again = Runner(runner.root, runner.evaluations, 2, "c0ffee", lambda line: None)
     assert again.make(runs, progress=False) == []
     assert [(run.folder / "starts").read_text() for run in runs] == ["xx", "xx", "x"]
+
+
+def test_the_bar_says_what_is_under_way(runner, tmp_path):
+    run = planned(tmp_path / "out", "a", 1)
+    run.folder.mkdir()
+    (run.folder / "wait").touch()
+    said = []
+
+    def look() -> None:
+        while not (run.folder / "waiting").exists():
+            time.sleep(0.02)
+        said.append(runner.under_way())
+        line = json.dumps({"kind": "train", "epoch": 2, "step": 1234})
+        (run.folder / "metrics.jsonl").write_text(line + '\n{"kind": "tr')
+        said.append(runner.under_way())
+        os.kill(os.getpid(), signal.SIGHUP)  # as SIGTERM
+
+    threading.Thread(target=look).start()
+    with pytest.raises(KeyboardInterrupt):
+        runner.make([run], progress=False)
+    assert said[0] == f"{run.folder.name}: train" and said[1].startswith(f"{said[0]}, epoch 3 of ")
+    assert said[1].endswith(", step 1234") and runner.under_way() == ""
 
 
 def test_a_folder_is_nobody_elses_meanwhile(runner, tmp_path):

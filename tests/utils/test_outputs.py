@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from qgface_plugin.data.bin_files import write_bin
+from qgface_plugin.utils import outputs
 from qgface_plugin.utils.errors import ConfigError
 from qgface_plugin.utils.outputs import (
     CHECKPOINT,
@@ -102,3 +103,20 @@ def test_an_input_under_any_name(tmp_path: Path) -> None:
     os.symlink(tmp_path / "nowhere", tmp_path / "dangling.json")
     with pytest.raises(ConfigError, match="dangling.json is there already"):
         check_output(tmp_path / "dangling.json", JSON)
+
+
+@pytest.mark.parametrize("place", ["file/x.json", "file/deeper/x.json", "closed/x.json", "closed/new/x.json"])
+def test_a_folder_that_cannot_be_written_is_known_before_the_work(tmp_path, monkeypatch, place):
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "closed").mkdir()
+    asked = os.access
+
+    def access(path: str | Path, mode: int, **options: bool) -> bool:
+        return Path(path).name != "closed" and asked(path, mode, **options)
+
+    monkeypatch.setattr(outputs.os, "access", access)
+    with pytest.raises(OSError) as refused:
+        check_output(tmp_path / place, JSON)
+    assert refused.value.filename == str(tmp_path / place.split("/")[0]) and refused.value.strerror
+    check_output(tmp_path / "new" / "folder" / "x.json", JSON)
+    assert not (tmp_path / "new").exists()
