@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from qgface_plugin.arcface_torch.replacements import Replacements
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.models.weights import export_backbone
-from qgface_plugin.utils.errors import ConfigError, DataError
+from qgface_plugin.utils.errors import CheckpointError, ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +147,79 @@ def test_a_network_whose_packages_are_missing_is_named(folder):
     message = r"config.network is 'vit_t', for which .* 'a_package_that_is_not_there' \(.*test_replacements.py\)"
     with pytest.raises(ConfigError, match=message):
         Replacements(tiny_run(folder, network="vit_t")).make_backbone(vit, "vit_t")
+
+
+# a checkpoint that the loop resumes from
+
+
+class Convolved(nn.Module):
+    """A backbone whose memory layout matters."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.convolution, self.feature = nn.Conv2d(3, 4, 2), nn.BatchNorm1d(width)
+
+
+def parts_of(run, backbone: nn.Module = None) -> tuple[Replacements, nn.Module, nn.Module, torch.optim.Optimizer]:
+    """The parts as the loop makes them, before it resumes; the optimiser has made a step."""
+    parts = Replacements(run)
+    parts.settings()
+    backbone = parts.make_backbone(lambda name: backbone or Convolved(), "r18")
+    criterion = parts.make_criterion(parts.make_margin(), 8, IDENTITIES, 1.0, False)
+    optimizer = torch.optim.SGD(
+        [{"params": backbone.parameters()}, {"params": criterion.parameters()}], lr=0.1, momentum=0.9
+    )
+    for parameter in [*backbone.parameters(), *criterion.parameters()]:
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    return parts, backbone, criterion, optimizer
+
+
+def save_as_the_loop(run, backbone: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+    state = {
+        "epoch": 1, "global_step": 6, "state_dict_backbone": backbone.state_dict(),
+        "state_dict_softmax_fc": criterion.state_dict(), "state_optimizer": optimizer.state_dict(),
+        "state_lr_scheduler": {},
+    }  # fmt: skip
+    path = Path(run.output) / "checkpoint_gpu_0.pt"
+    path.parent.mkdir(exist_ok=True)
+    torch.save(state, path)
+    return torch.load(path, weights_only=True)
+
+
+def test_a_checkouts_moments_take_the_memory_layout_of_now(folder, tmp_path):
+    run = tiny_run(folder, output=str(tmp_path / "out"))
+    saved = save_as_the_loop(run, *parts_of(run)[1:])
+    now = replace(run, resume=True, train=TrainOptions(channels_last=True))
+    parts, backbone, _, optimizer = parts_of(now)
+    parts.make_schedule(optimizer, 0, 12)
+    optimizer.load_state_dict(saved["state_optimizer"])
+    weight, before = backbone.convolution.weight, saved["state_optimizer"]["state"][0]["momentum_buffer"]
+    momentum = optimizer.state[weight]["momentum_buffer"]
+    assert torch.equal(momentum, before) and momentum.stride() == weight.stride() != before.stride()
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (lambda state: state["state_dict_backbone"].pop("convolution.bias"), "backbone lacks convolution.bias"),
+        (lambda state: state["state_dict_softmax_fc"].update(weight=torch.zeros(5, 8)), r"weight is .* \(5, 8\)"),
+        (
+            lambda state: state["state_optimizer"]["state"][0].update(momentum_buffer=torch.zeros(4)),
+            r"convolution\.weight\.momentum_buffer is torch\.float32 \(4,\)",
+        ),
+        (lambda state: state["state_optimizer"]["param_groups"][0]["params"].pop(), "param_groups"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_other_parts_is_refused_before_the_loop_takes_it(folder, tmp_path, changed, named):
+    run = tiny_run(folder, output=str(tmp_path / "out"))
+    saved = save_as_the_loop(run, *parts_of(run)[1:])
+    changed(saved)
+    path = tmp_path / "out" / "checkpoint_gpu_0.pt"
+    torch.save(saved, path)
+    parts, _, _, optimizer = parts_of(replace(run, resume=True))
+    with pytest.raises(CheckpointError, match=rf"checkpoint_gpu_0\.pt: .*{named}.*config\.output"):
+        parts.make_schedule(optimizer, 0, 12)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="checkpoint_gpu_0.pt is cut short"):
+        parts.make_schedule(optimizer, 0, 12)
