@@ -241,7 +241,17 @@ def queue_kind(name: str, kind: QueueKind) -> None:
 
 
 def past_entries(kind: type[FeatureQueue], size: int, dim: int) -> FeatureQueue:
-    """A queue of Q entries over all ranks, with this rank's share of the slots."""
+    """A queue of Q entries over all ranks, with this rank's share of the slots.
+
+    Args:
+        kind: the class of the queue.
+        size: Q, over all ranks.
+        dim: d, of an entry.
+
+    Example:
+        >>> len(past_entries(FeatureQueue, size=6, dim=4).serial)  # one rank: all of them
+        6
+    """
     return kind(size, dim, slots=slots_of_rank(size, distributed.world_size()))
 
 
