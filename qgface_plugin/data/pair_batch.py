@@ -75,8 +75,8 @@ class PairBatch:
         params, strength = (None if x is None else x.numpy() for x in (self.params, self.strength))
         paired, labels = self.low is not None, self.labels.numpy()
         if self.slot is None:
-            views = self.high if self.low is None else _joined(self.high, self.low)
-            pixels = views.permute(0, 2, 3, 1).numpy()
+            joined = self.high if self.low is None else _joined(self.high, self.low)
+            pixels = joined.permute(0, 2, 3, 1).numpy()
             return _from_pipe, (pixels, paired, labels, self.skipped, params, None, strength, self.surplus)
         return _from_slot, (self.slot, paired, labels, self.skipped, params, strength, self.surplus)
 

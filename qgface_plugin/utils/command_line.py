@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import ON_CORRUPT, CheckpointError, ConfigError, DataError, Stopped, TrainingError, is_said
 
-STATUS = {
+STATUS: dict[type[BaseException], int] = {
     ConfigError: 2, DataError: 2, CheckpointError: 2, TrainingError: 1, MemoryError: 1, OSError: 1, Stopped: 143,
     KeyboardInterrupt: 128 + signal.SIGINT,
 }  # fmt: skip

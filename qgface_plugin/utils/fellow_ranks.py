@@ -240,7 +240,7 @@ class Watch:
 
     def __init__(self, fellows: FellowRanks | None, launcher: int | None) -> None:
         self.fellows, self.launcher = fellows, launcher
-        self._store = None if fellows is None else fellows.store.clone()
+        self._store = None if fellows is None else fellows.store.clone()  # type: ignore[attr-defined] # not in its stub
         self._done = threading.Event()
         self._ends: float | None = None
         self._thread = threading.Thread(target=self._run, name="fellow ranks", daemon=True)

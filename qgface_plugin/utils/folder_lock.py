@@ -188,8 +188,9 @@ class FolderLock:
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT):
-            with suppress(OSError, TypeError):
-                os.utime(self._file)
+            with suppress(OSError):
+                if (file := self._file) is not None:  # released in the meantime
+                    os.utime(file)
 
     def _make_folder(self) -> None:
         folder, absent = self.folder, []
