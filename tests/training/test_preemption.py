@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from crashes import ROOT, environment, recipe
+from crashes import LAUNCHER, ROOT, environment, recipe
 
 from qgface_plugin.training.preemption import EXIT_STATUS, NAMES, watch_for_stop
 
@@ -69,10 +69,10 @@ def test_another_thread_watches_nothing():
     assert found == [(False, *before)]
 
 
-def started(folder, seconds: float) -> subprocess.Popen:
+def started(folder, seconds: float, launcher: tuple[str, ...] = (sys.executable,)) -> subprocess.Popen:
     """A run that has logged a step, with data workers; in a group of its own, as a terminal has them."""
     path = recipe(folder, "run", extra=SLOW.format(seconds=seconds) + "config.num_workers = 1\n")
-    command = [sys.executable, "train_v2.py", str(path)]
+    command = [*launcher, "train_v2.py", str(path)]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
@@ -90,6 +90,17 @@ def test_a_run_that_is_interrupted_saves_and_leaves(tmp_path, number):
     assert process.returncode == 128 + number and "Traceback" not in said, said
     assert said.count(f"{NAMES[number]}: stopped and saved after step") == 1
     assert (tmp_path / "run" / "checkpoint_gpu_0.pt").exists() and not (tmp_path / "run" / "run.lock").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_the_ranks_of_a_torchrun_that_is_interrupted_save_and_leave(tmp_path, number):
+    process = started(tmp_path, 0.3, (*LAUNCHER, "--nproc_per_node=2"))
+    os.killpg(process.pid, number)
+    said = process.communicate(timeout=90)[1].decode()
+    assert said.count(f"{NAMES[number]}: stopped and saved after step") == 2, said
+    assert {"checkpoint_gpu_0.pt", "checkpoint_gpu_1.pt"} <= {path.name for path in (tmp_path / "run").iterdir()}
+    assert not (tmp_path / "run" / "run.lock").exists()
 
 
 def test_the_second_ctrl_c_ends_it_at_once(tmp_path):

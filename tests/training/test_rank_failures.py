@@ -50,8 +50,7 @@ CASES = {  # rank, place and its call, what happens there; what is said; is ther
     "killed at rest": (f"strike(1, records.FaceRecords, 'check', 1, {KILL})", r"rank\(s\) 1 of 2 ended", False),
     "while rank 0 verifies": (
         "strike(0, trainer, 'verify', 1, lambda: time.sleep(100))\n"
-        "from qgface_plugin.utils import fellow_ranks\n"
-        "strike(1, fellow_ranks.FellowRanks, 'wait', 5, fail(DataError('x.bin: gone')))",
+        "strike(1, trainer.Trainer, 'verify', 1, fail(DataError('x.bin: gone')))",
         r"rank 1 on \S+: x\.bin: gone",
         True,
     ),
