@@ -44,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (CheckpointError, ConfigError) as error:
         print(f"merge_checkpoint.py: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"merge_checkpoint.py: {error.filename}: {error.strerror}; name another place", file=sys.stderr)
+        return 1
     criterion = state["state_dict_softmax_fc"]
     report = {
         "file": str(target),

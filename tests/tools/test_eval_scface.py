@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from command_line import tool
 from identification_sets import write_face, write_model, write_scface
@@ -28,7 +30,9 @@ def test_table_result_and_figure(data, tmp_path, capsys):
     assert "rank-1 (%)" in shown.out and "similarity, same person" in shown.out and "gain" not in shown.out
     saved = read_result(tmp_path / "mine" / "results" / "scface.json")
     assert set(saved.results["rank1"]) == {"d1", "d2", "d3"} and saved.results["mated_probes"]["d1"] == 10
+    digest = hashlib.sha256((tmp_path / "mine" / "model.pt").read_bytes()).hexdigest()
     assert saved.settings == {
+        "sha256": digest,
         "name": "mine", "dim": 8, "color": "rgb", "mean": [127.5], "std": [127.5], "flip_fusion": True,
         "on_corrupt": "error", "subjects": None,
     }  # fmt: skip

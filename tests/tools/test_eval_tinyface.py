@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 
 import pytest
@@ -26,7 +27,9 @@ def test_table_and_result(tmp_path, capsys):
     saved = read_result(tmp_path / "mine" / "results" / "tinyface.json")
     assert saved.results["counts"] == {"probes": 10, "mated_probes": 10, "matches": 10, "distractors": 7}
     assert set(saved.results["rank"]) == {"1", "5", "20"} and 0 < saved.results["map"] <= 1
+    digest = hashlib.sha256((tmp_path / "mine" / "model.pt").read_bytes()).hexdigest()
     assert saved.settings == {
+        "sha256": digest,
         "name": "mine", "dim": 8, "color": "rgb", "mean": [127.5], "std": [127.5],
         "aligned": "aligned_pad_0.1_pad_high", "flip_fusion": True, "on_corrupt": "error",
     }  # fmt: skip

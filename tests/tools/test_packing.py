@@ -67,7 +67,12 @@ def test_from_photographs_to_training_data(
         ("align", ["none", "-o", "out", "--landmarks", "landmarks.csv"], 2, "align.py: none: no such folder; name the"),
         ("align", ["photos", "-o", "out", "--landmarks", "none.csv"], 2, "none.csv: the landmarks cannot be read"),
         ("align", ["photos", "-o", "photos/out", "--landmarks", "landmarks.csv"], 2, "choose an output folder beside"),
-        ("align", ["photos", "-o", "file/out", "--landmarks", "landmarks.csv"], 1, "file/out: Not a directory; name a"),
+        (
+            "align",
+            ["photos", "-o", "file/out", "--landmarks", "landmarks.csv"],
+            1,
+            "file: Not a directory; name a place",
+        ),
         ("align", ["photos", "-o", "out", "--landmarks", "other.csv"], 1, "no landmarks are given for it"),
         ("pack_rec", ["empty", "-o", "out"], 2, "pack_rec.py: empty: no sub-folder in it; images belong in one"),
         ("pack_rec", ["photos", "-o", "out"], 2, "4 of 4 inputs cannot be packed, all listed in out/left_out.tsv"),

@@ -14,6 +14,15 @@ from crashes import LAUNCHER, ROOT, environment, recipe
 
 from qgface_plugin.training.preemption import EXIT_STATUS, NAMES, watch_for_stop
 
+
+@pytest.fixture(autouse=True)
+def heeded():
+    """Ctrl-C as at a terminal: a shell lets what it starts in the background ignore it, which is inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 SLOW = """
 import time
 from qgface_plugin.training.step import TrainStep

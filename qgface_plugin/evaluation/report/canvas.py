@@ -61,7 +61,10 @@ def save_png(figure: Figure, path: Path, dots: int) -> Path:
         DataError: it cannot be written.
         ConfigError: there is something else under that name.
     """
-    check_output(path, PNG)
+    try:
+        check_output(path, PNG)
+    except OSError as error:
+        raise DataError(f"{path}: the figure cannot be written ({error.strerror})") from error
     _write(figure, path, format="png", dpi=dots)
     return path
 

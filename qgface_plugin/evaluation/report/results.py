@@ -99,8 +99,8 @@ def write_result(
         raise ConfigError(f"protocol is {protocol!r}: lower case letters, digits, - and _ make a protocol's name")
     result = Result(protocol, absolute(data), absolute(model), dict(settings), dict(results), list(warnings))
     path = Path(path) if path is not None else default_path(model, protocol)
-    check_output(path, RESULT, [model])
     try:
+        check_output(path, RESULT, [model])
         write_text(path, json.dumps(_plain(asdict(result)), indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise DataError(f"{path}: the result cannot be written ({error.strerror})") from error
