@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -134,6 +134,7 @@ def check_record(saved: Any) -> None:
     means, watch = (saved.get("means"), saved.get("watch")) if isinstance(saved, Mapping) else (None, None)
     kinds = [type(value) for value in watch] if isinstance(watch, (list, tuple)) else []
     order = len(kinds) == 3 and kinds[1] is int and {kinds[0], kinds[2]} <= {int, float, type(None)}
+    order = order and all(value is None or math.isfinite(value) for value in watch or ())
     if not order or not isinstance(means, Mapping) or not _fits_means(means):
         raise CheckpointError("qgface.record is not what a line of the log is made of")
 
@@ -158,42 +159,46 @@ def check_rng(saved: Any) -> None:
     """
     if saved is None:
         return
-
-    def numpys(state: Mapping[str, Any]) -> None:
-        position, has_gauss, cached = state["rest"]
-        if not 0 <= position <= 624 or has_gauss not in (0, 1):
-            raise ValueError("its position is none")
-        keys = state["keys"]
-        check_tensor(keys, "keys", (624,), torch.int64)
-        if int(keys.min()) < 0 or int(keys.max()) >= 1 << 32:
-            raise ValueError("its keys are out of range")
-        mersenne = np.random.RandomState(0)  # noqa: NPY002
-        mersenne.set_state((state["name"], keys.numpy().astype(np.uint32), position, has_gauss, cached))
-
-    def pythons(state: Mapping[str, Any]) -> None:
-        check_tensor(state["state"], "state", (625,), torch.int64)
-        if state["gauss"] is not None and type(state["gauss"]) is not float:
-            raise ValueError("its gauss is no number")
-        random.Random(0).setstate((state["version"], tuple(state["state"].tolist()), state["gauss"]))
-
-    def torchs(state: Tensor) -> None:
-        check_tensor(state, "state", None, torch.uint8)
-        torch.Generator().set_state(state)
-
-    def cudas(state: Tensor) -> None:
-        check_tensor(state, "state", None, torch.uint8)
-        if torch.cuda.is_available():
-            torch.Generator("cuda").set_state(state)
-
-    checks: dict[str, Callable[[Any], None]] = {"python": pythons, "numpy": numpys, "torch": torchs}
-    for name, check in {
-        **checks,
-        **({"cuda": cudas} if isinstance(saved, Mapping) and "cuda" in saved else {}),
-    }.items():
+    if not isinstance(saved, Mapping):
+        raise CheckpointError("qgface.rng are no states of random generators")
+    checks = {"python": _check_python, "numpy": _check_numpy, "torch": _check_torch, "cuda": _check_cuda}
+    for name, check in checks.items():
         try:
-            check(saved[name])
+            if name in saved or name != "cuda":
+                check(saved[name])
         except Exception as error:  # each of the four has its own ways of refusing
             raise CheckpointError(f"qgface.rng.{name} is no state of a random generator: {error}") from error
+
+
+def _check_python(state: Any) -> None:
+    if not isinstance(state, Mapping) or not (state["gauss"] is None or type(state["gauss"]) is float):
+        raise TypeError("its entries are none")
+    check_tensor(state["state"], "state", (625,), torch.int64)
+    random.Random(0).setstate((state["version"], tuple(state["state"].tolist()), state["gauss"]))
+
+
+def _check_numpy(state: Any) -> None:
+    rest = state["rest"] if isinstance(state, Mapping) else None
+    if not isinstance(rest, (list, tuple)) or [type(value) for value in rest] != [int, int, float]:
+        raise TypeError("its entries are none")
+    position, has_gauss, cached = rest
+    check_tensor(state["keys"], "keys", (624,), torch.int64)
+    keys = state["keys"].numpy()
+    if not 0 <= position <= 624 or has_gauss not in (0, 1) or keys.min() < 0 or keys.max() >= 1 << 32:
+        raise ValueError("its entries are out of range")  # which NumPy does not look at
+    mersenne = np.random.RandomState(0)  # noqa: NPY002
+    mersenne.set_state((state["name"], keys.astype(np.uint32), position, has_gauss, cached))
+
+
+def _check_torch(state: Any) -> None:
+    check_tensor(state, "state", None, torch.uint8)
+    torch.Generator().set_state(state)
+
+
+def _check_cuda(state: Any) -> None:
+    check_tensor(state, "state", None, torch.uint8)
+    if torch.cuda.is_available():
+        torch.Generator("cuda").set_state(state)
 
 
 def check_share(extra: Mapping[str, Any], rank: int, share: tuple[int, int]) -> None:

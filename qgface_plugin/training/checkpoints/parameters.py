@@ -73,6 +73,11 @@ def restore(
             raise CheckpointError(f"{where}.state has the number {number!r}, and there are {len(names)} parameters")
         name = names[number]
         found[place[name]] = _entry(values, parameters[place[name]], f"{where}.state of {name}", kept)
+    if kept == MOMENTS["SGD"] and any(entry.get("momentum_buffer") is not None for entry in found.values()):
+        for number, parameter in enumerate(parameters):  # SGD takes momentum of all, or of none; at first it is 0
+            entry = found.setdefault(number, {})
+            if entry.get("momentum_buffer") is None:
+                entry["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
     return found
 
 

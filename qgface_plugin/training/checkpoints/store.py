@@ -210,10 +210,7 @@ def as_checkpoint(path: Path, state: Any) -> dict[str, Any]:
     if missing:
         raise CheckpointError(f"{path} is no training checkpoint: it lacks {', '.join(missing)}")
     extra = state.get("qgface", {})
-    ranks, name = (extra.get(key) for key in ("world_size", "run_id")) if type(extra) is dict else (0, None)
-    fits = type(state["global_step"]) is int and (ranks is None or type(ranks) is int and ranks > 0)
-    fits = fits and (type(extra) is not dict or type(extra.get("rank", 0)) is int)
-    if not fits or not (name is None or type(name) is str):
+    if type(extra) is not dict or not _fits(state["global_step"], extra):
         raise CheckpointError(
             f"{path} is no training checkpoint: its step, its ranks or its run have no value it can be"
         )
@@ -221,6 +218,13 @@ def as_checkpoint(path: Path, state: Any) -> dict[str, Any]:
     if type(written) is not int or written > FORMAT:
         raise CheckpointError(f"{path} has format {written}, later than this version's {FORMAT}: update qgface_plugin")
     return state
+
+
+def _fits(step: Any, extra: Mapping[str, Any]) -> bool:
+    """Whether what a head says of step, ranks and run is of the types that it can be of; 0.1.0 did not say all."""
+    ranks, name = extra.get("world_size"), extra.get("run_id")
+    counts = [step, extra.get("rank", 0), extra.get("bad_in_a_row", 0), 1 if ranks is None else ranks]
+    return all(type(count) is int for count in counts) and counts[3] > 0 and (name is None or type(name) is str)
 
 
 def _keep_as(path: Path, older: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import random
 import re
 import shutil
 from dataclasses import replace
@@ -15,7 +17,7 @@ from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.training import build
 from qgface_plugin.training.trainer import train
-from qgface_plugin.utils.errors import CheckpointError
+from qgface_plugin.utils.errors import CheckpointError, TrainingError
 from qgface_plugin.utils.torch_files import save
 
 
@@ -170,3 +172,58 @@ def test_a_changed_memory_layout_goes_on_with_the_same_losses(tmp_path, monkeypa
     one, other = (weights["convolution.weight"] for weights, _ in found.values())
     assert one.stride() != other.stride()
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+# anything anywhere
+
+ODD = (
+    None, 0, 1, -1, True, 1.5, float("nan"), float("inf"), 2**70, "", "x", [], {}, [1], {"a": 1}, (1, 2),
+    torch.zeros(()), torch.tensor(-1), torch.tensor(2**62), torch.zeros(0), torch.zeros(3), torch.zeros(6, 8),
+    torch.zeros(8, 147), torch.zeros(6, 8).double(), torch.full((20,), 99), torch.full((20,), -5),
+    torch.zeros(1).expand(6, 8), torch.zeros(6, 8).to_sparse(), torch.zeros(5056, dtype=torch.uint8),
+    torch.full((625,), 2**33), torch.tensor(torch.nan),
+)  # fmt: skip
+
+
+def places(value, at: tuple = ()) -> list[tuple]:
+    """The keys that lead to each entry."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [*([at] if at else []), *(place for key, item in entries for place in places(item, (*at, key)))]
+
+
+def spoil(saved: dict, draw: random.Random) -> None:
+    """Drop an entry, change a number of a tensor, or put something odd in its place."""
+    *folders, key = draw.choice([p for p in places(saved) if p[1:2] != ("recipe",) or draw.random() < 0.05])
+    part, how = saved, draw.randrange(4)
+    for folder in folders:
+        part = part[folder]
+    if how == 0 and isinstance(part, dict):
+        del part[key]
+    elif how == 1 and isinstance(part[key], torch.Tensor) and part[key].numel() and not part[key].is_sparse:
+        part[key] = part[key].clone()
+        part[key].view(-1)[draw.randrange(part[key].numel())] = draw.choice((0, 1, 5, 99))
+    else:
+        part[key] = draw.choice(ODD)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("count", [40, pytest.param(1500, marks=pytest.mark.long)])
+def test_a_crafted_checkpoint_is_refused_or_trained_on(saved_run, tmp_path, optimizer, count):
+    """Never another error than the project's own, and never the end of the process."""
+    draw, file = random.Random(count), tmp_path / "out" / "checkpoint_gpu_0.pt"
+    five = TrainOptions(max_steps=5, pair_grid_every=0)
+    run = replace(saved_run, output=str(tmp_path / "out"), optimizer=optimizer, qgface=QGFaceConfig(queue_size=20))
+    train(replace(run, train=five))
+    whole, refused = file.read_bytes(), 0
+    for _ in range(count):
+        state = torch.load(io.BytesIO(whole), weights_only=True)
+        for _ in range(draw.choice((1, 1, 1, 2, 3))):
+            spoil(state, draw)
+        save(file, state)
+        try:
+            train(replace(run, resume=True, train=replace(five, max_steps=7)))
+        except (CheckpointError, TrainingError):
+            refused += 1
+        for path in (tmp_path / "out").glob("checkpoint_gpu_0*"):
+            path.unlink()
+    assert count / 2 < refused < count

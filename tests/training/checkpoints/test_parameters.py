@@ -83,6 +83,22 @@ def test_a_changed_memory_layout_changes_no_number(before, after):
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("drop", [lambda state: state.pop(1), lambda state: state[1].clear(), None])
+def test_a_momentum_that_is_missing_is_zero(drop):
+    """SGD in one pass wants all or none; a parameter that has had no gradient yet has none."""
+    now, saved = Parts(seed=1), Parts().optimizer.state_dict()
+    if drop is None:
+        saved["state"][1]["momentum_buffer"] = None
+    else:
+        drop(saved["state"])
+    now.take(saved, None)
+    assert not now.moments()["backbone.0.bias"].any() and now.moments()["backbone.0.weight"].any()
+    now.optimizer.step()
+    saved["state"] = {}
+    now.take(saved, None)
+    assert not now.optimizer.state_dict()["state"]
+
+
 def test_one_parameter_more_or_fewer_is_refused():
     for then, now in ((Parts(bias=True), Parts(bias=False)), (Parts(bias=False), Parts(bias=True))):
         with pytest.raises(CheckpointError, match=r"of other parameters: backbone\.0\.bias"):

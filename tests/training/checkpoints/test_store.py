@@ -194,7 +194,16 @@ def test_files_that_are_no_checkpoint_of_ours(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [("global_step", None), ("world_size", "4"), ("world_size", 0), ("run_id", 3), ("qgface", [])]
+    "change",
+    [
+        ("global_step", None),
+        ("world_size", "4"),
+        ("world_size", 0),
+        ("run_id", 3),
+        ("qgface", []),
+        ("rank", "0"),
+        ("bad_in_a_row", torch.ones(2)),
+    ],
 )
 def test_heads_that_no_run_writes_are_refused(tmp_path, change):
     key, value = change
