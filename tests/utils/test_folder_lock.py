@@ -23,10 +23,10 @@ import os, sys, time
 from qgface_plugin.utils.folder_lock import FolderLock
 lock = FolderLock(sys.argv[1]).acquire()
 if "fork" in sys.argv and os.fork() == 0:
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\\n".encode())
     time.sleep(60)
     os._exit(0)
-print("holds", flush=True)
+os.write(1, b"holds\\n")
 time.sleep(60)
 """
 
