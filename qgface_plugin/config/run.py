@@ -127,7 +127,7 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         before: the settings in the checkpoint, as `Run.as_dict` gives them.
         now: the recipe's.
     """
-    then, new = _flat(before), _flat(now)
+    then, new = flat(before), flat(now)
     return [
         f"{key}: {_shown(then, key)} in the checkpoint, {_shown(new, key)} in the recipe"
         for key in sorted(then.keys() | new.keys())
@@ -146,11 +146,17 @@ def _plain(value: Any) -> Any:
     return float(value) if type(value) is int and abs(value) < 2**53 else value
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings without groups, as `Run.as_dict` has them; a group's name and a dot stand before its keys.
+
+    Example:
+        >>> flat({"lr": 0.1, "qgface": {"b": 0.2}})
+        {'lr': 0.1, 'qgface.b': 0.2}
+    """
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            found.update(flat(value, f"{prefix}{key}."))
         else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return flat
+            found[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return found

@@ -10,11 +10,10 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ..config.run import Run
+from ..config.run import Run, flat
 from ..data.sources.source import FaceSource
 from ..utils import distributed
 from ..utils.errors import ConfigError, DataError
@@ -38,7 +37,7 @@ def check_recipes(run: Run) -> None:
     """
     from .. import __version__
 
-    facts = {key: repr(value) for key, value in _flat(run.as_dict()).items() if _counts(key)}
+    facts = {key: repr(value) for key, value in flat(run.as_dict()).items() if _counts(key)}
     facts["train.device"] = run.train.device.partition(":")[0]
     facts = {_as_written(key): value for key, value in facts.items()}
     facts |= {"version of qgface_plugin": __version__, "version of torch": torch.__version__}
@@ -86,16 +85,6 @@ def _counts(key: str) -> bool:
 def _as_written(key: str) -> str:
     """A setting as a recipe writes it."""
     return f"config.qgface.{key}" if key.startswith(IN_QGFACE) else f"config.{key}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _digest(path: str) -> str:
