@@ -1,85 +1,80 @@
-"""The plugin and arcface_torch checkouts: look at one, attach the plugin to it, run its scripts.
-
-python -m qgface_plugin doctor
-python -m qgface_plugin attach insightface/recognition/arcface_torch
-torchrun -m qgface_plugin run train_v2.py configs/ms1mv3_r50
-"""
+"""Command line of the project: `qgface COMMAND ...`, and `python -m qgface_plugin COMMAND ...`, which is the same."""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from difflib import get_close_matches
+from importlib import import_module
 
-from .utils.command_line import guarded, print_any_name
-from .utils.errors import ConfigError
+from . import __version__
+from .utils.command_line import PROGRAM
 
-PROGRAM = "python -m qgface_plugin"
+# What a user is after, and for each command its module in `commands/` and what it does.
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "train": {
+        "train": ("train", "train a recipe, with the built-in loop or in an arcface_torch checkout"),
+        "plan-memory": ("plan_memory", "GPU memory that class centres, queue and loss will take, without a GPU"),
+        "merge-checkpoint": ("merge_checkpoint", "one checkpoint of those that all ranks have saved"),
+    },
+    "prepare data": {
+        "align": ("align", "photographs become faces of 112 x 112 pixels, by five landmarks"),
+        "pack": ("pack", "aligned faces become train.rec and train.idx"),
+        "make-bin": ("make_bin", "a pairs file and aligned faces become a .bin verification set"),
+        "inspect": ("inspect", "counts, identities and a contact sheet of a record set; can everything be read?"),
+    },
+    "evaluate and export": {
+        "eval-pairs": ("eval_pairs", "10-fold accuracy and TAR@FAR on .bin pair sets (LFW, CFP-FP, AgeDB-30, ...)"),
+        "eval-scface": ("eval_scface", "SCface: rank-1 at three distances"),
+        "eval-tinyface": ("eval_tinyface", "TinyFace: rank-k and mAP among distractors"),
+        "eval-ijb": ("eval_ijb", "IJB-B and IJB-C: 1:1 and 1:N"),
+        "report": ("report", "one table of what many runs have measured"),
+        "export": ("export", "an ONNX file for InsightFace's model zoo and other runtimes"),
+    },
+    "an arcface_torch checkout": {
+        "doctor": ("doctor", "what is there, what is missing and what will be repaired"),
+        "attach": ("attach", "let a checkout's train_v2.py load the plugin: one marked line"),
+        "detach": ("detach", "take that line out again, byte for byte"),
+        "run": ("run", "a script of a checkout with the repairs that it needs"),
+    },
+    "the paper, and how quick it is": {
+        "ablation": ("ablation", "train, evaluate and tabulate the rows of the paper's tables"),
+        "figures": ("figures", "the paper's figures, and curves of saved runs"),
+        "benchmark": ("benchmark", "time what is quick beside a plain way of doing the same"),
+    },
+}
+MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0: done; 1: the doctor found something missing, or a file cannot be written; 2: a folder or file
-    that does not fit. What a script that `run` runs raises passes through."""
-    given = _parser().parse_args(arguments)
-    return _run(given) if given.command is _run else guarded(PROGRAM, lambda: given.command(given))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    attach = commands.add_parser("attach", help="let a checkout's train_v2.py load the plugin: one marked line")
-    attach.set_defaults(command=_attach)
-    detach = commands.add_parser("detach", help="take that line out again, byte for byte")
-    detach.set_defaults(command=_detach)
-    for command in (attach, detach):
-        command.add_argument("folder", metavar="DIR", help="an arcface_torch folder")
-    doctor = commands.add_parser("doctor", help="say what is there, what is missing and what will be repaired")
-    doctor.set_defaults(command=_doctor)
-    doctor.add_argument(
-        "folder", metavar="DIR", nargs="?", help="an arcface_torch folder; else ARCFACE_TORCH, else this one if it is"
-    )
-    doctor.add_argument("--data", metavar="DIR", help="look at a data set too")
-    doctor.add_argument("--json", action="store_true", help="for programs")
-    run = commands.add_parser("run", help="run a script of a checkout with the repairs it needs")
-    run.set_defaults(command=_run)
-    run.add_argument("script", metavar="SCRIPT", help="such as train_v2.py or eval_ijbc.py, in the checkout")
-    run.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="the script's own arguments")
-    return parser
-
-
-def _attach(given: argparse.Namespace) -> int:
-    from .arcface_torch.attach import attach
-
-    print(attach(given.folder))
-    return 0
-
-
-def _detach(given: argparse.Namespace) -> int:
-    from .arcface_torch.attach import detach
-
-    print(detach(given.folder))
-    return 0
-
-
-def _doctor(given: argparse.Namespace) -> int:
-    from .arcface_torch.doctor import examine
-
-    report = examine(given.folder, given.data)
-    print(report.as_json() if given.json else report.as_text())
-    return 0 if report.can_train else 1
-
-
-def _run(given: argparse.Namespace) -> int:
-    from .arcface_torch.run import run_script
-
-    print_any_name()
-    try:
-        run_script(given.script, given.arguments)
-    except ConfigError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+    """Run a command. Exit status 2: there is none of that name; else the command's own."""
+    name, *others = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    if name not in MODULES:
+        near = get_close_matches(name, MODULES, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        print(f"{PROGRAM}: error: {name!r} is no command: {hint}`{PROGRAM}` lists them", file=sys.stderr)
         return 2
-    return 0
+    status: int = import_module(f".commands.{MODULES[name]}", __package__).main(others)
+    return status
+
+
+def overview() -> str:
+    """All commands by what they are for, a line each."""
+    width = max(map(len, MODULES))
+    lines = [
+        f"usage: {PROGRAM} COMMAND ...",
+        "",
+        "QGFace for InsightFace's arcface_torch: one face encoder for sharp and blurred images.",
+        f"`{PROGRAM} COMMAND --help` says what a command takes; `{PROGRAM} --version` prints the version.",
+    ]
+    for title, group in COMMANDS.items():
+        lines += ["", f"{title}:", *(f"  {name:<{width}}  {about}" for name, (_, about) in group.items())]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

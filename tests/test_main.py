@@ -1,4 +1,4 @@
-"""python -m qgface_plugin: attach, detach, doctor and run, as typed."""
+"""qgface: the list of commands, and attach, detach, doctor and run, as typed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from compat_tools import TRAINER, write_checkout
 from paths import ROOT
 
-from qgface_plugin.__main__ import main
+from qgface_plugin import __version__
+from qgface_plugin.__main__ import COMMANDS, MODULES, main
 
 SCRIPT = """
 import sys
@@ -51,7 +52,7 @@ def test_attach_and_detach(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
 def test_an_unknown_folder_is_status_2(command: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main([command, str(tmp_path)]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"python -m qgface_plugin: {tmp_path}: no train_v2.py in it") and captured.out == ""
+    assert captured.err.startswith(f"qgface {command}: {tmp_path}: no train_v2.py in it") and captured.out == ""
 
 
 def test_doctor_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
@@ -85,25 +86,42 @@ def test_a_script_that_is_in_no_checkout_is_status_2(tmp_path: Path, capsys: pyt
     assert "not in an arcface_torch checkout" in captured.err and captured.out == ""
 
 
-def test_help_and_missing_command(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([])
-    assert stop.value.code == 2
-    with pytest.raises(SystemExit) as stop:
-        main(["--help"])
-    assert stop.value.code == 0
-    said = capsys.readouterr().out
-    assert "torchrun -m qgface_plugin run train_v2.py configs/ms1mv3_r50" in said
-    assert all(command in said for command in ("attach", "detach", "doctor", "run"))
+def test_the_list_of_commands(capsys: pytest.CaptureFixture) -> None:
+    said = []
+    for arguments in ([], ["--help"], ["-h"]):
+        assert main(arguments) == 0
+        said.append(capsys.readouterr().out)
+    assert len(set(said)) == 1
+    lines = said[0].splitlines()
+    assert max(map(len, lines)) <= 120 and all(f"{title}:" in lines for title in COMMANDS)
+    for name in MODULES:
+        assert len([line for line in lines if line.startswith(f"  {name} ")]) == 1
+    assert main(["--version"]) == 0 and capsys.readouterr().out == f"qgface {__version__}\n"
+
+
+def test_every_module_of_the_room_is_a_command() -> None:
+    folder = ROOT / "qgface_plugin" / "commands"
+    assert set(MODULES.values()) == {path.stem for path in folder.glob("*.py")} - {"__init__"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [("attatch", "attach"), ("eval_pairs", "eval-pairs"), ("pack_rec", "pack"), ("evalijb", "eval-ijb"), ("zzz", None)],
+)
+def test_an_unknown_command_names_the_nearest(typed, near, capsys: pytest.CaptureFixture) -> None:
+    assert main([typed, "x"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith(f"qgface: error: {typed!r} is no command: ")
+    assert (f"did you mean {near}? " in said.err) == (near is not None) and "`qgface` lists them" in said.err
 
 
 def test_errors_begin_as_those_of_the_arguments_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """With what was typed, as `train_v2.py: ...` does for the trainer."""
     with pytest.raises(SystemExit):
-        main(["attatch", str(tmp_path)])
-    assert capsys.readouterr().err.splitlines()[-1].startswith("python -m qgface_plugin: error: ")
+        main(["attach", str(tmp_path), "--all"])
+    assert capsys.readouterr().err.splitlines()[-1].startswith("qgface attach: error: ")
     assert main(["run", str(tmp_path / "eval_ijbc.py")]) == 2
-    assert capsys.readouterr().err.startswith("python -m qgface_plugin: ")
+    assert capsys.readouterr().err.startswith("qgface run: ")
 
 
 def test_a_trainer_that_cannot_be_written_is_status_1(tmp_path: Path, monkeypatch, capsys) -> None:
@@ -113,4 +131,4 @@ def test_a_trainer_that_cannot_be_written_is_status_1(tmp_path: Path, monkeypatc
     monkeypatch.setattr("qgface_plugin.arcface_torch.attach.attach", denied)
     assert main(["attach", str(tmp_path)]) == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"python -m qgface_plugin: {tmp_path}/train_v2.py: Permission denied; ")
+    assert said.startswith(f"qgface attach: {tmp_path}/train_v2.py: Permission denied; ")

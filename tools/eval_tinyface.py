@@ -1,65 +1,13 @@
-"""Evaluation on TinyFace: rank-1, 5, 20 and mAP of low-resolution probes among gallery matches and distractors.
-
-python tools/eval_tinyface.py --model work_dirs/qgface_r34/model.pt --data /data/tinyface
-python tools/eval_tinyface.py --model model.onnx --data /data/tinyface --aligned aligned_by_me --on-corrupt skip
-"""
+"""`qgface eval-tinyface` for those who work in a checkout: qgface_plugin/commands/eval_tinyface.py has it."""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from functools import partial
 
-from qgface_plugin.evaluation.arguments import (
-    add_file_arguments,
-    add_model_arguments,
-    evaluate_as_given,
-    model_from_arguments,
-    print_warnings,
-    save_file_result,
-)
-from qgface_plugin.evaluation.protocols.identification_tables import tinyface_table
-from qgface_plugin.evaluation.protocols.tinyface import evaluate_tinyface
-from qgface_plugin.evaluation.protocols.tinyface_files import ALIGNED, read_tinyface
-from qgface_plugin.evaluation.report.results import RESULT, default_path
-from qgface_plugin.utils.command_line import guarded
-from qgface_plugin.utils.outputs import check_output
+from qgface_plugin.commands import eval_tinyface
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0: evaluated; 1: a file cannot be written; 2: the model, the data or an argument does not fit."""
-    given = _parser().parse_args(arguments)
-    return guarded("eval_tinyface.py", lambda: _run(given))
-
-
-def _run(given: argparse.Namespace) -> int:
-    check_output(given.json or default_path(given.model, "tinyface"), RESULT, [given.model])
-    images = read_tinyface(given.data, given.aligned)
-    print_warnings(images.inventory.warnings)  # before the hours that the distractors may take
-    model = model_from_arguments(given)
-    sample = images.probes, images.probe_ids, images.matches, images.match_ids
-    results, late = evaluate_as_given(given, model, images, evaluate_tinyface, sample)
-    print(f"TinyFace, {given.model}")
-    print(tinyface_table(results))
-    print_warnings(late)
-    warnings = [*images.inventory.warnings, *late]
-    save_file_result("tinyface", given, model, results, warnings, aligned=given.aligned or ALIGNED)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_model_arguments(parser)
-    parser.add_argument(
-        "--data", metavar="DIR", required=True, help="folder with tinyface/Testing_Set/*.mat and the aligned images"
-    )
-    parser.add_argument(
-        "--aligned",
-        metavar="DIR",
-        help=f"folder of Probe/, Gallery_Match/ and Gallery_Distractor/, in --data or anywhere (default: {ALIGNED})",
-    )
-    add_file_arguments(parser, "tinyface")
-    return parser
-
+main = partial(eval_tinyface.main, front="tools/eval_tinyface.py")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,77 +1,13 @@
-"""Export of a trained encoder as ONNX, for insightface.model_zoo, FaceAnalysis and every other ONNX runtime.
-
-python tools/export_onnx.py --model work_dirs/qgface_r34/model.pt -o qgface_r34.onnx
-python tools/export_onnx.py --model model.pt --network r50 -o r50.onnx --images aligned_faces
-"""
+"""`qgface export` for those who work in a checkout: qgface_plugin/commands/export.py has it."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 
-from qgface_plugin.utils.command_line import guarded, print_table
-from qgface_plugin.utils.errors import ConfigError
-from qgface_plugin.utils.files import write_json
-from qgface_plugin.utils.outputs import ONNX, check_output, report_of
+from qgface_plugin.commands import export
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0: written and compared; 1: failed while writing; 2: the model or an argument does not fit."""
-    given = _parser().parse_args(arguments)
-    return guarded("export_onnx.py", lambda: _run(given))
-
-
-def _run(given: argparse.Namespace) -> int:
-    from qgface_plugin.models import load_model
-    from qgface_plugin.models.onnx_export import ExportReport, export_onnx, sample_faces
-    from qgface_plugin.models.torch_model import TorchModel
-
-    real = sample_faces(given.images) if given.images else None
-    model = load_model(given.model, network=given.network, device="cpu")
-    if not isinstance(model, TorchModel):
-        raise ConfigError(f"{given.model} is ONNX already: give the model.pt that it was made of")
-    check_output(given.output, ONNX, [given.model, given.images])
-    check_output(given.json, report_of(ExportReport), [given.model, given.images, given.output])
-    metadata = {"recipe": given.name or model.name, "network": model.network, "source": Path(given.model).name}
-    report = export_onnx(model.backbone, given.output, metadata, real, given.opset)
-    print_table(
-        {
-            "written": report.file,
-            "network": model.network,
-            "megabytes": f"{report.bytes / 1e6:.1f}",
-            "input": "data, N x 3 x 112 x 112 float32 RGB, (x - 127.5) / 127.5 outside",
-            "output": f"embedding, N x {report.embedding_size} float32",
-            "opset": report.opset,
-            **{
-                f"{row.batch} {row.images} images": f"differs from PyTorch by {row.difference:.1e} at unit length "
-                f"({row.absolute:.1e} as it is)"
-                for row in report.comparisons
-            },
-        }
-    )
-    if given.json:
-        write_json(given.json, asdict(report))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--model",
-        metavar="FILE",
-        required=True,
-        help="model.pt or checkpoint_gpu_0.pt, or its folder",
-    )
-    parser.add_argument("--network", metavar="NAME", help="such as r34 [what recipe.json says, else recognised]")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the .onnx to write")
-    parser.add_argument("--images", metavar="PATH", type=Path, help="compare on faces too: a folder of them, or a .bin")
-    parser.add_argument("--name", metavar="TEXT", help="recipe's name in the file's metadata [the run's folder]")
-    parser.add_argument("--opset", metavar="N", type=int, default=11, help="version of ONNX's operators [%(default)s]")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write everything for programs too")
-    return parser
-
+main = partial(export.main, front="tools/export_onnx.py")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,73 +1,13 @@
-"""How much GPU memory the class centres, the queue and a step of the loss will take on each rank. No GPU is needed.
-
-python tools/plan_memory.py --classes 2000000 --ranks 32 --sample-rate 0.3 --pairs 128
-python tools/plan_memory.py --table
-"""
+"""`qgface plan-memory` for those who work in a checkout: qgface_plugin/commands/plan_memory.py has it."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 
-from qgface_plugin.utils.errors import ConfigError
-from qgface_plugin.utils.outputs import check_output, json_with
+from qgface_plugin.commands import plan_memory
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0: planned; 1: the JSON file could not be written; 2: a number is out of range."""
-    given = _parser().parse_args(arguments)
-    from qgface_plugin.loss.memory_plan import memory_table, plan_memory
-
-    if given.table:
-        print(memory_table())
-        return 0
-    try:
-        check_output(given.json, json_with(("settings", "bytes"), "plan"))
-        plan = plan_memory(
-            given.classes,
-            given.ranks,
-            given.dim,
-            queue=given.queue,
-            queue_size=given.queue_size,
-            sample_rate=given.sample_rate,
-            rows=2 * given.pairs * given.ranks,
-            optimizer=given.optimizer,
-        )
-    except ConfigError as error:
-        print(f"plan_memory.py: {error}", file=sys.stderr)
-        return 2
-    parts = {**asdict(plan), "state": plan.state, "total": plan.total}
-    for name, size in parts.items():
-        print(f"{name:10} {size / 2**30:9.3f} GiB")
-    if given.json:
-        settings = {key: value for key, value in vars(given).items() if key not in ("json", "table")}
-        try:
-            Path(given.json).write_text(json.dumps({"settings": settings, "bytes": parts}, indent=2) + "\n")
-        except OSError as error:
-            print(f"plan_memory.py: {given.json}: {error.strerror}", file=sys.stderr)
-            return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--classes", metavar="N", type=int, help="identities in the training set")
-    what.add_argument("--table", action="store_true", help="the table of docs/ranks.md")
-    parser.add_argument("--ranks", metavar="N", type=int, default=1, help="GPUs, over all hosts (default: 1)")
-    parser.add_argument("--pairs", metavar="N", type=int, default=128, help="config.batch_size (default: 128)")
-    parser.add_argument("--dim", metavar="N", type=int, default=512, help="config.embedding_size (default: 512)")
-    parser.add_argument("--sample-rate", metavar="X", type=float, default=1.0, help="config.sample_rate (default: 1)")
-    queues = ("proxy", "momentum", "batch", "none")
-    parser.add_argument("--queue", choices=queues, default="proxy", help="config.qgface.queue (default: proxy)")
-    parser.add_argument("--queue-size", metavar="Q", type=int, help="config.qgface.queue_size (default: the classes)")
-    parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd", help="(default: sgd)")
-    parser.add_argument("--json", metavar="FILE", help="write bytes and settings here too")
-    return parser
-
+main = partial(plan_memory.main, front="tools/plan_memory.py")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,58 +1,13 @@
-"""Table of many runs, in the shape of the paper's Table I, from what the evaluation tools saved in their folders.
-
-python tools/report.py work_dirs/adaface_r34 work_dirs/qgface_r34
-python tools/report.py AdaFace=work_dirs/a1 AdaFace=work_dirs/a2 QGFace=work_dirs/q1 QGFace=work_dirs/q2
-python tools/report.py work_dirs/* --format latex --output table.tex
-
-A run is a folder with results/<protocol>.json. Runs of one name, or without a name whose recipes differ in the seed
-only, are one row: mean and sample standard deviation. A dash: nothing is saved. Bold: the best of a column.
-"""
+"""`qgface report` for those who work in a checkout: qgface_plugin/commands/report.py has it."""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from functools import partial
 
-from qgface_plugin.evaluation.report.formats import FORMATS, KINDS
-from qgface_plugin.evaluation.report.table import report
-from qgface_plugin.utils.command_line import print_any_name
-from qgface_plugin.utils.errors import ConfigError, DataError
-from qgface_plugin.utils.files import write_text
-from qgface_plugin.utils.outputs import check_output
+from qgface_plugin.commands import report
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0: written; 2: a run or its results do not fit."""
-    given = _parser().parse_args(arguments)
-    print_any_name()
-    try:
-        table = report(given.runs)
-        text = FORMATS[given.format](table)
-        check_output(given.output, KINDS[given.format])
-        if given.output is None:
-            print(text, end="")
-        else:
-            write_text(given.output, text)
-            print(f"saved: {given.output}")
-    except (ConfigError, DataError) as error:
-        print(f"report.py: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"report.py: {given.output}: it cannot be written ({error.strerror})", file=sys.stderr)
-        return 2
-    if given.format == "csv":
-        for note in table.notes:
-            print(f"note: {note}", file=sys.stderr)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", metavar="[NAME=]RUN", nargs="+", help="folder of a run, and its row's name")
-    parser.add_argument("--format", choices=FORMATS, default="markdown", help="(default: markdown)")
-    parser.add_argument("--output", metavar="FILE", help="write there instead of printing")
-    return parser
-
+main = partial(report.main, front="tools/report.py")
 
 if __name__ == "__main__":
     sys.exit(main())

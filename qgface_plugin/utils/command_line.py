@@ -1,4 +1,4 @@
-"""Command lines: exit status, a table for people, JSON for programs, and the flag that several tools have."""
+"""Command lines: parsers, exit status, a table for people, JSON for programs, and the flag that several have."""
 
 from __future__ import annotations
 
@@ -15,6 +15,37 @@ STATUS: dict[type[BaseException], int] = {
     ConfigError: 2, DataError: 2, CheckpointError: 2, TrainingError: 1, MemoryError: 1, OSError: 1, Stopped: 143,
     KeyboardInterrupt: 128 + signal.SIGINT,
 }  # fmt: skip
+
+
+PROGRAM = "qgface"
+
+
+def command_parser(name: str, about: str | None, front: str | None = None) -> argparse.ArgumentParser:
+    """Parser of `qgface NAME`, or of a script that does the same.
+
+    What it parses has two attributes for messages: `program`, with which they begin, and `typed`, which calls the
+    command again.
+
+    Args:
+        name: of the command, such as "eval-pairs".
+        about: the description, with examples; those that say `qgface NAME` are shown as the script is called.
+        front: the script that was called instead, such as "tools/eval_pairs.py".
+
+    Example:
+        >>> command_parser("pack", None).parse_args([]).program
+        'qgface pack'
+        >>> command_parser("pack", "qgface pack faces", "tools/pack_rec.py").description
+        'python tools/pack_rec.py faces'
+    """
+    program, typed = f"{PROGRAM} {name}", f"{PROGRAM} {name}"
+    if front is not None:
+        program, about = front.rpartition("/")[2], (about or "").replace(f"-m qgface_plugin {name}", front)
+        typed, about = f"python {front}", about.replace(f"{PROGRAM} {name}", f"python {front}")
+    parser = argparse.ArgumentParser(
+        prog=program, description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(program=program, typed=typed)
+    return parser
 
 
 def guarded(tool: str, run: Callable[[], int]) -> int:

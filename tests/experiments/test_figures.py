@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from ablations import planned, save_result
-from command_line import tool
 from tiny import tiny_run, write_faces
 from torch.nn.functional import normalize
 
+from qgface_plugin.commands import figures
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.data.images import decode
 from qgface_plugin.data.sources.records import FaceRecords
@@ -30,7 +30,6 @@ from qgface_plugin.experiments.run_metrics import read_runs, smooth
 from qgface_plugin.models.embeddings import Embeddings
 from qgface_plugin.training.trainer import train
 
-figures = tool("figures")
 RECIPE = """
 from easydict import EasyDict as edict
 
@@ -243,5 +242,5 @@ def test_input_that_does_not_fit(trained, tmp_path, capsys):
     ):
         assert figures.main([*arguments, "--output", str(tmp_path)]) == 2
         shown = capsys.readouterr().err
-        assert shown.startswith("figures.py: ") and message in shown
+        assert shown.startswith("qgface figures: ") and message in shown
     assert read_runs([f"x={run}"])[0].name == "x"

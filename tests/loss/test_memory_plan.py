@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -10,13 +9,12 @@ import torch
 from checkouts import ROOT
 
 from qgface_plugin import QGFaceMargin, QGPartialFC
+from qgface_plugin.benchmarks._plain_criteria import PlainArcFace
+from qgface_plugin.benchmarks._side_by_side import extra_bytes
 from qgface_plugin.loss import class_softmax, memory_plan
 from qgface_plugin.loss.memory_plan import memory_table, plain_step, plan_memory
 from qgface_plugin.utils import distributed
 from qgface_plugin.utils.errors import ConfigError
-
-sys.path.insert(0, str(ROOT / "tools"))
-from benchmarks._side_by_side import extra_bytes  # noqa: E402 - tools/ is no package
 
 
 def peak(step: Callable[[], None]) -> int:
@@ -83,9 +81,6 @@ def test_a_steps_peak_is_what_the_plan_says(classes, dim, pairs, sample_rate, qu
 def test_many_rows_and_classes_take_less_than_in_whole_matrices(monkeypatch):
     """2,000,000 classes on 8 ranks and 8,192 rows, each a sixteenth here and so the room for what is kept; all rows
     classified, all pairs contrasted. Planned in full too."""
-    sys.path.insert(0, str(ROOT / "tools"))
-    from benchmarks._plain_criteria import PlainArcFace
-
     classes, dim, rows, room = 15_625, 32, 512, class_softmax.KEPT >> 8
     for module in (class_softmax, memory_plan):
         monkeypatch.setattr(module, "KEPT", room)

@@ -56,7 +56,7 @@ def test_settings_are_checked_without_an_import_of_the_loss() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[path.name for path in COMMANDS])
-def test_help_waits_for_no_pytorch(command: Path) -> None:
+def test_help_of_a_script_waits_for_no_pytorch(command: Path) -> None:
     code = (
         f"import runpy, sys; sys.argv = [{str(command)!r}, '--help']; sys.path.insert(0, {str(command.parent)!r})\n"
         f"try: runpy.run_path({str(command)!r}, run_name='__main__')\n"
@@ -64,12 +64,3 @@ def test_help_waits_for_no_pytorch(command: Path) -> None:
     )
     said = run(code)
     assert said.startswith("usage: ") and said.endswith("0 False")
-
-
-def test_help_of_the_command_of_the_package() -> None:
-    code = (
-        "import runpy, sys; sys.argv = ['x', '--help']\n"
-        "try: runpy.run_module('qgface_plugin', run_name='__main__')\n"
-        "except SystemExit as left: print(left.code, 'torch' in sys.modules)"
-    )
-    assert run(code).endswith("0 False")

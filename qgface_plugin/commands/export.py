@@ -1,0 +1,72 @@
+"""Export of a trained encoder as ONNX, for insightface.model_zoo, FaceAnalysis and every other ONNX runtime.
+
+qgface export --model work_dirs/qgface_r34/model.pt -o qgface_r34.onnx
+qgface export --model model.pt --network r50 -o r50.onnx --images aligned_faces
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from ..utils.command_line import command_parser, guarded, print_table
+from ..utils.errors import ConfigError
+from ..utils.files import write_json
+from ..utils.outputs import ONNX, check_output, report_of
+
+
+def main(arguments: list[str] | None = None, front: str | None = None) -> int:
+    """Exit status 0: written and compared; 1: failed while writing; 2: the model or an argument does not fit."""
+    given = _parser(front).parse_args(arguments)
+    return guarded(given.program, lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> int:
+    from ..models import load_model
+    from ..models.onnx_export import ExportReport, export_onnx, sample_faces
+    from ..models.torch_model import TorchModel
+
+    real = sample_faces(given.images) if given.images else None
+    model = load_model(given.model, network=given.network, device="cpu")
+    if not isinstance(model, TorchModel):
+        raise ConfigError(f"{given.model} is ONNX already: give the model.pt that it was made of")
+    check_output(given.output, ONNX, [given.model, given.images])
+    check_output(given.json, report_of(ExportReport), [given.model, given.images, given.output])
+    metadata = {"recipe": given.name or model.name, "network": model.network, "source": Path(given.model).name}
+    report = export_onnx(model.backbone, given.output, metadata, real, given.opset)
+    print_table(
+        {
+            "written": report.file,
+            "network": model.network,
+            "megabytes": f"{report.bytes / 1e6:.1f}",
+            "input": "data, N x 3 x 112 x 112 float32 RGB, (x - 127.5) / 127.5 outside",
+            "output": f"embedding, N x {report.embedding_size} float32",
+            "opset": report.opset,
+            **{
+                f"{row.batch} {row.images} images": f"differs from PyTorch by {row.difference:.1e} at unit length "
+                f"({row.absolute:.1e} as it is)"
+                for row in report.comparisons
+            },
+        }
+    )
+    if given.json:
+        write_json(given.json, asdict(report))
+    return 0
+
+
+def _parser(front: str | None) -> argparse.ArgumentParser:
+    parser = command_parser("export", __doc__, front)
+    parser.add_argument(
+        "--model",
+        metavar="FILE",
+        required=True,
+        help="model.pt or checkpoint_gpu_0.pt, or its folder",
+    )
+    parser.add_argument("--network", metavar="NAME", help="such as r34 [what recipe.json says, else recognised]")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the .onnx to write")
+    parser.add_argument("--images", metavar="PATH", type=Path, help="compare on faces too: a folder of them, or a .bin")
+    parser.add_argument("--name", metavar="TEXT", help="recipe's name in the file's metadata [the run's folder]")
+    parser.add_argument("--opset", metavar="N", type=int, default=11, help="version of ONNX's operators [%(default)s]")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write everything for programs too")
+    return parser
