@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-long coverage fuzz lint clean
+.PHONY: help install quickstart test test-long coverage fuzz lint docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -16,7 +16,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Python 3.10 or newer is needed, and $(PYTHON) is not: make PYTHON=python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[test,eval]"
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[test,eval,docs]"
 	$(RUN) -m pip install --disable-pip-version-check --no-deps "insightface==2.1"  # it asks for a second OpenCV
 	@touch $@
 
@@ -43,6 +43,11 @@ lint: $(INSTALLED)  ## ruff: mistakes and layout; mypy: types; import-linter: wh
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
+
+docs: $(INSTALLED)  ## the pages of docs/ as a site, build/site/index.html; writes the generated ones anew, fails on any warning
+	$(RUN) -m docs.reference
+	$(RUN) -m sphinx -W --keep-going -q -c docs . build/site
+	@echo "build/site/index.html"
 
 clean:  ## remove the virtual environment and caches; runs in work_dirs stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage*

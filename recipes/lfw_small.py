@@ -2,7 +2,7 @@
 
     torchrun train_v2.py recipes/lfw_small.py
 
-Network `small` trains several times faster than `mbf` on one CPU thread; docs/experiments.md has the figures.
+Network `small` trains several times faster than `mbf` on one CPU thread; docs/results.md has the figures.
 
 Result, one run on one CPU thread: lfw_dev 78.2, 84.2, 85.3 % after the epochs.
 """

@@ -44,10 +44,10 @@ class Run:
     dali: bool = setting(False, "read with NVIDIA DALI")
     dali_aug: bool = setting(False, "augment with NVIDIA DALI")
     # optimisation
-    optimizer: str = setting("sgd", "", choices=("sgd", "adamw"))
+    optimizer: str = setting("sgd", "stochastic gradient descent with momentum, or AdamW", choices=("sgd", "adamw"))
     lr: float = setting(0.1, "learning rate", above=0.0)
     momentum: float = setting(0.9, "of SGD", low=0.0, high=1.0)
-    weight_decay: float = setting(5e-4, "", low=0.0)
+    weight_decay: float = setting(5e-4, "of all weights, also of the class centres", low=0.0)
     batch_size: int = setting(128, "images per rank and step; each is seen twice", low=2)
     gradient_acc: int = setting(1, "steps whose gradients are summed before an update", low=1)
     num_epoch: int = setting(20, "passes over the data", low=1)

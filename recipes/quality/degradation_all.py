@@ -2,7 +2,7 @@
 
     DATA_ROOT=/data/vggface2 torchrun --nproc_per_node=4 train_v2.py recipes/quality/degradation_all.py
 
-For small sets, where a view that is not classified is missed: docs/experiments.md.
+For small sets, where a view that is not classified is missed: docs/results.md.
 """
 
 from qgface_plugin.config import load_config

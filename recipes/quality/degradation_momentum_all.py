@@ -2,7 +2,7 @@
 
     DATA_ROOT=/data/vggface2 torchrun --nproc_per_node=4 train_v2.py recipes/quality/degradation_momentum_all.py
 
-docs/experiments.md says where it was ahead of classification alone.
+docs/results.md says where it was ahead of classification alone.
 """
 
 from qgface_plugin.config import load_config

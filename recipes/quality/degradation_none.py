@@ -2,7 +2,7 @@
 
     DATA_ROOT=/data/vggface2 torchrun --nproc_per_node=4 train_v2.py recipes/quality/degradation_none.py
 
-Table II of the paper on data where its gate does not open: docs/experiments.md.
+Table II of the paper on data where its gate does not open: docs/results.md.
 """
 
 from qgface_plugin.config import load_config

@@ -4,7 +4,7 @@ That is the certainty ratio of CR-FIQA.
 
     DATA_ROOT=/data/vggface2 torchrun --nproc_per_node=4 train_v2.py recipes/quality/quality_certainty.py
 
-docs/experiments.md compares the sources.
+docs/results.md compares the sources.
 """
 
 from qgface_plugin.config import load_config

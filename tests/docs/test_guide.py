@@ -1,4 +1,4 @@
-"""docs/guide.md: its parts of one's own are recipes that train, and its table of thresholds is right."""
+"""docs/own_parts.md and docs/guide.md: the parts are recipes that train, and the table of thresholds is right."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from qgface_plugin.training.trainer import train
 from qgface_plugin.utils.registry import DEGRADATION_STEPS, MARGIN_HEADS, QUALITY_SOURCES, QUEUE_KINDS
 
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
-BLOCKS = {m[1]: m[0] for m in re.finditer(r"(?<=```python\n)# (my_\w+)\.py\n.*?(?=```)", GUIDE, re.DOTALL)}
+PARTS = (ROOT / "docs" / "own_parts.md").read_text(encoding="utf-8")
+BLOCKS = {m[1]: m[0] for m in re.finditer(r"(?<=```python\n)# (my_\w+)\.py\n.*?(?=```)", PARTS, re.DOTALL)}
 
 
 @pytest.fixture(autouse=True)

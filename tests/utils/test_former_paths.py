@@ -19,7 +19,7 @@ from qgface_plugin.utils import former_paths
 from qgface_plugin.utils.former_paths import FORMER
 from qgface_plugin.utils.registry import DEGRADATION_STEPS, MARGIN_HEADS, QUALITY_SOURCES, QUEUE_KINDS
 
-RECIPES = sorted((TESTS / "data" / "recipes_0_1").glob("*.py"))  # as docs/guide.md had them
+RECIPES = sorted((TESTS / "data" / "recipes_0_1").glob("*.py"))  # as docs/own_parts.md had them
 QUIET = [name for name in FORMER if name != "hosts.autoload"]  # that one works at import, see test_attach
 
 
