@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from .arcface_torch.checkout import find_checkout, is_own_config
+from .config.changes import shown
 from .config.recipe import load_recipe
+from .utils.errors import ConfigError
 from .utils.logs import early_log
 
 LOGGER = logging.getLogger(__name__)
 
 
-def run_recipe(path: str) -> dict[str, Any]:
+def run_recipe(path: str, changes: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     """Load and check a recipe, train it, and return its verification results (none of a checkout's, which logs them).
 
     The trainer is the arcface_torch checkout that `config.host` or ARCFACE_TORCH names, or the working directory when
     it is one; else the built-in loop. A path configs/... is the checkout's own config where there is a checkout.
+    `changes` are settings by dotted key, on top of the recipe's; a checkout's own config takes none.
     Raises ConfigError, DataError or CheckpointError for what does not fit, TrainingError when training cannot go on.
     """
     from .utils.distributed import fellow_ranks  # PyTorch, for which --help does not wait
@@ -25,8 +30,13 @@ def run_recipe(path: str) -> dict[str, Any]:
         run = None
         found = find_checkout() if is_own_config(path) else None
         if found is None:
-            run = load_recipe(path)
+            run = load_recipe(path, changes=changes)
             found = find_checkout(run.host)
+        elif changes:
+            raise ConfigError(
+                f"{path} is a config of the checkout {found[0]} and trains what it says: change that file, or write a "
+                f"recipe. It cannot take {shown(changes)}"
+            )
         if found is not None:
             LOGGER.info("training in the arcface_torch checkout %s, named by %s", *found)
             from .arcface_torch.run import train as train_there

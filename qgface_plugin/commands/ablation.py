@@ -18,8 +18,8 @@ from shlex import join, quote
 
 from tqdm import tqdm
 
+from ..config.changes import parse_change
 from ..experiments.evaluations import find_evaluations
-from ..experiments.flat_recipe import parse_change
 from ..experiments.paper import TABLES
 from ..experiments.plan import PlannedRun, plan, unique_runs
 from ..experiments.runner import Runner, git_commit
@@ -135,7 +135,12 @@ def _parser(front: str | None) -> argparse.ArgumentParser:
     changed.add_argument("--warmup", metavar="X", type=float, help="config.warmup_epoch")
     changed.add_argument("--threads", metavar="N", type=int, help="config.qgface.train.threads")
     changed.add_argument(
-        "--set", metavar="KEY=VALUE", nargs="+", default=[], help="any other, such as qgface.train.precision=bfloat16"
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="any other, such as qgface.train.precision=bfloat16",
     )
     how = parser.add_argument_group("how")
     how.add_argument(

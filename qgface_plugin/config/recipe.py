@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from easydict import EasyDict
 
 from ..utils.errors import ConfigError
+from .changes import changed, shown
 from .degradation import degradation_policy
 from .method import QGFaceConfig
 from .options import DataOptions, TrainOptions
@@ -36,23 +37,32 @@ HOMES = {
 GROUP_PATHS = ("config.qgface", *(f"config.qgface.{group}" for group in GROUPS))
 
 
-def load_recipe(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Run:
+def load_recipe(
+    path: str | os.PathLike[str],
+    environ: Mapping[str, str] = os.environ,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> Run:
     """The checked settings of a recipe file; `.py` may be left out, as arcface_torch's users do.
 
     Args:
         path: the file. `config.output` None in it becomes work_dirs/<recipe>.
-        environ: the environment, whose DATA_ROOT overrides `config.rec`.
+        environ: the environment, whose DATA_ROOT overrides `config.rec` of the file.
+        changes: by dotted key ("qgface.b"), on top of what the file says, and of DATA_ROOT.
 
     Raises:
         ConfigError: The file is not there, fails, or has no `config`, or keys or values do not fit; the message names
-            the file.
+            the file, and the changes.
     """
     file = _find(path)
     config = _execute(file)
+    source = f"{file}, changed by {shown(changes)}" if changes else str(file)
     try:
-        return _resolve(config, file.stem, environ)
+        if changes:
+            LOGGER.info("changed on the command line: %s", shown(changes))
+            config = changed(config, changes, file)
+        return _resolve(config, file.stem, {} if "rec" in changes else environ)
     except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from error
+        raise ConfigError(f"{source}: {error}") from error
 
 
 def load_config(recipe: str | os.PathLike[str], base: str) -> EasyDict:

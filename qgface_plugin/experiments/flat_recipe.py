@@ -11,6 +11,7 @@ from typing import Any
 
 from easydict import EasyDict
 
+from ..config.changes import changed
 from ..config.recipe import load_config
 from ..config.schema import as_mapping
 from ..utils.errors import ConfigError
@@ -35,16 +36,7 @@ def resolve(recipe: str | Path, changes: Mapping[str, Any], epochs: int | None =
     config = _plain(load_config(path, path.name if path.suffix == ".py" else f"{path.name}.py"))
     if epochs is not None:
         _stretch(config, epochs)
-    for key, value in changes.items():
-        *groups, name = key.split(".")
-        inner = config
-        for depth, group in enumerate(groups, 1):
-            inner = inner.setdefault(group, {})
-            if not isinstance(inner, dict):
-                where = ".".join(["config", *groups[:depth]])
-                raise ConfigError(f"{key} cannot be set: {where} is {inner!r} and no group in {path}")
-        inner[name] = value
-    return config
+    return changed(config, changes, path)
 
 
 def _stretch(config: dict[str, Any], epochs: int) -> None:
@@ -55,25 +47,6 @@ def _stretch(config: dict[str, Any], epochs: int) -> None:
         moved = sorted({round(epochs * milestone / before) for milestone in milestones})
         kept = [milestone for milestone in moved if 0 < milestone < epochs]
         train |= {"milestones": kept} if kept else {"milestones": (), "schedule": "polynomial"}
-
-
-def parse_change(text: str) -> tuple[str, Any]:
-    """Key and value of "KEY=VALUE". A value that is no Python literal is text.
-
-    Raises:
-        ConfigError: there is no `=`, or no key.
-
-    Example:
-        >>> parse_change("lr=0.02"), parse_change("network=r34")
-        (('lr', 0.02), ('network', 'r34'))
-    """
-    key, separator, value = text.partition("=")
-    if not separator or not key.strip():
-        raise ConfigError(f"{text!r} sets nothing: write KEY=VALUE, such as lr=0.02 or qgface.train.threads=1")
-    try:
-        return key.strip(), ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError):
-        return key.strip(), value.strip()
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
