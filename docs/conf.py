@@ -38,7 +38,7 @@ NAVIGATION = {
     "Training": ["docs/guide", "docs/own_parts", "docs/checkpoints", "docs/ranks", "docs/performance"],
     "Measuring": ["docs/evaluation", "docs/evaluation_identification", "docs/evaluation_ijb", "docs/export"],
     "The paper": ["docs/method", "docs/experiments", "docs/results"],
-    "Reference": ["docs/configuration", "docs/api", "docs/architecture", "CONTRIBUTING", "CHANGELOG"],
+    "Reference": ["docs/commands", "docs/configuration", "docs/api", "docs/architecture", "CONTRIBUTING", "CHANGELOG"],
 }
 
 

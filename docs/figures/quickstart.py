@@ -24,12 +24,12 @@ COLOURS = 128  # of the palette
 
 def commands(folder: str) -> dict[str, tuple[list[str], int]]:
     """Each picture's command, which writes into `folder`, and the width that it gets, in pixels."""
-    pairs = ["tools/figures.py", "pairs", RUN, "--recipe", "recipes/quickstart.py", "--data", FACES]
-    sheet = ["tools/inspect_rec.py", FACES, "--quick", "--rows", "4", "--columns", "8"]
+    pairs = ["figures", "pairs", RUN, "--recipe", "recipes/quickstart.py", "--data", FACES]
+    sheet = ["inspect", FACES, "--quick", "--rows", "4", "--columns", "8"]
     return {
         "sheet": ([*sheet, "--sheet", f"{folder}/sheet.png"], 760),
         "fig4_pairs_quickstart": ([*pairs, "--output", folder], 1000),
-        "training_quickstart": (["tools/figures.py", "training", RUN, "--output", folder], 1200),
+        "training_quickstart": (["figures", "training", RUN, "--output", folder], 1200),
     }
 
 
@@ -43,7 +43,7 @@ NAMES = {
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, (command, width) in commands(folder).items():
-            subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
+            subprocess.run([sys.executable, "-m", "qgface_plugin", *command], cwd=ROOT, check=True)
             picture = Image.open(Path(folder, f"{name}.png")).convert("RGB")
             size = (width, round(picture.height * width / picture.width))
             small = picture.resize(size, Image.Resampling.LANCZOS).quantize(COLOURS, dither=Image.Dither.NONE)

@@ -10,10 +10,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import api, configuration
+from . import api, commands, configuration
 
 DOCS = Path(__file__).resolve().parents[1]
-PAGES = {"configuration.md": configuration.page, "api.md": api.page}
+PAGES = {"configuration.md": configuration.page, "commands.md": commands.page, "api.md": api.page}
 
 
 def main(arguments: list[str] | None = None) -> int:

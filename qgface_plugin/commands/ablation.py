@@ -1,7 +1,7 @@
 """Tables of the paper as one command: train every row with every seed, evaluate it, and write the tables.
 
 qgface ablation --tables 1 2 3 --data /data/vggface2 --eval /data/faces --seeds 3 --print torchrun --gpus 4
-qgface ablation --tables 1 --data ../shared/data/lfw/train --eval ../shared/data/lfw --seeds 3 \\
+qgface ablation --tables 1 --data /data/lfw/train --eval /data/lfw --seeds 3 \\
     --network small --epochs 8 --batch-size 32 --lr 0.05 --warmup 1 --set num_workers=1 --jobs 2
 qgface ablation --recipes recipes/mine.py --data /data/vggface2 --eval /data/faces --dry-run
 

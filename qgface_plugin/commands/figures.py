@@ -120,7 +120,7 @@ def _parser(front: str | None) -> argparse.ArgumentParser:
     one.add_argument("runs", metavar="RUN", nargs="+", help=runs)
     one = figure("similarity", _similarity, "similarity of SCface's probes and gallery at each distance")
     one.add_argument("runs", metavar="RUN", nargs="+", help=f"{runs}; a second one: what the first gains over it")
-    one = figure("pairs", _pairs, "training pairs from the worst to the best, framed red or green by their gate")
+    one = figure("pairs", _pairs, "training pairs from the worst to the best, framed orange or green by their gate")
     one.add_argument("run", metavar="RUN", help="folder with model.pt and checkpoint_gpu_0.pt")
     one.add_argument("--recipe", metavar="FILE", help="of the run (default: recipe.py in the folder)")
     one.add_argument("--data", metavar="DIR", help="folder with train.rec (default: the recipe's)")

@@ -176,5 +176,5 @@ class OrderWatch:
             "larger feature norm than its degraded view. Norms stand for quality, so the gates now keep blurred views "
             "in the classification and send sharp ones to the contrast. What helps: "
             "config.qgface.train.features_bias = False, config.qgface.quality = 'degradation', more data or epochs, a "
-            "lower config.qgface.b"
+            "lower config.qgface.b; docs/troubleshooting.md says what to look at"
         )

@@ -82,7 +82,7 @@ def test_a_docstring_becomes_markdown():
 
 def test_check_names_what_is_out_of_date(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("docs.reference.__main__.DOCS", tmp_path)
-    assert main(["--check"]) == 1 and "configuration.md, api.md" in capsys.readouterr().err
+    assert main(["--check"]) == 1 and "configuration.md, commands.md, api.md" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
     assert main([]) == 0 and main(["--check"]) == 0
     assert (tmp_path / "api.md").read_text("utf-8") == (DOCS / "api.md").read_text("utf-8")
