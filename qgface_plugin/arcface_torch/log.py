@@ -8,6 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..config.run import Run
 from ..training.step_log import StepLog, write_recipe
+from .wandb_run import opened_by_the_script
 
 
 def checkout_log(run: Run, writer: SummaryWriter | None, frequent: int, start_step: int) -> StepLog:
@@ -27,4 +28,5 @@ def checkout_log(run: Run, writer: SummaryWriter | None, frequent: int, start_st
         start_step=start_step,
         quality=run.qgface.quality,
         pair_grid_every=run.train.pair_grid_every,
+        trackers=[*opened_by_the_script(run)],
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -38,9 +39,13 @@ from ..utils.registry import QUEUE_KINDS
 from ..utils.torch_files import load
 from .criterion import CheckoutPartialFC, KeySource, MomentumPartialFC
 from .log import checkout_log
+from .wandb_run import wandb_settings
 
 LOGGER = logging.getLogger(__name__)
-OURS = ("init_from", "host", "qgface", "degradation", "data", "train", "name", "set_keys")  # no keys of a checkout
+OURS = (  # no keys of a checkout
+    "init_from", "host", "qgface", "degradation", "data", "train", "name", "set_keys", "mlflow_experiment",
+)  # fmt: skip
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class Replacements:
@@ -68,8 +73,11 @@ class Replacements:
         self._fp16, self._resumes = False, False
         self._log: StepLog | None = None
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, base: Mapping[str, Any] = EMPTY) -> dict[str, Any]:
         """The checkout's keys with the recipe's values, with the counts that the data says.
+
+        Args:
+            base: the checkout's own defaults, for keys that the recipe does not have.
 
         Raises:
             ConfigError: The data does not fit the recipe. So do DataError and CheckpointError for what they name.
@@ -90,7 +98,7 @@ class Replacements:
         assert run.rec is not None  # open_source has found data there
         self._resumes = run.resume and self._has_checkpoint()
         first = Path(run.rec if isinstance(run.rec, str) else run.rec[0])
-        settings = {f.name: getattr(run, f.name) for f in fields(Run) if f.name not in OURS}
+        settings = dict(base) | {f.name: getattr(run, f.name) for f in fields(Run) if f.name not in OURS}
         settings.update(
             rec=str(first if first.is_dir() else first.parent),  # where the checkout looks for val_targets
             val_targets=[name.removesuffix(".bin") for name in run.val_targets],  # the checkout appends it
@@ -100,9 +108,7 @@ class Replacements:
             resume=self._resumes,
             save_all_states=run.save_all_states or "save_all_states" not in run.set_keys,
         )
-        if not run.using_wandb:
-            del settings["wandb_key"]  # the checkout logs every key
-        return settings
+        return settings | wandb_settings(run, base, self._resumes)
 
     def _has_checkpoint(self) -> bool:
         path = self._checkpoint()

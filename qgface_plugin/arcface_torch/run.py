@@ -7,6 +7,7 @@ loop. The checkout is found by sys.path, where its modules are looked for first.
 from __future__ import annotations
 
 import logging
+import os
 import runpy
 import sys
 from collections.abc import Iterator
@@ -91,14 +92,18 @@ def autoload() -> None:
 @contextmanager
 def _as_script(checkout: Path, argument: str) -> Iterator[None]:
     """The command line and import path of `python <checkout>/train_v2.py <argument>`; afterwards both are as before,
-    and the checkout's modules are forgotten."""
+    with what the environment says to W&B, and the checkout's modules are forgotten."""
     argv, path, known = list(sys.argv), list(sys.path), set(sys.modules)
+    tracking = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
     sys.argv[:] = [str(checkout / SCRIPT), argument]
     sys.path.insert(0, str(checkout))
     try:
         yield
     finally:
         sys.argv[:], sys.path[:] = argv, path
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            del os.environ[name]
+        os.environ.update(tracking)
         for name in set(sys.modules) - known:
             file = getattr(sys.modules[name], "__file__", None)
             if file and checkout in Path(file).resolve().parents:

@@ -53,7 +53,7 @@ class Seam:
 def _get_config(parts: Replacements, original: Any) -> Any:
     def get_config(config_file: str) -> EasyDict:
         base = importlib.import_module("configs.base").config
-        return EasyDict({**base, **parts.settings()})
+        return EasyDict(parts.settings(base))
 
     return get_config
 

@@ -14,6 +14,13 @@ from .options import DataOptions, TrainOptions
 from .schema import check_fields, setting
 
 
+TRACKING = (
+    "using_wandb", "wandb_key", "suffix_run_name", "wandb_entity", "wandb_project", "wandb_log_all", "save_artifacts",
+    "wandb_resume", "mlflow_experiment",
+)  # fmt: skip
+"""Settings of services that a run's numbers also go to; they change nothing that is trained."""
+
+
 @dataclass(frozen=True)
 class Run:
     """What a recipe says, after defaults and checks; `load_recipe` makes one.
@@ -61,15 +68,18 @@ class Run:
     verbose: int = setting(2000, "steps between verifications", low=1)
     frequent: int = setting(10, "steps between log lines", low=1)
     notes: str | None = setting(None, "free text, kept in recipe.json")
-    # Weights & Biases
-    using_wandb: bool = setting(False, "log to Weights & Biases")
-    wandb_key: str | None = setting(None, "a secret: never written to a file")
-    suffix_run_name: str | None = setting(None, "")
-    wandb_entity: str = setting("entity", "")
-    wandb_project: str = setting("project", "")
-    wandb_log_all: bool = setting(True, "")
-    save_artifacts: bool = setting(False, "")
-    wandb_resume: bool = setting(False, "")
+    # Weights & Biases, MLflow
+    using_wandb: bool = setting(False, "log to Weights & Biases, from rank 0")
+    wandb_key: str | None = setting(None, "a secret, never written to a file; better WANDB_API_KEY", secret=True)
+    suffix_run_name: str | None = setting(None, "behind the name of the W&B run")
+    wandb_entity: str = setting("entity", "W&B's user or team; 'entity': the key's own")
+    wandb_project: str = setting("project", "W&B's project")
+    wandb_log_all: bool = setting(True, "arcface_torch: every rank opens a W&B run")
+    save_artifacts: bool = setting(False, "model.pt goes to W&B and MLflow too")
+    wandb_resume: bool = setting(False, "a resumed run goes on in the same W&B run")
+    mlflow_experiment: str | None = setting(
+        None, "log to this MLflow experiment, from rank 0; MLFLOW_TRACKING_URI says where"
+    )
     # QGFace's own
     host: str | None = setting(None, "an arcface_torch checkout to train with; None: the built-in loop")
     qgface: QGFaceConfig = setting(factory=QGFaceConfig, help="the method")

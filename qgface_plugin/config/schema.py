@@ -26,6 +26,7 @@ def setting(
     high: float | None = None,
     choices: tuple = (),
     section: str = "",
+    secret: bool = False,
 ) -> Any:
     """A dataclass field with its meaning, its range [low, high] or (above, high], or its allowed values.
 
@@ -38,12 +39,14 @@ def setting(
         high: the largest value.
         choices: the allowed values.
         section: who reads it, where several objects share a dataclass.
+        secret: neither messages nor `repr` show its value.
     """
     metadata = {"help": help, "low": low, "above": above, "high": high, "choices": choices, "section": section}
+    metadata["secret"] = secret
     return (
-        field(default=default, metadata=metadata)
+        field(default=default, metadata=metadata, repr=not secret)
         if factory is None
-        else field(default_factory=factory, metadata=metadata)
+        else field(default_factory=factory, metadata=metadata, repr=not secret)
     )
 
 
@@ -129,7 +132,8 @@ def check_fields(instance: Any, where: str) -> None:
         value = getattr(instance, f.name)
         key = f"{where}.{f.name}"
         if not _fits(value, hints[f.name]):
-            raise ConfigError(f"{key} is {value!r} ({type(value).__name__}): it must be {_spell(hints[f.name])}")
+            shown = "(set)" if f.metadata.get("secret") else repr(value)
+            raise ConfigError(f"{key} is {shown} ({type(value).__name__}): it must be {_spell(hints[f.name])}")
         choices = f.metadata.get("choices")
         if choices and value not in choices:
             raise ConfigError(f"{key} is {value!r}: it must be one of {', '.join(map(repr, choices))}")

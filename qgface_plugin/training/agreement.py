@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..config.run import Run, flat
+from ..config.run import TRACKING, Run, flat
 from ..data.sources.source import FaceSource
 from ..utils import distributed
 from ..utils.errors import ConfigError, DataError
@@ -22,7 +22,6 @@ from ..utils.files import file_digest
 ABSENT = "absent"
 OF_A_HOST = frozenset(("name", "notes", "rec", "host", "num_workers", "output", "init_from", "train.threads"))
 """Settings that hosts may have their own of: paths are compared by what is there."""
-OF_RANK_ZERO = ("using_wandb", "suffix_run_name", "save_artifacts", "wandb_")  # beginnings of names
 IN_QGFACE = ("degradation", "data", "train")  # groups that a recipe has under config.qgface
 
 
@@ -79,7 +78,7 @@ def _differences(facts: Mapping[str, str], folder: tuple[str, str]) -> str:
 
 
 def _counts(key: str) -> bool:
-    return key not in OF_A_HOST and not key.startswith(OF_RANK_ZERO)
+    return key not in OF_A_HOST and key not in TRACKING
 
 
 def _as_written(key: str) -> str:

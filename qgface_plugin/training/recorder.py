@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ..utils.errors import is_said
 from ..utils.logs import FILE_ONLY, EarlyLog, logging_to
 from .metrics_jsonl import is_verification
 from .step_log import StepLog, write_recipe
+from .trackers import Tracker
 
 LOGGER = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class RunRecorder:
         pair_grid_every: global steps from one grid of pairs to the next, 0 for none.
         progress: show the progress bar; None: when standard error is a terminal.
         early: what has listened to the log so far; training.log begins with its lines.
+        trackers: opens further services that get the numbers, given the global steps that are done; None for none.
 
     Attributes:
         verified: name of a verification set -> the line of its last verification.
@@ -57,11 +59,14 @@ class RunRecorder:
         pair_grid_every: int = 0,
         progress: bool | None = None,
         early: EarlyLog | None = None,
+        trackers: Callable[[int], Sequence[Tracker]] | None = None,
     ) -> None:
         self.folder, self.rank, self.run_as_dict, self.early = Path(folder), rank, run_as_dict, early
         self.total_steps, self.progress = total_steps, progress
         self._options: dict[str, Any] = {"frequent": frequent, "quality": quality, "pair_grid_every": pair_grid_every}
         self._log: StepLog | None = None
+        self._open_trackers = trackers
+        self._trackers: Sequence[Tracker] = ()
         self._highest: dict[str, float] = {}
         self.verified: dict[str, dict[str, Any]] = {}
 
@@ -82,7 +87,11 @@ class RunRecorder:
         if error is not None and not is_said(error):
             said = {FILE_ONLY: True}  # whoever catches the error says it on the console
             LOGGER.error("training stopped: %s: %s", type(error).__name__, error, extra=said)
-        self._closing.close()
+        try:
+            for tracker in self._trackers:
+                tracker.close(error)
+        finally:
+            self._closing.close()
 
     def state_dict(self) -> dict[str, Any] | None:
         """What the next line's means already hold, for a checkpoint; None on ranks that do not record."""
@@ -117,8 +126,15 @@ class RunRecorder:
         self._writer = self._tensorboard(start_step)
         if self._writer is not None:
             self._closing.callback(self._writer.close)
+        if self._open_trackers is not None:
+            self._trackers = self._open_trackers(start_step)
         self._log = StepLog(
-            self.folder, self._writer, start_step=start_step, total_steps=self.total_steps, **self._options
+            self.folder,
+            self._writer,
+            start_step=start_step,
+            total_steps=self.total_steps,
+            trackers=self._trackers,
+            **self._options,
         )
         self._closing.callback(self._log.close)
         self.verified = {line["name"]: line for line in self._log.metrics.kept if is_verification(line)}
@@ -161,6 +177,11 @@ class RunRecorder:
         with nullcontext() if self._log is None else self._log.throughput.paused():
             yield
 
+    def saved(self, weights: Path) -> None:
+        """The weights of the run are in a file, which services may want too."""
+        for tracker in self._trackers:
+            tracker.save(weights)
+
     def verification(self, name: str, result: Mapping[str, Any], global_step: int) -> None:
         """Record a verification set's `accuracy` and `std` (of flip fusion, fractions) and `xnorm`.
 
@@ -176,6 +197,8 @@ class RunRecorder:
         LOGGER.info("[%s][%d]Accuracy-Highest: %1.5f", name, global_step, self._highest[name])
         if self._writer is not None:
             self._writer.add_scalar(name, accuracy, global_step)
+        for tracker in self._trackers:
+            tracker.log({name: accuracy}, global_step)
         line = {"kind": "verification", "step": global_step, **result, "name": name, "highest": self._highest[name]}
         log.metrics.write(line)
         self.verified[name] = line

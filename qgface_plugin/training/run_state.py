@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..config.recipe import difference
-from ..config.run import Run
+from ..config.run import TRACKING, Run
 from ..utils import distributed
 from ..utils.device import seed_everything
 from ..utils.errors import CheckpointError
@@ -26,7 +26,8 @@ from .step import TrainStep
 LOGGER = logging.getLogger(__name__)
 MUST_AGREE = ("network", "embedding_size", "num_classes", "sample_rate", "optimizer", "seed", "qgface")
 MUST_AGREE_IN_TRAIN = ("features_bias",)
-OF_A_START = frozenset(("resume", "output", "host", "name", "notes", "init_from"))  # no change of what is trained
+OF_A_START = frozenset(("resume", "output", "host", "name", "notes", "init_from", *TRACKING))
+"""Settings that change nothing that is trained."""
 EXTRA = frozenset(
     ("run_id", "step_in_epoch", "bad_in_a_row", "skipped", "world_size", "global_batch", "gradients", "rng", "scaler")
     + ("key_encoder", "record", "recipe")

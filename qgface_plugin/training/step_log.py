@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..utils.files import write_json
 from .meters import OrderWatch, RunningMeans, Throughput
 from .metrics_jsonl import MetricsLog
 from .pair_grid import pair_grid
+from .trackers import Tracker
 
 LOGGER = logging.getLogger(__name__)
 SHOWN = {  # a term's label, and its decimals in the built-in loop's line and in the one beside a checkout's own
@@ -53,6 +54,7 @@ class StepLog:
             in its lines and scalars already, and not repeated in ours.
         quality: the source of quality (`config.qgface.quality`), for the warning that it is upside down.
         pair_grid_every: global steps from one grid of pairs to the next, 0 for none.
+        trackers: services that get all scalars too; closed by whoever opened them.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class StepLog:
         total_steps: int | None = None,
         quality: str = "norm",
         pair_grid_every: int = 0,
+        trackers: Sequence[Tracker] = (),
     ) -> None:
+        self.trackers = trackers
         self.writer, self.frequent, self.total_steps = writer, frequent, total_steps
         self.pair_grid_every = pair_grid_every
         self.metrics = MetricsLog(Path(folder) / "metrics.jsonl", start_step)
@@ -133,8 +137,10 @@ class StepLog:
         if "quality_order" in means and (warning := self._watch.update(means["quality_order"], steps, epoch)):
             LOGGER.warning(warning)
         self.metrics.write({"kind": "train", "step": global_step, "epoch": epoch, "lr": lr, **speed, **means})
+        scalars = {**means, **speed, "learning_rate": lr}
+        for tracker in self.trackers:
+            tracker.log({**scalars, "epoch": epoch}, global_step)
         if self.writer is not None:
-            scalars = {**means, **speed, "learning_rate": lr}
             for name, value in scalars.items():
                 if alone or name not in ("loss", "learning_rate"):
                     self.writer.add_scalar(name, value, global_step)

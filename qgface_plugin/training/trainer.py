@@ -34,6 +34,7 @@ from .preemption import NAMES, StopWatch, watch_for_stop
 from .recorder import RunRecorder
 from .rollback import advice, skip_bad_step
 from .run_state import Progress, RunState
+from .trackers import check_packages, open_trackers
 
 LOGGER = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def _train(run: Run, device: torch.device, stop: StopWatch, early: EarlyLog | No
     # what cannot be used is known on all ranks before anything is written
     pair_sets = distributed.on_rank_zero(partial(build.open_pair_sets, run)) or ()
     build.check_compiler(run, device)
+    distributed.on_rank_zero(partial(check_packages, run))
     distributed.patient_barrier()
     total = build.make_sampler(run).steps_per_epoch * run.num_epoch
     total = min(total, run.train.max_steps or total)
@@ -87,6 +89,7 @@ def _train(run: Run, device: torch.device, stop: StopWatch, early: EarlyLog | No
             quality=run.qgface.quality,
             pair_grid_every=run.train.pair_grid_every,
             early=early,
+            trackers=partial(open_trackers, run),
         ) as recorder,
         distributed.reasons(),
     ):
@@ -309,6 +312,7 @@ class Trainer:
                 problem = error
             distributed.raise_first(problem, TrainingError)
             self._unproven = progress.global_step
+            self.recorder.saved(self.store.folder / "model.pt")
         return True
 
     def _tidy_up(self) -> None:

@@ -43,15 +43,21 @@ def test_settings_are_the_hosts_keys_with_counts(folder):
     assert (settings["num_classes"], settings["num_image"]) == (IDENTITIES, IDENTITIES * IMAGES)
     assert settings["rec"] == str(folder / "data") and settings["save_all_states"] is True
     assert settings["dali"] is False and settings["fp16"] is False and settings["resume"] is False
-    assert not {"wandb_key", "qgface", "train", "host", "init_from", "name", "set_keys"} & settings.keys()
+    assert settings["wandb_key"] is None  # the checkout logs every key
+    assert not {"mlflow_experiment", "qgface", "train", "host", "init_from", "name", "set_keys"} & settings.keys()
 
 
 def test_settings_of_a_file_name_its_folder_and_keep_what_is_set(folder):
-    run = tiny_run(folder, rec=str(folder / "data" / "train.rec"), save_all_states=False, using_wandb=True,
-                   wandb_key="mine", set_keys=frozenset({"save_all_states"}))  # fmt: skip
+    run = tiny_run(folder, rec=str(folder / "data" / "train.rec"), save_all_states=False,
+                   set_keys=frozenset({"save_all_states"}))  # fmt: skip
     settings = Replacements(run).settings()
     assert settings["rec"] == str(folder / "data")
-    assert settings["save_all_states"] is False and settings["wandb_key"] == "mine"
+    assert settings["save_all_states"] is False
+
+
+def test_keys_of_the_checkout_alone_are_its_own(folder):
+    settings = Replacements(tiny_run(folder)).settings({"lr": 3.0, "of_a_fork": 7, "wandb_key": "theirs"})
+    assert settings["of_a_fork"] == 7 and settings["lr"] == 0.05 and settings["wandb_key"] is None
 
 
 def test_a_resume_without_checkpoint_starts_anew(folder, caplog):

@@ -77,6 +77,10 @@ def test_as_dict_is_complete_and_survives_json():
 def test_as_dict_keeps_the_secret_out():
     assert "s3cr3t" not in json.dumps(Run(wandb_key="s3cr3t").as_dict())
     assert Run().as_dict()["wandb_key"] is None
+    assert "s3cr3t" not in repr(Run(wandb_key="s3cr3t"))
+    with pytest.raises(ConfigError, match=r"config.wandb_key is \(set\) \(tuple\): it must be str or None") as caught:
+        Run(wandb_key=("s3cr3t",))  # type: ignore[arg-type]
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_difference_names_each_key_with_both_values():

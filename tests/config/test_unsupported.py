@@ -12,18 +12,17 @@ def set_by_recipe(**values) -> Run:
 
 
 def test_keys_that_the_built_in_loop_passes_over_are_named():
-    run = set_by_recipe(dali=True, margin_list=(1.0, 0.0, 0.4), using_wandb=True, wandb_key="s3cr3t")
+    run = set_by_recipe(dali=True, margin_list=(1.0, 0.0, 0.4), using_wandb=True, wandb_log_all=True, wandb_key="k")
     assert by_the_built_in_loop(run) == [
         "config.margin_list = (1.0, 0.0, 0.4) has no effect here: the margin comes from config.qgface.margin and "
         "config.qgface.m",
         "config.dali = True has no effect here: QGFace reads the data itself",
-        "config.using_wandb = True has no effect here: the built-in loop logs to TensorBoard and files only",
-        "config.wandb_key = (set) has no effect here: the built-in loop logs to TensorBoard and files only",
+        "config.wandb_log_all = True has no effect here: rank 0 alone logs to W&B",
     ]
 
 
 def test_keys_that_ask_for_nothing_are_not_named():
-    off = set_by_recipe(dali=False, using_wandb=False, interclass_filtering_threshold=0.0, wandb_project="p")
+    off = set_by_recipe(dali=False, using_wandb=False, interclass_filtering_threshold=0.0, wandb_log_all=True)
     for named in (by_the_built_in_loop, by_a_checkout):
         assert named(off) == [] and named(Run()) == []
         assert named(Run(dali=True)) == []  # not set by the recipe
@@ -37,9 +36,12 @@ def test_checkpoints_of_the_built_in_loop_cannot_be_switched_off():
 
 
 def test_settings_that_a_checkout_passes_over_are_named():
-    run = set_by_recipe(dali=True, using_wandb=True, train=TrainOptions(max_steps=5, precision="bfloat16"))
+    train = TrainOptions(max_steps=5, precision="bfloat16")
+    run = set_by_recipe(dali=True, using_wandb=True, wandb_log_all=True, mlflow_experiment="faces", train=train)
     assert by_a_checkout(run) == [
         "config.dali = True has no effect here: QGFace reads the data itself",
+        "config.wandb_log_all = True has no effect here: rank 0 alone logs to W&B",
         "config.qgface.train.max_steps = 5 has no effect in a checkout's loop",
+        "config.mlflow_experiment = 'faces' has no effect in a checkout's loop",
         "config.qgface.train.precision = 'bfloat16' has no effect in a checkout's loop: it has float16 only",
     ]

@@ -25,6 +25,15 @@ def main(args):
     os.makedirs(cfg.output, exist_ok=True)
     init_logging(rank, cfg.output)
     writer = SummaryWriter(log_dir=os.path.join(cfg.output, "tensorboard")) if rank == 0 else None
+    tracked = None
+    if cfg.using_wandb:
+        import wandb
+
+        wandb.login(key=cfg.wandb_key)
+        named = dict(entity=cfg.wandb_entity, project=cfg.wandb_project, resume=cfg.wandb_resume, name="mini")
+        tracked = wandb.init(**named, notes=cfg.notes) if rank == 0 or cfg.wandb_log_all else None
+        if tracked:
+            tracked.config.update(cfg)
     loader = get_dataloader(cfg.rec, local_rank, cfg.batch_size, cfg.dali, cfg.dali_aug, cfg.seed, cfg.num_workers)
     backbone = get_model(cfg.network, dropout=0.0, fp16=cfg.fp16, num_features=cfg.embedding_size)
     backbone = torch.nn.parallel.DistributedDataParallel(backbone, broadcast_buffers=False)
@@ -60,6 +69,8 @@ def main(args):
                 opt.step()
                 opt.zero_grad()
             schedule.step()
+            if tracked:
+                tracked.log({"Loss/Step Loss": loss.item(), "Process/Step": global_step})
             loss_am.update(loss.item(), 1)
             log(global_step, loss_am, epoch, cfg.fp16, schedule.get_last_lr()[0], None)
             if global_step % cfg.verbose == 0:

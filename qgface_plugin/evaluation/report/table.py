@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...config.run import TRACKING
 from ...utils.errors import DataError
 from ...utils.text import read_json
 from .results import Result, read_results
@@ -22,8 +23,7 @@ PAIR_SETS = ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw")  # the paper's HQ av
 # What two runs of one recipe may differ in.
 NOT_THE_RECIPE = (
     "seed", "output", "name", "resume", "notes", "verbose", "frequent", "save_all_states", "num_workers", "set_keys",
-    "using_wandb", "wandb_key", "suffix_run_name", "wandb_entity", "wandb_project", "wandb_log_all", "save_artifacts",
-    "wandb_resume",
+    *TRACKING,
 )  # fmt: skip
 
 
