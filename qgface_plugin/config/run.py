@@ -13,7 +13,6 @@ from .method import QGFaceConfig
 from .options import DataOptions, TrainOptions
 from .schema import check_fields, setting
 
-
 TRACKING = (
     "using_wandb", "wandb_key", "suffix_run_name", "wandb_entity", "wandb_project", "wandb_log_all", "save_artifacts",
     "wandb_resume", "mlflow_experiment",

@@ -36,7 +36,6 @@ class WandbLog:
 
         hand_over_key(run.wandb_key)
         Path(run.output).mkdir(parents=True, exist_ok=True)
-        hidden = {"disable_code": True} if run.wandb_key else {}  # the recipe, with the key in it, is code
         try:
             self._run = wandb.init(
                 entity=None if run.wandb_entity == Run.wandb_entity else run.wandb_entity,
@@ -47,7 +46,7 @@ class WandbLog:
                 resume="allow" if continued else None,
                 dir=os.environ.get("WANDB_DIR") or run.output,
                 config={key: value for key, value in run.as_dict().items() if key != "wandb_key"},
-                settings=wandb.Settings(**hidden),
+                settings=wandb.Settings(disable_code=bool(run.wandb_key)),  # the recipe, with the key in it, is code
             )
         except (wandb.Error, ValueError) as error:
             raise ConfigError(

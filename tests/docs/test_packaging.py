@@ -12,6 +12,7 @@ import pytest
 from paths import ROOT
 
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([\w.]+)(?:; python_version (>=|<) \"3\.11\")?$")
+EXTRAS = ("docs", "eval", "foreign", "logging", "test")
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "scikit-image": "skimage", "scikit-learn": "sklearn"}
 
 
@@ -61,7 +62,7 @@ def imported(folder: str, nested: bool = True) -> set[str]:
 def test_every_requirement_is_pinned_inside_its_range(new):
     requirement = pytest.importorskip("packaging.requirements").Requirement
     extras = settings()["options.extras_require"]
-    lines = settings()["options"]["install_requires"] + extras["test"] + extras["eval"] + extras["docs"]
+    lines = "".join([settings()["options"]["install_requires"], *(extras[name] for name in EXTRAS)])
     pinned = pins(new)
     wanted = [requirement(line) for line in lines.split("\n") if line]
     assert {"torch", "numpy", "pytest"} <= {item.name for item in wanted}
@@ -72,7 +73,8 @@ def test_every_requirement_is_pinned_inside_its_range(new):
 def test_the_package_requires_what_it_imports_and_nothing_else():
     """But for what a benchmark compares with, where it is there."""
     required = imports_of(settings()["options"]["install_requires"])
-    optional = imports_of(settings()["options.extras_require"]["eval"]) | {"insightface"}
+    extras = settings()["options.extras_require"]
+    optional = {"insightface", "mlflow"}.union(*(imports_of(extras[name]) for name in EXTRAS if name != "test"))
     compared = {"PIL", "losses", "partial_fc_v2"}
     assert imported("qgface_plugin") - optional - compared == required
     others = [path.name for path in (ROOT / "qgface_plugin").iterdir() if path.is_dir() and path.name != "benchmarks"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,9 @@ def holding(folder: Path, text: str) -> list[Path]:
 
 
 @pytest.fixture
-def offline(tmp_path, monkeypatch) -> Path:
+def offline(tmp_path, monkeypatch) -> Iterator[Path]:
     """A home of its own, tiny faces, and W&B without its server."""
-    pytest.importorskip("wandb", reason="the package wandb is not installed (extra `logging`)")
+    wandb = pytest.importorskip("wandb", reason="the package wandb is not installed (extra `logging`)")
     for name, value in (("HOME", str(tmp_path / "home")), ("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("WANDB_API_KEY", "")  # monkeypatch puts back what is there now
@@ -36,7 +37,8 @@ def offline(tmp_path, monkeypatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(build, "get_model", tiny_model)
     write_faces(tmp_path / "data")
-    return tmp_path
+    yield tmp_path
+    wandb.teardown()  # processes of later tests would find this one's helper by the environment
 
 
 def test_a_resumed_run_goes_on_in_its_run_there_and_no_file_has_the_key(offline, capfd, caplog):
