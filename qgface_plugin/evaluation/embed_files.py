@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -93,6 +94,43 @@ def embed_files(
     if not readable.any():
         raise DataError(f"none of {len(paths)} images can be decoded; the first one: {problems[0]}")
     return FileFeatures(features, readable, tuple(problems), surplus)
+
+
+def embed_with_gallery(
+    model: FaceModel, gallery_model: FaceModel, paths: Sequence[Path], enrolled: np.ndarray, **options: Any
+) -> FileFeatures:
+    """`embed_files` by two models: an encoder was exchanged, and a gallery stays enrolled with the one before.
+
+    Args:
+        model: embeds the probes.
+        gallery_model: embeds the gallery.
+        paths: N files.
+        enrolled: (N,) bool, True for the gallery.
+        options: as for `embed_files`, the same for both.
+
+    Raises:
+        DataError: features of different sizes; as `embed_files`.
+    """
+    check_comparable(model, gallery_model)
+    features = np.zeros((len(paths), model.dim), dtype=np.float32)
+    readable = np.zeros(len(paths), dtype=bool)
+    problems: list[str] = []
+    surplus = 0
+    for one, rows in ((gallery_model, np.flatnonzero(enrolled)), (model, np.flatnonzero(~enrolled))):
+        part = embed_files(one, [paths[row] for row in rows], **options)
+        features[rows], readable[rows] = part.features, part.readable
+        problems += part.problems
+        surplus += part.surplus
+    return FileFeatures(features, readable, tuple(problems), surplus)
+
+
+def check_comparable(model: FaceModel, gallery_model: FaceModel) -> None:
+    """DataError when features of both models cannot be compared: they have different sizes."""
+    if model.dim != gallery_model.dim:
+        raise DataError(
+            f"{model.name} gives features of {model.dim} numbers and the gallery's model {gallery_model.name} of "
+            f"{gallery_model.dim}: they cannot be compared; enrol the gallery again with {model.name}"
+        )
 
 
 def _features(model: FaceModel, images: np.ndarray, flip: bool, first: str) -> np.ndarray:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from identification_sets import BlockModel, write_face
+from identification_sets import BlockModel, UntrainedModel, write_face
+from tiny import TinyBackbone
 
 from qgface_plugin.data.images import decode
 from qgface_plugin.evaluation import embed_files as embed_files_module
-from qgface_plugin.evaluation.embed_files import BATCHES_AHEAD, embed_files
+from qgface_plugin.evaluation.embed_files import BATCHES_AHEAD, embed_files, embed_with_gallery
 from qgface_plugin.utils.errors import ConfigError, DataError
 
 
@@ -109,3 +110,22 @@ def test_surplus_bytes_are_counted(paths):
     paths[6].write_bytes(paths[6].read_bytes() + b"more")
     found = embed_files(BlockModel(), paths)
     assert found.surplus == 2 and np.array_equal(found.features, expected.features)
+
+
+def test_with_a_gallery_of_another_model(tmp_path):
+    """Each file by the model of its kind, and sizes that differ are refused before anything is decoded."""
+    paths = [tmp_path / f"{number}.jpg" for number in range(5)]
+    for number, path in enumerate(paths):
+        write_face(path, number, 0)
+    paths[3].write_bytes(b"x")
+    enrolled = np.array([True, False, True, False, False])
+    old, new = UntrainedModel(), UntrainedModel()
+    old.backbone = TinyBackbone(old.dim)  # other weights
+    found = embed_with_gallery(new, old, paths, enrolled, on_corrupt="skip", batch_size=2, flip=False)
+    assert found.readable.tolist() == [True, True, True, False, True] and len(found.problems) == 1
+    for model, rows in ((old, [0, 2]), (new, [1, 4])):
+        alone = embed_files(model, [paths[row] for row in rows], batch_size=2, flip=False)
+        np.testing.assert_allclose(found.features[rows], alone.features, atol=1e-6)
+    assert not np.allclose(found.features[0], embed_files(new, paths[:1], flip=False).features[0])
+    with pytest.raises(DataError, match="untrained gives features of 16 numbers and .*blocks of 147: .*enrol"):
+        embed_with_gallery(new, BlockModel(), [tmp_path / "absent.jpg"], np.array([True]))

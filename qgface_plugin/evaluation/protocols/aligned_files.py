@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...data.images import surplus_line
 from ...data.sources.folder import SUFFIXES
 from ...models import FaceModel
 from ...utils.errors import DataError
 from ...utils.listing import entries_in, walk
-from ..embed_files import FileFeatures, embed_files
+from ..embed_files import FileFeatures, embed_files, embed_with_gallery
 from .inventory import Inventory
 
 
@@ -52,6 +54,7 @@ def evaluate_files(
     paths: Sequence[Path],
     score: Callable[[FileFeatures], dict[str, Any]],
     inventory: Inventory,
+    gallery: tuple[FaceModel, np.ndarray] | None = None,
     **options: Any,
 ) -> tuple[dict[str, Any], list[str]]:
     """Embed the files of a set and score them.
@@ -61,6 +64,8 @@ def evaluate_files(
         paths: the files, in the order in which `score` takes their features.
         score: the protocol's numbers from the features.
         inventory: what the set has against its protocol.
+        gallery: the model that the gallery was enrolled with, and which of the files are the gallery, bool (N,); None:
+            `model` embeds all of them.
         options: `flip`, `batch_size`, `workers`, `on_corrupt` and `progress` of `embed_files`. With
             on_corrupt="skip", files that cannot be decoded are left out, counted and named in results and warnings.
 
@@ -70,7 +75,10 @@ def evaluate_files(
     Raises:
         DataError: as `embed_files` and `score`.
     """
-    embedded = embed_files(model, paths, **options)
+    if gallery is None:
+        embedded = embed_files(model, paths, **options)
+    else:
+        embedded = embed_with_gallery(model, gallery[0], paths, gallery[1], **options)
     results = score(embedded)
     unreadable = Inventory()
     unreadable.name("unreadable", embedded.problems, "{} images cannot be decoded and are left out")

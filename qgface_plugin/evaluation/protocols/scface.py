@@ -20,12 +20,15 @@ EDGES = np.linspace(-1, 1, 81)  # of the histograms of similarities
 EDGES.setflags(write=False)
 
 
-def evaluate_scface(model: FaceModel, images: ScfaceSet, **options: Any) -> tuple[dict[str, Any], list[str]]:
+def evaluate_scface(
+    model: FaceModel, images: ScfaceSet, gallery_model: FaceModel | None = None, **options: Any
+) -> tuple[dict[str, Any], list[str]]:
     """Embed the set and score it.
 
     Args:
         model: the encoder.
         images: gallery and probes.
+        gallery_model: the model that the gallery was enrolled with; None: `model`.
         options: as for `evaluate_files`.
 
     Returns:
@@ -35,7 +38,8 @@ def evaluate_scface(model: FaceModel, images: ScfaceSet, **options: Any) -> tupl
         DataError: as `evaluate_files`.
     """
     paths = [*images.gallery, *images.probes]
-    return evaluate_files(model, paths, partial(score_scface, images), images.inventory, **options)
+    gallery = None if gallery_model is None else (gallery_model, np.arange(len(paths)) < len(images.gallery))
+    return evaluate_files(model, paths, partial(score_scface, images), images.inventory, gallery, **options)
 
 
 def near_probes(images: ScfaceSet) -> tuple[list[Path], np.ndarray, list[Path], np.ndarray]:

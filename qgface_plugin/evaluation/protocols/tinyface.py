@@ -16,7 +16,9 @@ from .tinyface_files import TinyfaceSet
 RANKS = (1, 5, 20)
 
 
-def evaluate_tinyface(model: FaceModel, images: TinyfaceSet, **options: Any) -> tuple[dict[str, Any], list[str]]:
+def evaluate_tinyface(
+    model: FaceModel, images: TinyfaceSet, gallery_model: FaceModel | None = None, **options: Any
+) -> tuple[dict[str, Any], list[str]]:
     """Embed the set and score it.
 
     Memory: the features (2 kB per image at d = 512), a few batches of pixels, and a block of similarities.
@@ -24,6 +26,7 @@ def evaluate_tinyface(model: FaceModel, images: TinyfaceSet, **options: Any) -> 
     Args:
         model: the encoder.
         images: probes, gallery and distractors.
+        gallery_model: the model that the gallery, distractors included, was enrolled with; None: `model`.
         options: as for `evaluate_files`.
 
     Returns:
@@ -35,7 +38,8 @@ def evaluate_tinyface(model: FaceModel, images: TinyfaceSet, **options: Any) -> 
     paths = [*images.probes, *images.matches, *images.distractors]
     label = options.get("progress")
     score = partial(score_tinyface, images, progress=label and f"{label} search")
-    return evaluate_files(model, paths, score, images.inventory, **options)
+    gallery = None if gallery_model is None else (gallery_model, np.arange(len(paths)) >= len(images.probes))
+    return evaluate_files(model, paths, score, images.inventory, gallery, **options)
 
 
 def score_tinyface(images: TinyfaceSet, embedded: FileFeatures, progress: str | None = None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from identification_sets import BlockModel, UntrainedModel, write_scface
+from tiny import TinyBackbone
 
 from qgface_plugin.evaluation.embed_files import FileFeatures, embed_files
 from qgface_plugin.evaluation.protocols.scface import evaluate_scface, improvement, near_probes, score_scface
@@ -92,6 +93,20 @@ def test_easy_faces_are_all_found(tmp_path):
     assert all(rates == {"d1": 1, "d2": 1, "d3": 1, "all": 1} for rates in results["rank1_camera"].values())
     assert results["similarity"]["d1"]["gap"] > 0.5
     assert results["inventory"]["counts"]["probes at d1"] == {"protocol": 650, "here": 20}
+
+
+def test_probes_against_an_old_gallery(tmp_path):
+    """Every probe by the new model, every frontal image by the old one."""
+    images = read_scface(write_scface(tmp_path, subjects=6))
+    new, old = UntrainedModel(), UntrainedModel()
+    old.backbone = TinyBackbone(old.dim)
+    results, _ = evaluate_scface(new, images, gallery_model=old, flip=False)
+    paths = [*images.gallery, *images.probes]
+    by_new, by_old = (embed_files(model, paths, flip=False).features for model in (new, old))
+    mixed = np.concatenate([by_old[: len(images.gallery)], by_new[len(images.gallery) :]])
+    assert_is_naive(results, images, FileFeatures(mixed, np.ones(len(paths), dtype=bool), ()))
+    with pytest.raises(DataError, match="features of 16 numbers and the gallery's model blocks of 147"):
+        evaluate_scface(new, images, gallery_model=BlockModel())
 
 
 def test_unreadable_files_are_counted(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from identification_sets import BlockModel, UntrainedModel, cells, write_face, write_tinyface
 from scipy.io import savemat
+from tiny import TinyBackbone
 
 from qgface_plugin.evaluation.embed_files import FileFeatures, embed_files
 from qgface_plugin.evaluation.protocols.tinyface import evaluate_tinyface, score_tinyface
@@ -79,6 +80,19 @@ def test_easy_faces_are_all_found(tmp_path):
     assert results["rank"] == {"1": 1, "5": 1, "20": 1} and results["map"] == 1 and warnings == []
     assert results["counts"] == {"probes": 8, "mated_probes": 8, "matches": 8, "distractors": 9}
     assert results["inventory"]["counts"]["probes"] == {"protocol": 3728, "here": 8}
+
+
+def test_probes_against_an_old_gallery(tmp_path):
+    """Matches and distractors are the gallery: both by the old model."""
+    images = read_tinyface(write_tinyface(tmp_path, people=5, distractors=12))
+    new, old = UntrainedModel(), UntrainedModel()
+    old.backbone = TinyBackbone(old.dim)
+    results, _ = evaluate_tinyface(new, images, gallery_model=old, flip=False)
+    paths = [*images.probes, *images.matches, *images.distractors]
+    by_new, by_old = (embed_files(model, paths, flip=False).features for model in (new, old))
+    p = len(images.probes)
+    mixed = FileFeatures(np.concatenate([by_new[:p], by_old[p:]]), np.ones(len(paths), dtype=bool), ())
+    assert_is_naive(results, images, mixed)
 
 
 def test_unreadable_files_are_counted(tmp_path):

@@ -59,6 +59,7 @@ def evaluate(
     one_to_n: bool = False,
     usable: np.ndarray | None = None,
     progress: bool = False,
+    gallery: Embeddings | None = None,
 ) -> IjbResult:
     """Results of 1:1, and of 1:N when asked for. Beyond the features this takes a few hundred MB.
 
@@ -69,22 +70,30 @@ def evaluate(
         one_to_n: 1:N too.
         usable: (N,) bool, images that take part; None: all.
         progress: show a bar.
+        gallery: features of the same images by the model that the gallery was enrolled with, float32 (N, d): the first
+            template of each pair of 1:1 and the galleries of 1:N are made of them. None: one model for both.
 
     Raises:
         DataError: features that do not fit or are not finite, a template without images, pairs of one kind only.
     """
+    if gallery is not None and gallery.original.shape[1] != embeddings.original.shape[1]:
+        raise DataError(
+            f"features of the probes have {embeddings.original.shape[1]} numbers and those of the gallery "
+            f"{gallery.original.shape[1]}: they cannot be compared"
+        )
     plan = TemplatePlan(images, usable)
     pairs = read_pairs(images.folder, images.subset)
     protocol = read_protocol(images.folder, images.subset) if one_to_n else None
     rows, verification, identification = None, [], []
     for mode in tqdm(modes, desc=f"{images.subset} modes", unit="mode", disable=not progress):
         templates = plan.templates(embeddings, mode)
+        enrolled = None if gallery is None else plan.templates(gallery, mode)
         if rows is None:
             rows = PairRows.of(pairs, templates)
             del pairs
-        verification.append(verify(templates, rows, mode))
+        verification.append(verify(templates, rows, mode, enrolled))
         if protocol is not None:
-            identification.append(identify(templates, *protocol, mode))
+            identification.append(identify(templates, *protocol, mode, enrolled))
     return IjbResult(images.subset, len(images), len(plan.ids), tuple(verification), tuple(identification))
 
 

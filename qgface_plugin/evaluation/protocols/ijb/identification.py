@@ -111,18 +111,29 @@ def read_protocol(folder: Path, subset: str) -> tuple[tuple[Enrolment, ...], Enr
 
 
 def identify(
-    templates: Templates, galleries: tuple[Enrolment, ...], probes: Enrolment, mode: Mode
+    templates: Templates,
+    galleries: tuple[Enrolment, ...],
+    probes: Enrolment,
+    mode: Mode,
+    enrolled: Templates | None = None,
 ) -> IjbIdentification:
     """Search the probes in each gallery.
+
+    Args:
+        templates: by the model that is evaluated.
+        galleries, probes: who is in them.
+        mode: how the templates were made.
+        enrolled: the same templates by the model that the galleries were enrolled with; None: `templates`.
 
     Raises:
         DataError: a template without images, a gallery that has all of the probes' subjects or none of them.
     """
     wanted = templates.features[templates.rows(probes.templates, "the probes of the 1:N protocol")]
+    enrolled = templates if enrolled is None else enrolled
     results = []
     for gallery in galleries:
-        rows = templates.rows(gallery.templates, f"gallery {gallery.name} of the 1:N protocol")
-        blocks = _similarities(wanted, templates.features[rows])
+        rows = enrolled.rows(gallery.templates, f"gallery {gallery.name} of the 1:N protocol")
+        blocks = _similarities(wanted, enrolled.features[rows])
         ranking = rank_blocks(blocks, _people(probes), _people(gallery))
         try:
             top = {k: rank_rate(ranking, k) for k in RANKS}

@@ -81,13 +81,21 @@ class PairRows:
         return cls(templates.rows(pairs.first, what), templates.rows(pairs.second, what), pairs.same)
 
 
-def verify(templates: Templates, rows: PairRows, mode: Mode) -> IjbVerification:
+def verify(templates: Templates, rows: PairRows, mode: Mode, enrolled: Templates | None = None) -> IjbVerification:
     """Scores of all pairs, their AUC, and TAR at `FARS`.
+
+    Args:
+        templates: by the model that is evaluated.
+        rows: the pairs.
+        mode: how the templates were made.
+        enrolled: the same templates by the model that the gallery was enrolled with, which the first one of each pair
+            is then taken from; None: both are of `templates`.
 
     Raises:
         DataError: pairs of one kind only.
     """
-    scores = SortedScores(pair_scores(templates.features, rows.first, rows.second), rows.same)
+    first = None if enrolled is None else enrolled.features
+    scores = SortedScores(pair_scores(templates.features, rows.first, rows.second, first), rows.same)
     return IjbVerification(
         mode=mode,
         pairs=len(rows.same),
@@ -98,7 +106,9 @@ def verify(templates: Templates, rows: PairRows, mode: Mode) -> IjbVerification:
     )
 
 
-def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def pair_scores(
+    features: np.ndarray, first: np.ndarray, second: np.ndarray, enrolled: np.ndarray | None = None
+) -> np.ndarray:
     """Cosine of each pair of templates, features[first] . features[second].
 
     IJB pairs few templates with many: 8 million pairs of IJB-B are 42 % of all that its 1,845 and 10,270 templates can
@@ -108,6 +118,7 @@ def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
         features: (T, d) float64, of unit length.
         first: (P,) rows.
         second: (P,) rows.
+        enrolled: (T, d) float64, of unit length: the first ones of the pairs are rows of it instead.
 
     Returns:
         (P,) float64 in [-1, 1].
@@ -116,7 +127,11 @@ def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
         >>> pair_scores(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([0, 1]), np.array([1, 1])).tolist()
         [0.6, 1.0]
     """
-    first, second = _canonical(features, first, second)
+    if enrolled is None:
+        enrolled = features
+        first, second = _canonical(features, first, second)
+    else:  # a score has a direction then
+        first, second = _leaders(enrolled, first.dtype)[first], _leaders(features, second.dtype)[second]
     left, left_row = _used(first, len(features))
     right, right_row = _used(second, len(features))
     import torch
@@ -124,7 +139,7 @@ def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
     columns = torch.from_numpy(features[right]).T  # (d, R)
     height = max(1, BLOCK_BYTES // (8 * len(right)))
     if height >= len(left):
-        return _block(features, left, columns, left_row[first], right_row[second])
+        return _block(enrolled, left, columns, left_row[first], right_row[second])
     scores = np.empty(len(first))
     block_of = (left_row[first] // height).astype(np.int32)
     order = np.argsort(block_of, kind="stable")
@@ -133,10 +148,10 @@ def pair_scores(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
         chosen = order[begin:end]
         base = block * height
         if (end - begin) * DENSE < min(height, len(left) - base) * len(right):
-            scores[chosen] = _row_by_row(features, first[chosen], second[chosen])
+            scores[chosen] = _row_by_row(enrolled, features, first[chosen], second[chosen])
         else:
             rows = left_row[first[chosen]] - base
-            scores[chosen] = _block(features, left[base : base + height], columns, rows, right_row[second[chosen]])
+            scores[chosen] = _block(enrolled, left[base : base + height], columns, rows, right_row[second[chosen]])
     return scores
 
 
@@ -145,18 +160,24 @@ def _canonical(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> t
 
     These are templates with equal features, and a pair that is listed in both directions.
     """
-    _, group, sizes = np.unique(features[:, 0], return_inverse=True, return_counts=True)
-    candidates = np.flatnonzero(sizes[group.reshape(-1)] > 1)
-    if len(candidates):
-        _, leader, group = np.unique(features[candidates], axis=0, return_index=True, return_inverse=True)
-        of = np.arange(len(features), dtype=first.dtype)
-        of[candidates] = candidates[leader][group.reshape(-1)]
-        first, second = of[first], of[second]
+    of = _leaders(features, first.dtype)
+    first, second = of[first], of[second]
     both = np.zeros((2, len(features)), dtype=bool)
     both[0, first] = both[1, second] = True
     if both.all(axis=0).any():
         return np.minimum(first, second), np.maximum(first, second)
     return first, second
+
+
+def _leaders(features: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Of each template the first one with features equal to its own, as rows (T,)."""
+    of = np.arange(len(features), dtype=dtype)
+    _, group, sizes = np.unique(features[:, 0], return_inverse=True, return_counts=True)
+    candidates = np.flatnonzero(sizes[group.reshape(-1)] > 1)
+    if len(candidates):
+        _, leader, group = np.unique(features[candidates], axis=0, return_index=True, return_inverse=True)
+        of[candidates] = candidates[leader][group.reshape(-1)]
+    return of
 
 
 def _used(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -175,9 +196,9 @@ def _block(features: np.ndarray, left: np.ndarray, columns: torch.Tensor, i: np.
     return products.reshape(-1).take(entry)
 
 
-def _row_by_row(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _row_by_row(left: np.ndarray, right: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     scores = np.empty(len(first))
     for start in range(0, len(first), ROW_PAIRS):
         part = slice(start, start + ROW_PAIRS)
-        scores[part] = np.einsum("pd,pd->p", features[first[part]], features[second[part]])
+        scores[part] = np.einsum("pd,pd->p", left[first[part]], right[second[part]])
     return scores

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from ijb_sets import embeddings_of
 
+from qgface_plugin.evaluation.metrics.verification import auc
 from qgface_plugin.evaluation.protocols.ijb.evaluation import IjbResult, evaluate, modes_of, read_embeddings
-from qgface_plugin.evaluation.protocols.ijb.metadata import read_images
+from qgface_plugin.evaluation.protocols.ijb.identification import read_protocol
+from qgface_plugin.evaluation.protocols.ijb.metadata import read_images, read_pairs
 from qgface_plugin.evaluation.protocols.ijb.synthetic import make_set
 from qgface_plugin.evaluation.protocols.ijb.tables import identification_table, verification_table, write_csv
-from qgface_plugin.evaluation.protocols.ijb.templates import ALL_MODES, DEFAULT_MODE, Mode
+from qgface_plugin.evaluation.protocols.ijb.templates import ALL_MODES, DEFAULT_MODE, Mode, TemplatePlan
 from qgface_plugin.models.embeddings import Embeddings
 from qgface_plugin.utils.errors import ConfigError, DataError
 
@@ -52,6 +54,35 @@ def test_without_some_images(small: tuple[Path, Embeddings]) -> None:
     usable[images.templates == images.templates[0]] = False
     with pytest.raises(DataError, match=f"1 templates have no images: {images.templates[0]}"):
         evaluate(images, embeddings, usable=usable)
+
+
+def test_gallery_of_another_model(small: tuple[Path, Embeddings]) -> None:
+    """1:1 takes the first template of each pair, 1:N the galleries from the other model's features."""
+    folder, embeddings = small
+    images = read_images(folder, "IJBB")
+    turned = np.random.default_rng(5).permutation(embeddings.original.shape[1])
+    old = Embeddings(embeddings.original[:, turned], embeddings.mirrored[:, turned])
+    mixed = evaluate(images, embeddings, one_to_n=True, gallery=old)
+    new_templates, old_templates = (TemplatePlan(images).templates(one) for one in (embeddings, old))
+    pairs = read_pairs(folder, "IJBB")
+    row = {int(template): number for number, template in enumerate(new_templates.ids)}
+    scores = np.array([
+        old_templates.features[row[a]] @ new_templates.features[row[b]]
+        for a, b in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
+    ])  # fmt: skip
+    assert mixed.verification[0].auc == pytest.approx(auc(scores, pairs.same), abs=1e-9)
+    galleries, probes = read_protocol(folder, "IJBB")
+    for gallery, found in zip(galleries, mixed.identification[0].galleries, strict=True):
+        hits = 0
+        for template, subject in zip(probes.templates.tolist(), probes.subjects.tolist(), strict=True):
+            similarities = [old_templates.features[row[g]] @ new_templates.features[row[template]]
+                            for g in gallery.templates.tolist()]  # fmt: skip
+            hits += gallery.subjects[int(np.argmax(similarities))] == subject
+        assert found.top[1] == pytest.approx(hits / found.mated)
+    same = evaluate(images, embeddings, one_to_n=True, gallery=embeddings)
+    assert same.as_dict() == evaluate(images, embeddings, one_to_n=True).as_dict()
+    with pytest.raises(DataError, match="probes have 32 numbers and those of the gallery 6"):
+        evaluate(images, embeddings, gallery=embeddings_of(len(images)))
 
 
 def test_tables(result: IjbResult) -> None:

@@ -57,6 +57,27 @@ def test_ties_stay_ties() -> None:
     assert (scores[:, 200:] == scores[:, 100:157]).all()
 
 
+@pytest.mark.parametrize(("block_bytes", "dense"), [(1 << 28, 100), (8 * 17 * 3, 100), (1, 0)])
+def test_scores_with_another_model_of_the_gallery(
+    monkeypatch: pytest.MonkeyPatch, block_bytes: int, dense: int
+) -> None:
+    """The first of a pair is enrolled: a score has a direction, and equal features have one score still."""
+    monkeypatch.setattr(verification, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(verification, "DENSE", dense)
+    random = np.random.default_rng(4)
+    features, enrolled = random.standard_normal((2, 30, 8))
+    features[20:] = features[10:20]
+    enrolled[7] = enrolled[3]
+    first, second = random.choice([0, 3, 5, 7, 29], 200), random.integers(0, 30, 200)
+    scores = pair_scores(features, first.astype(np.int32), second.astype(np.int32), enrolled)
+    for score, a, b in zip(scores, first, second, strict=True):
+        assert score == pytest.approx(sum(x * y for x, y in zip(enrolled[a], features[b], strict=True)), abs=1e-12)
+    seen: dict[tuple[int, int], float] = {}
+    for score, a, b in zip(scores, first, second, strict=True):
+        key = (3 if a == 7 else int(a), int(b) - 10 if b >= 20 else int(b))
+        assert seen.setdefault(key, score) == score
+
+
 def test_one_template() -> None:
     templates = TemplatePlan(images_of([4, 4], [1, 2])).templates(embeddings_of(2))
     rows = PairRows.of(IjbPairs(np.array([4, 4]), np.array([4, 4]), np.array([True, False])), templates)
