@@ -68,13 +68,24 @@ class TpirAtFpir:
         fpir: the FPIR that was asked for.
         tpir: the largest TPIR with FPIR <= fpir.
         insightface: TPIR as insightface's `ijb_evals.py` reads it: one false alarm fewer is allowed, if any.
-        threshold: of `tpir`; a similarity above it is an alarm.
+        threshold: of `tpir`: a gallery entry that is at least as similar is an alarm. It is the lowest similarity among
+            the alarms and the found mates, as in 1:1 (see `thresholds`); None where the probes do not tell.
+        false_alarms: probes without a mate that raise an alarm, at most fpir * unmated.
+        unmated: number of probes without a mate.
+        found: mated probes that are found.
+        mated: number of mated probes.
+        reason: why there is no threshold; empty where there is one.
     """
 
     fpir: float
     tpir: float
     insightface: float
-    threshold: float
+    threshold: float | None
+    false_alarms: int
+    unmated: int
+    found: int
+    mated: int
+    reason: str = ""
 
 
 def rank_features(
@@ -234,8 +245,9 @@ def mean_average_precision(ranking: Ranking) -> float:
 def tpir_at_fpir(ranking: Ranking, fpirs: Sequence[float], k: int = 1) -> list[TpirAtFpir]:
     """Open-set identification: a mated probe is found when its best mate is above the threshold and of rank <= k.
 
-    The threshold is the lowest one above which at most the share `fpir` of the probes without a mate has a gallery
-    entry (ISO/IEC 19795-1).
+    At most the share `fpir` of the probes without a mate may have a gallery entry that is as similar as the threshold
+    (ISO/IEC 19795-1). An FPIR below 1 / (number of those probes) is not extrapolated: it gets no threshold, and its
+    TPIR is the one without any false alarm.
 
     Args:
         ranking: of probes with and without a mate.
@@ -249,7 +261,7 @@ def tpir_at_fpir(ranking: Ranking, fpirs: Sequence[float], k: int = 1) -> list[T
         >>> similarities = np.array([[0.9], [0.4], [0.6]])
         >>> ranking = rank_blocks([similarities], np.array([1, 2, 3]), np.array([1]))
         >>> [(point.tpir, point.threshold) for point in tpir_at_fpir(ranking, [0.5])]
-        [(1.0, 0.4)]
+        [(1.0, 0.6)]
     """
     mated = _mated(ranking)
     alarms = np.sort(ranking.other[~ranking.mated])[::-1]
@@ -264,7 +276,20 @@ def tpir_at_fpir(ranking: Ranking, fpirs: Sequence[float], k: int = 1) -> list[T
         threshold = alarms[allowed] if allowed < len(alarms) else -np.inf
         nearby = alarms[max(int(len(alarms) * fpir) - 1, 0)]
         tpir, theirs = (np.count_nonzero(found > limit) / len(mated) for limit in (threshold, nearby))
-        points.append(TpirAtFpir(float(fpir), float(tpir), float(theirs), float(threshold)))
+        raised, hits = alarms[alarms > threshold], found[found > threshold]
+        reason = ""
+        if allowed == 0:
+            reason = f"{len(alarms):,} probes without a mate show no FPIR below {1 / len(alarms):.1e}"
+        elif not len(raised) and not len(hits):
+            reason = (
+                f"the most alike {allowed + 1:,} or more false alarms have one score: no threshold tells them apart"
+            )
+        at = None if reason else float(min([*raised[-1:], *np.sort(hits)[:1]]))
+        points.append(
+            TpirAtFpir(
+                float(fpir), float(tpir), float(theirs), at, len(raised), len(alarms), len(hits), len(mated), reason
+            )
+        )
     return points
 
 

@@ -81,18 +81,30 @@ class SortedScores:
         false_accepts = np.r_[0, first[0], start[0][from_start], end[0][from_end], len(impostor)]
         true_accepts = np.r_[0, first[1], start[1][from_start], end[1][from_end], len(genuine)]
         _, first_of = np.unique(false_accepts + true_accepts, return_index=True)  # the curve goes on at every point
-        return Roc(false_accepts[first_of], true_accepts[first_of])
+        false_accepts, true_accepts = false_accepts[first_of], true_accepts[first_of]
+        thresholds = np.minimum(_lowest(impostor, false_accepts), _lowest(genuine, true_accepts))
+        return Roc(false_accepts, true_accepts, thresholds)
 
-    def strict_tar(self, far: float) -> float:
-        """The largest TAR of a threshold that accepts no more than the share `far` of the impostor pairs."""
+    def allowed(self, far: float) -> int:
+        """How many impostor pairs may be accepted at most, so that their share is not above `far`."""
         impostors = len(self.impostor)
         allowed = int(far * impostors) + 1  # one more than a product rounded down, then back to what the rate allows
         while allowed / impostors > far:
             allowed -= 1
+        return min(allowed, impostors)
+
+    def strict_tar(self, far: float) -> float:
+        """The largest TAR of a threshold that accepts no more than the share `far` of the impostor pairs."""
+        impostors, allowed = len(self.impostor), self.allowed(far)
         if allowed >= impostors:
             return 1.0
         refused = self.impostor[impostors - 1 - allowed]  # the highest impostor score that must be refused
         return float((len(self.genuine) - np.searchsorted(self.genuine, refused, side="right")) / len(self.genuine))
+
+
+def _lowest(ascending: np.ndarray, accepted: np.ndarray) -> np.ndarray:
+    """The lowest of the `accepted` highest scores, inf where none is."""
+    return np.append(ascending, np.inf)[len(ascending) - accepted]
 
 
 def _accepted(ascending: np.ndarray, threshold: np.ndarray | float, side: Literal["left", "right"]) -> np.ndarray:

@@ -71,9 +71,13 @@ class Roc:
     Attributes:
         false_accepts: int64 (points,), ascending.
         true_accepts: int64 (points,), ascending.
+        thresholds: float64 (points,), descending from inf: the score from which on pairs are accepted. It is the
+            lowest accepted score, as scikit-learn's `roc_curve` gives it.
 
     Example:
         >>> curve = roc(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False]))
+        >>> curve.thresholds.tolist()
+        [inf, 0.9, 0.8, 0.7, 0.1]
         >>> curve.far.tolist(), curve.tar.tolist()
         ([0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
         >>> curve.auc
@@ -82,6 +86,7 @@ class Roc:
 
     false_accepts: np.ndarray
     true_accepts: np.ndarray
+    thresholds: np.ndarray
 
     @property
     def far(self) -> np.ndarray:
@@ -106,7 +111,7 @@ class Roc:
         # The point (0, 0) takes no part, as there; so the first and the last of the others always stay.
         bends = (np.diff(self.false_accepts[1:], 2) != 0) | (np.diff(self.true_accepts[1:], 2) != 0)
         stays = np.concatenate([[True, True], bends, [True]]) if len(self.false_accepts) > 3 else slice(None)
-        return Roc(self.false_accepts[stays], self.true_accepts[stays])
+        return Roc(self.false_accepts[stays], self.true_accepts[stays], self.thresholds[stays])
 
     def strict_tar(self, far: float) -> float:
         """The largest TAR with FAR <= far."""
@@ -143,6 +148,36 @@ def pair_distances(features: np.ndarray) -> np.ndarray:
         difference = unit[0::2] - unit[1::2]
         distances[start // 2 : start // 2 + len(difference)] = np.einsum("nd,nd->n", difference, difference)
     return distances
+
+
+def pair_cosines(features: np.ndarray) -> np.ndarray:
+    """Cosines of each pair: what a threshold is compared with.
+
+    Args:
+        features: (2N, d), rows 2i and 2i + 1 a pair. A row of zeros has cosine 0 with everything.
+
+    Returns:
+        (N,) float64 in [-1, 1].
+
+    Raises:
+        DataError: as `pair_distances`.
+
+    Example:
+        >>> pair_cosines(np.array([[3.0, 0.0], [0.0, 2.0], [1.0, 0.0], [5.0, 0.0]])).tolist()
+        [0.0, 1.0]
+    """
+    features = np.asarray(features)
+    if features.ndim != 2 or len(features) % 2 or len(features) == 0:
+        raise DataError(f"features are {features.shape}: pairs need (2N, d), rows 2i and 2i + 1 a pair")
+    _check_finite(features, "features", "row")
+    cosines = np.empty(len(features) // 2)
+    for start in range(0, len(features), BLOCK):
+        rows = features[start : start + BLOCK].astype(np.float64)
+        norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+        norms[norms == 0] = 1
+        rows /= norms[:, None]
+        cosines[start // 2 : start // 2 + len(rows) // 2] = np.einsum("nd,nd->n", rows[0::2], rows[1::2])
+    return cosines.clip(-1, 1)
 
 
 def kfold_accuracy(
@@ -207,7 +242,8 @@ def roc(scores: np.ndarray, same: np.ndarray) -> Roc:
     scores, accepted = scores[order], np.cumsum(same[order], dtype=np.int64)
     last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # the last pair of each run of equal scores
     true_accepts = accepted[last]
-    return Roc(np.append(0, last + 1 - true_accepts), np.append(0, true_accepts))
+    thresholds = np.append(np.inf, scores[last])
+    return Roc(np.append(0, last + 1 - true_accepts), np.append(0, true_accepts), thresholds)
 
 
 def tar_at_far(scores: np.ndarray | Curve, same: np.ndarray | None, fars: Sequence[float]) -> list[TarAtFar]:

@@ -149,7 +149,11 @@ def test_tpir_by_hand():
     ranking = Ranking((rank > 0).astype(int), rank, mate, other, np.ones(8))
     points = tpir_at_fpir(ranking, [0.0, 0.25, 0.5, 0.99, 1.0])
     assert [point.tpir for point in points] == [0, 0.25, 0.5, 0.5, 0.75]
-    assert [point.threshold for point in points] == [0.4, 0.3, 0.2, 0.1, -np.inf]
+    # An alarm is at least the threshold: the lowest of the alarms and found mates that are left.
+    assert [point.threshold for point in points] == [None, 0.35, 0.25, 0.2, 0.05]
+    assert [point.false_alarms for point in points] == [0, 1, 2, 3, 4] and {point.unmated for point in points} == {4}
+    assert [point.found for point in points] == [0, 1, 2, 2, 3] and {point.mated for point in points} == {4}
+    assert points[0].reason == "4 probes without a mate show no FPIR below 2.5e-01"
     # insightface's thresholds: the alarm that still has to be refused is one higher, at least the highest of all
     assert [point.insightface for point in points] == [0, 0, 0.25, 0.5, 0.5]
     assert tpir_at_fpir(ranking, [0.0], k=2)[0].tpir == 0.25
@@ -162,7 +166,8 @@ def test_fpir_is_not_lost_to_rounding():
         np.array([1] + [0] * 100), np.array([1] + [0] * 100), np.append(0.705, np.full(100, np.nan)),
         np.append(0, alarms), np.ones(101),
     )  # fmt: skip
-    assert tpir_at_fpir(ranking, [0.29])[0].threshold == 0.70 and tpir_at_fpir(ranking, [0.29])[0].tpir == 1
+    (point,) = tpir_at_fpir(ranking, [0.29])
+    assert point.threshold == 0.705 and point.tpir == 1 and point.false_alarms == 29
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from qgface_plugin.utils.errors import ConfigError, DataError
 
 def curve(exponent: float) -> Roc:
     far = np.arange(0, 10_001)
-    return Roc(far, np.round(500 * (far / 10_000) ** exponent).astype(np.int64))
+    return Roc(far, np.round(500 * (far / 10_000) ** exponent).astype(np.int64), -np.linspace(-1, 1, len(far)))
 
 
 def test_plot(tmp_path: Path) -> None:
