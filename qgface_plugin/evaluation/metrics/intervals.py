@@ -145,15 +145,16 @@ def bootstrap_tar(
     n = people.count
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws).astype(np.int32)
     totals = _totals(people, impostors, weights)
-    genuine_scores, top_scores = scores[genuine][::-1], scores[top]
+    genuine_scores, top_scores, of_pairs = scores[genuine][::-1], scores[top], people.first[genuine]
+    of_top = people.first[top], people.second[top]
     found = []
     for weight, total in zip(weights, totals, strict=True):
-        of_genuine = np.cumsum(weight[people.first[genuine]], dtype=np.int64)  # most alike first
+        of_genuine = np.cumsum(weight[of_pairs], dtype=np.int64)  # most alike first
         if total == 0 or of_genuine[-1] == 0:
             continue
         allowed = np.asarray(fars) * float(total) * ROUNDING
         ranked = top_scores
-        passed = np.cumsum(weight[people.first[top]] * weight[people.second[top]], dtype=np.int64)
+        passed = np.cumsum(weight[of_top[0]] * weight[of_top[1]], dtype=np.int64)
         if passed[-1] <= allowed.max() and len(top) < len(impostors):  # a draw in which the top weighs little
             order = impostors[np.argsort(scores[impostors], kind="stable")[::-1]]
             ranked = scores[order]

@@ -7,20 +7,24 @@ everything about a model on one file: verification, norms, and the order of chan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ...data.bin_files import read_bin
+from ...data.bin_files import PairSet, read_bin
 from ...models import FaceModel
 from ...models.embeddings import Embeddings, embed
 from ...utils.errors import DataError
 from ...utils.listing import files_in, unpacked
 from ...utils.sampling import evenly_spaced
 from ..color_order import ColorOrder, check_color_order
-from ..metrics.verification import TarAtFar, kfold_accuracy, pair_distances, roc, tar_at_far
+from ..metrics.intervals import PairPeople
+from ..metrics.saved_curves import saved_curves
+from ..metrics.sorted_scores import SortedScores
+from ..metrics.thresholds import Thresholds, find_thresholds
+from ..metrics.verification import TarAtFar, kfold_accuracy, pair_cosines, pair_distances, roc, tar_at_far
 from ..norm_order import NormOrder, NormStatistics, compare_norms, degraded_copies, norm_statistics
 
 if TYPE_CHECKING:
@@ -179,6 +183,9 @@ class PairSetResult:
         genuine: number of pairs of one identity.
         single_accuracy: fraction judged rightly by the images as they are, without their mirror images.
         single_std: its standard deviation over the folds.
+        thresholds: cosines to decide with, for features with flip fusion.
+        single_thresholds: the same for the images as they are.
+        curves: ROC and histograms of the cosines with flip fusion, for figures (`metrics.saved_curves`).
         norms: of the images as they are.
         norm_order: None where it was not measured.
         color_order: None where it was not checked.
@@ -188,6 +195,9 @@ class PairSetResult:
     genuine: int
     single_accuracy: float
     single_std: float
+    thresholds: Thresholds
+    single_thresholds: Thresholds
+    curves: dict[str, Any] = field(repr=False)
     norms: NormStatistics
     norm_order: NormOrder | None
     color_order: ColorOrder | None
@@ -200,6 +210,9 @@ class PairSetResult:
             "genuine": self.genuine,
             "single_accuracy": self.single_accuracy,
             "single_std": self.single_std,
+            "thresholds": self.thresholds.as_dict(),
+            "single_thresholds": self.single_thresholds.as_dict(),
+            "curves": self.curves,
             "norms": asdict(self.norms),
             "norm_order": None if order is None else {**asdict(order), "verdict": order.verdict},
             "color_order": None if color is None else {**asdict(color), "warning": color.warning},
@@ -266,6 +279,11 @@ def evaluate_pair_set(
     embeddings = model.embed(images, batch_size, f"{pairs.name}: embedding" if progress else None)
     verification = verify_embeddings(embeddings, pairs.same, pairs.name, folds, fars)
     single = kfold_accuracy(pair_distances(embeddings.original), pairs.same, folds)
+    people = people_of(pairs)
+    fused = pair_cosines(embeddings.original.astype(np.float64) + embeddings.mirrored)
+    curve = SortedScores(fused, pairs.same)
+    thresholds = find_thresholds(fused, pairs.same, fars, True, people, curve)
+    alone = find_thresholds(pair_cosines(embeddings.original), pairs.same, fars, False, people)
     order = color = None
     if sample:
         rows = evenly_spaced(len(images), sample)
@@ -274,5 +292,27 @@ def evaluate_pair_set(
         if check_color and min(pairs.same.sum(), (~pairs.same).sum()) > 1:
             color = check_color_order(model, images, pairs.same, sample, batch_size, embeddings)
     return PairSetResult(
-        verification, int(pairs.same.sum()), single.mean, single.std, norm_statistics(embeddings.norms), order, color
+        verification=verification,
+        genuine=int(pairs.same.sum()),
+        single_accuracy=single.mean,
+        single_std=single.std,
+        thresholds=thresholds,
+        single_thresholds=alone,
+        curves=saved_curves(curve),
+        norms=norm_statistics(embeddings.norms),
+        norm_order=order,
+        color_order=color,
     )
+
+
+def people_of(pairs: PairSet) -> PairPeople:
+    """Whom the pairs show, as far as a pair set tells: images of equal bytes, and the two of a genuine pair, are of one
+    person. Pairs of different images of somebody are not known to be.
+
+    Example:
+        >>> people_of(PairSet([b"a", b"b", b"a", b"c"], np.array([True, False]), "two")).first.tolist()
+        [0, 0]
+    """
+    seen: dict[bytes, int] = {}
+    number = np.array([seen.setdefault(image, len(seen)) for image in pairs.images])
+    return PairPeople.joined(number[0::2], number[1::2], pairs.same, "as far as pairs share an image")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...utils.command_line import text_table
+from ..metrics.thresholds import Threshold
 from ..norm_order import NormOrder
 from .pair_sets import PairSetResult
 
@@ -25,6 +26,29 @@ def verification_table(results: Sequence[PairSetResult]) -> str:
     if len(results) > 1:
         rows.append(["average", "", f"{100 * average(results):.3f}", *[""] * (len(head) - 3)])
     return text_table(head, rows)
+
+
+def threshold_table(results: Sequence[PairSetResult]) -> str:
+    """One line per set and FAR: the threshold, what is behind it, and the TAR with its interval, with flip fusion and
+    for the images as they are. Below, how the intervals are made."""
+    head = ["set", "FAR", "threshold", "impostors", "TAR", "95 %", "no flip: threshold", "TAR", "95 %", ""]
+    rows: list[list[str]] = []
+    said: dict[str, list[str]] = {}
+    for result in results:
+        name = result.verification.name
+        said.setdefault(result.thresholds.interval, []).append(name)
+        for fused, alone in zip(result.thresholds.points, result.single_thresholds.points, strict=True):
+            behind = f"{fused.false_accepts:,} of {fused.impostors:,}"
+            row = [name, f"{fused.far:g}", *_threshold_cells(fused), *_threshold_cells(alone), fused.reason]
+            rows.append([*row[:3], behind, *row[3:]])
+    lines = [text_table(head, rows), "a pair is accepted when its cosine is at least the threshold"]
+    return "\n".join([*lines, *(f"intervals of {', '.join(names)}: {text}" for text, names in said.items())])
+
+
+def _threshold_cells(point: Threshold) -> list[str]:
+    if point.threshold is None or point.tar is None or point.low is None or point.high is None:
+        return ["none", "", ""]
+    return [f"{point.threshold:.4f}", f"{100 * point.tar:.2f}", f"{100 * point.low:.2f}-{100 * point.high:.2f}"]
 
 
 def norm_table(results: Sequence[PairSetResult]) -> str:

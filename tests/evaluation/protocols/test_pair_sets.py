@@ -15,11 +15,23 @@ from tiny import write_faces
 from torch import nn
 
 from qgface_plugin.arcface_torch import compat
-from qgface_plugin.data.bin_files import read_bin, write_bin
+from qgface_plugin.data.bin_files import PairSet, read_bin, write_bin
 from qgface_plugin.data.pair_dataset import normalise
 from qgface_plugin.evaluation.metrics.verification import kfold_accuracy, pair_distances
-from qgface_plugin.evaluation.protocols.pair_sets import DecodedPairs, evaluate_pair_set, find_pair_sets, verify
-from qgface_plugin.evaluation.protocols.pair_tables import as_results, norm_table, verification_table, warnings_of
+from qgface_plugin.evaluation.protocols.pair_sets import (
+    DecodedPairs,
+    evaluate_pair_set,
+    find_pair_sets,
+    people_of,
+    verify,
+)
+from qgface_plugin.evaluation.protocols.pair_tables import (
+    as_results,
+    norm_table,
+    threshold_table,
+    verification_table,
+    warnings_of,
+)
 from qgface_plugin.models import load_model
 from qgface_plugin.utils.errors import DataError
 
@@ -140,6 +152,42 @@ def test_figures_are_the_protocols(folder: Path) -> None:
         np.mean([np.linalg.norm(v) for both in views for v in both]), rel=1e-5
     )
     assert (result.genuine, result.verification.pairs) == (10, 20)
+
+
+def test_thresholds_are_of_the_features_they_name(folder: Path) -> None:
+    """With and without flip fusion; each threshold by a loop over the pairs' cosines."""
+    result = evaluate_pair_set(load_model(str(folder)), folder / "dev.bin", sample=0, fars=(0.01, 0.1, 0.5))
+    pairs = read_bin(folder / "dev.bin")
+    embeddings = load_model(str(folder)).embed(pairs.decode())
+    for found, features in (
+        (result.thresholds, embeddings.original.astype(np.float64) + embeddings.mirrored),
+        (result.single_thresholds, embeddings.original),
+    ):
+        assert found.flip_fusion == (found is result.thresholds)
+        unit = [v / sum(v.astype(np.float64) ** 2) ** 0.5 for v in features]
+        cosines = [float(sum(unit[2 * i] * unit[2 * i + 1])) for i in range(20)]
+        assert found.points[0].threshold is None and "10 impostor pairs show no FAR below" in found.points[0].reason
+        for point in found.points[1:]:
+            fitting = [t for t in cosines if sum(c >= t for c, s in zip(cosines, pairs.same, strict=True) if not s)
+                       <= 10 * point.far]  # fmt: skip
+            assert point.threshold == pytest.approx(min(fitting), abs=1e-9)
+            assert point.true_accepts == sum(c >= min(fitting) for c, s in zip(cosines, pairs.same, strict=True) if s)
+    curves = result.curves
+    assert sum(curves["histogram"]["genuine"]) == sum(curves["histogram"]["impostor"]) == 10
+    assert curves["roc"]["far"][0] == 0 and curves["roc"]["far"][-1] == curves["roc"]["tar"][-1] == 1
+    shown = threshold_table([result])
+    assert "none" in shown and f"{result.thresholds.points[1].threshold:.4f}" in shown
+    assert result.thresholds.interval in shown and "at least the threshold" in shown
+    json.dumps(result.as_dict(), allow_nan=False)
+
+
+def test_people_of_pairs_that_share_images() -> None:
+    """a-b genuine and b-c genuine: one person of three images; a-d impostor shares her."""
+    pairs = PairSet([b"a", b"b", b"b", b"c", b"d", b"a"], np.array([True, True, False]), "x")
+    people = people_of(pairs)
+    assert people.first[0] == people.second[0] == people.first[1] == people.second[1] == people.second[2]
+    assert people.first[2] != people.first[0] and not people.independent
+    assert people_of(PairSet([b"a", b"b", b"c", b"d"], np.array([True, False]), "x")).independent
 
 
 def test_sample(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ....utils.files import atomic_write
 from ....utils.outputs import text_with
+from ...metrics.identification import TpirAtFpir
 from .evaluation import IjbResult
 from .identification import FPIRS, RANKS, IjbIdentification
 from .templates import Mode
@@ -39,6 +40,29 @@ def verification_table(subset: str, results: Sequence[IjbVerification]) -> str:
     return "\n".join(lines)
 
 
+def threshold_table(subset: str, results: Sequence[IjbVerification]) -> str:
+    """The thresholds of 1:1 as cosines of templates: a line per mode and FAR, with what is behind it."""
+    lines = [
+        f"{subset} 1:1, thresholds: a pair of templates is accepted when its cosine is at least that; TAR in %",
+        f"{'mode':<8}{'FAR':>8}{'threshold':>11}{'impostors accepted':>26}{'TAR':>9}{'95 %':>18}",
+    ]
+    for result in results:
+        for point in result.thresholds.points:
+            if point.threshold is None or point.tar is None or point.low is None or point.high is None:
+                lines.append(f"{result.mode.name:<8}{point.far:>8.0e}{'none':>11}  {point.reason}")
+                continue
+            behind = f"{point.false_accepts:,} of {point.impostors:,}"
+            ends = f"{100 * point.low:.2f} to {100 * point.high:.2f}"
+            numbers = f"{point.threshold:>11.4f}{behind:>26}{100 * point.tar:>9.2f}{ends:>18}"
+            lines.append(f"{result.mode.name:<8}{point.far:>8.0e}{numbers}")
+    intervals = dict.fromkeys(result.thresholds.interval for result in results)
+    flips = dict.fromkeys(
+        f"{result.mode.name}: {'with' if result.thresholds.flip_fusion else 'without'} flip fusion"
+        for result in results
+    )
+    return "\n".join([*lines, *intervals, *flips])
+
+
 def identification_table(subset: str, results: Sequence[IjbIdentification]) -> str:
     """The results of 1:N in percent, for each mode one line per gallery and one for their mean."""
     columns = [f"top-{k}" for k in RANKS] + [f"TPIR@{100 * fpir:g}%" for fpir in FPIRS]
@@ -47,14 +71,20 @@ def identification_table(subset: str, results: Sequence[IjbIdentification]) -> s
         "as insightface reads it",
         f"{'mode':<8}{'gallery':<12}" + "".join(f"{column:>{9 if 'top' in column else 18}}" for column in columns),
     ]
+    thresholds = [
+        "thresholds: a gallery entry is an alarm when its cosine is at least the threshold",
+        f"{'mode':<8}{'gallery':<12}{'FPIR':>6}{'threshold':>11}{'false alarms':>20}{'found':>20}",
+    ]
     for result in results:
         for gallery in result.galleries:
+            for point in gallery.tpir:
+                thresholds.append(_threshold_line(result.mode, gallery.name, point))
             tpir = [(point.tpir, point.insightface) for point in gallery.tpir]
             name = f"{gallery.name} ({gallery.size})"
             lines.append(_gallery_line(result.mode, name, [gallery.top[k] for k in RANKS], tpir))
         mean = [(point["tpir"], point["insightface"]) for point in result.tpir]
         lines.append(_gallery_line(result.mode, "mean", [result.top[k] for k in RANKS], mean))
-    return "\n".join(lines)
+    return "\n".join([*lines, *thresholds])
 
 
 def write_csv(result: IjbResult, path: Path) -> None:
@@ -69,6 +99,14 @@ def _gallery_line(mode: Mode, name: str, top: Sequence[float], tpir: Sequence[tu
     ranks = "".join(f"{100 * rate:9.3f}" for rate in top)
     rates = "".join(f"{f'{100 * strict:.3f} ({100 * theirs:.3f})':>18}" for strict, theirs in tpir)
     return f"{mode.name:<8}{name:<12}{ranks}{rates}"
+
+
+def _threshold_line(mode: Mode, gallery: str, point: TpirAtFpir) -> str:
+    start = f"{mode.name:<8}{gallery:<12}{f'{100 * point.fpir:g}%':>6}"
+    if point.threshold is None:
+        return f"{start}{'none':>11}  {point.reason}"
+    alarms, found = f"{point.false_alarms:,} of {point.unmated:,}", f"{point.found:,} of {point.mated:,}"
+    return f"{start}{point.threshold:>11.4f}{alarms:>20}{found:>20}"
 
 
 def _rows(result: IjbResult) -> Iterator[list[object]]:

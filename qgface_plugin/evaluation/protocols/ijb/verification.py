@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....utils.errors import DataError
+from ...metrics.intervals import PairPeople, components
+from ...metrics.saved_curves import saved_curves
 from ...metrics.sorted_scores import SortedScores
+from ...metrics.thresholds import Thresholds, find_thresholds
 from ...metrics.verification import Roc, TarAtFar, tar_at_far
 from .metadata import IjbPairs
 from .templates import Mode, Templates
@@ -32,7 +35,9 @@ class IjbVerification:
         genuine: number of pairs of one person.
         auc: area under the ROC curve.
         tar_at_far: at each of `FARS`.
+        thresholds: cosines to decide with, at each of `FARS`.
         corners: the curve, for a plot.
+        curves: what a figure needs of it, as `metrics.saved_curves` keeps it.
     """
 
     mode: Mode
@@ -40,10 +45,12 @@ class IjbVerification:
     genuine: int
     auc: float
     tar_at_far: tuple[TarAtFar, ...]
+    thresholds: Thresholds
     corners: Roc = field(repr=False)
+    curves: dict[str, Any] = field(repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts, ready for JSON; without the curve."""
+        """Plain numbers, strings, lists and dicts, ready for JSON; of the curve what a figure needs."""
         return {
             "mode": self.mode.name,
             "meaning": self.mode.meaning,
@@ -51,6 +58,8 @@ class IjbVerification:
             "genuine": self.genuine,
             "auc": self.auc,
             "tar_at_far": [asdict(point) for point in self.tar_at_far],
+            "thresholds": self.thresholds.as_dict(),
+            "curves": self.curves,
         }
 
 
@@ -62,11 +71,13 @@ class PairRows:
         first: (P,) int32.
         second: (P,) int32.
         same: (P,) bool, True for a genuine pair.
+        people: whom the pairs show: templates that genuine pairs join are one person.
     """
 
     first: np.ndarray
     second: np.ndarray
     same: np.ndarray
+    people: PairPeople
 
     @classmethod
     def of(cls, pairs: IjbPairs, templates: Templates) -> PairRows:
@@ -78,7 +89,10 @@ class PairRows:
         if len(pairs) == 0:
             raise DataError("there are no pairs of templates to verify")
         what = "the pairs of the 1:1 protocol"
-        return cls(templates.rows(pairs.first, what), templates.rows(pairs.second, what), pairs.same)
+        first, second = templates.rows(pairs.first, what), templates.rows(pairs.second, what)
+        people = components(len(templates.ids), first[pairs.same], second[pairs.same]).astype(np.int32)
+        known = PairPeople(people[first], people[second], "templates that genuine pairs join are one person")
+        return cls(first, second, pairs.same, known)
 
 
 def verify(templates: Templates, rows: PairRows, mode: Mode, enrolled: Templates | None = None) -> IjbVerification:
@@ -95,14 +109,17 @@ def verify(templates: Templates, rows: PairRows, mode: Mode, enrolled: Templates
         DataError: pairs of one kind only.
     """
     first = None if enrolled is None else enrolled.features
-    scores = SortedScores(pair_scores(templates.features, rows.first, rows.second, first), rows.same)
+    cosines = pair_scores(templates.features, rows.first, rows.second, first)
+    scores = SortedScores(cosines, rows.same)
     return IjbVerification(
         mode=mode,
         pairs=len(rows.same),
         genuine=len(scores.genuine),
         auc=scores.auc,
         tar_at_far=tuple(tar_at_far(scores, None, FARS)),
+        thresholds=find_thresholds(cosines, rows.same, FARS, mode.flip, rows.people, scores),
         corners=scores.corners,
+        curves=saved_curves(scores),
     )
 
 

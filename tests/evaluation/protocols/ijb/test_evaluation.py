@@ -92,6 +92,11 @@ def test_tables(result: IjbResult) -> None:
     assert "2999 impostor pairs show no FAR between 0 and 3.3e-04" in table
     table = identification_table("IJBB", result.identification)
     assert f"{100 * result.identification[0].top[5]:9.3f}" in table and "S2 (19)" in table
+    point = result.identification[0].galleries[0].tpir[1]
+    assert f"{point.threshold:.4f}" in table and f"{point.false_alarms:,} of {point.unmated:,}" in table
+    assert 0 < point.false_alarms <= 0.1 * point.unmated
+    saved = result.as_dict()["one_to_n"][0]["galleries"][0]["tpir"][1]
+    assert saved["threshold"] == point.threshold and saved["found"] == point.found
 
 
 def test_csv(result: IjbResult, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from qgface_plugin.evaluation.protocols.ijb import verification
 from qgface_plugin.evaluation.protocols.ijb.metadata import IjbPairs
-from qgface_plugin.evaluation.protocols.ijb.templates import DEFAULT_MODE, TemplatePlan
+from qgface_plugin.evaluation.protocols.ijb.tables import threshold_table
+from qgface_plugin.evaluation.protocols.ijb.templates import DEFAULT_MODE, Mode, TemplatePlan
 from qgface_plugin.evaluation.protocols.ijb.verification import FARS, PairRows, pair_scores, verify
 from qgface_plugin.utils.errors import DataError
 
@@ -43,8 +44,30 @@ def test_verify() -> None:
         assert point.far == at
         assert point.nearest == tar[::-1][np.argmin(np.abs(far[::-1] - at))]
         assert point.strict == tar[far <= at].max()
+        if result.thresholds.points[FARS.index(at)].threshold is not None:
+            assert result.thresholds.points[FARS.index(at)].tar == point.strict
     saved = result.as_dict()
     assert saved["mode"] == "N0D1F1" and saved["tar_at_far"][5]["far"] == 0.1 and "corners" not in saved
+    assert result.thresholds.flip_fusion and len(saved["thresholds"]["points"]) == 6
+    last = saved["thresholds"]["points"][5]
+    far, tar, thresholds = roc_curve(pairs.same, scores, drop_intermediate=False)
+    assert last["threshold"] == pytest.approx(thresholds[np.flatnonzero(far <= 0.1)[-1]], abs=1e-12)
+
+
+def test_people_are_what_genuine_pairs_join() -> None:
+    """Twelve people of three templates, paired with each other: a bootstrap over twelve."""
+    templates = TemplatePlan(images_of(list(range(36)), list(range(36)))).templates(embeddings_of(36, 8))
+    first, second = (one.ravel() for one in np.meshgrid(np.arange(36), np.arange(36)))
+    below = first < second
+    first, second = first[below], second[below]
+    rows = PairRows.of(IjbPairs(first, second, first // 3 == second // 3), templates)
+    assert rows.people.count == 12 and (rows.people.first == first // 3).all()
+    result = verify(templates, rows, Mode(flip=False))
+    assert result.thresholds.interval.startswith("bootstrap over 12 people, 95 % (templates that genuine pairs join")
+    assert not result.thresholds.flip_fusion
+    shown = threshold_table("IJBB", [result])
+    assert "594 impostor pairs show no FAR below 1.7e-03" in shown and "without flip fusion" in shown
+    assert f"{result.thresholds.points[4].threshold:.4f}" in shown
 
 
 def test_ties_stay_ties() -> None:
