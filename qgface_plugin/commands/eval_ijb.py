@@ -16,7 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluation.arguments import add_model_arguments, model_from_arguments, note_digest
+from ..evaluation.arguments import (
+    add_gallery_arguments,
+    add_model_arguments,
+    gallery_arguments,
+    gallery_settings,
+    model_from_arguments,
+    note_digest,
+    with_gallery,
+)
+from ..evaluation.embed_files import check_comparable
 from ..evaluation.protocols.ijb import features, tables
 from ..evaluation.protocols.ijb.evaluation import IjbResult, evaluate, modes_of, read_embeddings
 from ..evaluation.protocols.ijb.images import check_color_of_templates
@@ -50,10 +59,14 @@ def _run(given: argparse.Namespace) -> int:
         raise ConfigError("--tool insightface needs --ijb-tools DIR, the folder of ijb_evals.py or a checkout of it")
     if given.tool and given.mode:
         raise ConfigError(f"--tool insightface measures {DEFAULT_MODE.name}, or --all-modes: leave --mode out")
+    enrolled = gallery_arguments(given)
+    if given.tool and enrolled:
+        raise ConfigError("--tool insightface has one model for everything: leave --gallery-model out")
     if given.tool:
         find_tool(given.ijb_tools)
-    json_path = given.json or default_path(given.model, given.subset.lower())
-    inputs = [given.model, given.embeddings, given.tool_model]
+    protocol = with_gallery(given.subset.lower(), enrolled)
+    json_path = given.json or default_path(given.model, protocol)
+    inputs = [given.model, given.embeddings, given.tool_model, given.gallery_model]
     check_output(json_path, RESULT, inputs)
     check_output(json_path.with_suffix(".csv"), tables.CSV, inputs)
     check_output(_picture(json_path), PNG, inputs)
@@ -61,14 +74,25 @@ def _run(given: argparse.Namespace) -> int:
     given.sha256 = None
     if not given.embeddings:
         note_digest(given)
+    if enrolled and not given.embeddings:  # what cannot be compared is said before hours of embedding
+        check_comparable(model_from_arguments(given), model_from_arguments(enrolled))
     embeddings, bad, warnings, logged = _features(given, images, json_path.parent)
+    gallery = None
+    if enrolled:
+        note_digest(enrolled)
+        enrolled.embeddings = None
+        gallery, bad_there, further, logged_there = _features(enrolled, images, json_path.parent)
+        bad, warnings, logged = bad | bad_there, warnings + further, logged + logged_there
     if distributed.rank() != 0:
         return 0
     if bad and given.tool:
         raise ConfigError(f"--tool insightface leaves no image out, and {len(bad)} of {len(images)} cannot be used")
     usable = ~np.isin(np.arange(len(images)), list(bad)) if bad else None
-    result = evaluate(images, embeddings, modes, given.one_to_n, usable, progress=not given.quiet)
+    result = evaluate(images, embeddings, modes, given.one_to_n, usable, progress=not given.quiet, gallery=gallery)
+    if enrolled:
+        print(f"{given.subset}: probes by {given.model}, gallery by {given.gallery_model}")
     print(tables.verification_table(given.subset, result.verification))
+    print(f"\n{tables.threshold_table(given.subset, result.verification)}")
     if result.identification:
         print(f"\n{tables.identification_table(given.subset, result.identification)}")
     print(f"\n{tables.LEGEND}")
@@ -76,7 +100,7 @@ def _run(given: argparse.Namespace) -> int:
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     warnings += logged
-    _save(given, result, warnings, json_path, {})
+    _save(given, enrolled, result, warnings, json_path, {})
     tables.write_csv(result, json_path.with_suffix(".csv"))
     curves = {f"{one.mode.name}, AUC {100 * one.auc:.3f} %": one.corners for one in result.verification}
     picture = _picture(json_path)
@@ -94,7 +118,7 @@ def _run(given: argparse.Namespace) -> int:
         progress=not given.quiet,
     )
     differences = theirs.differences(result)
-    _save(given, result, warnings, json_path, {"insightface": theirs.numbers, "differences": differences})
+    _save(given, enrolled, result, warnings, json_path, {"insightface": theirs.numbers, "differences": differences})
     return _compare(theirs, differences, own_features=given.tool_model is not None)
 
 
@@ -119,10 +143,17 @@ def _left_out(bad: dict[int, str], count: int) -> str:
     return f"{len(bad)} of {count} images are left out: {'; '.join(list(bad.values())[:20])}"
 
 
-def _save(given: argparse.Namespace, result: IjbResult, warnings: list[str], path: Path, further: dict) -> None:
+def _save(
+    given: argparse.Namespace,
+    enrolled: argparse.Namespace | None,
+    result: IjbResult,
+    warnings: list[str],
+    path: Path,
+    further: dict,
+) -> None:
     modes = [one.mode.name for one in result.verification]
     write_result(
-        given.subset.lower(),
+        with_gallery(given.subset.lower(), enrolled),
         data=given.data,
         model=given.model,
         settings={
@@ -133,6 +164,7 @@ def _save(given: argparse.Namespace, result: IjbResult, warnings: list[str], pat
             "std": given.std,
             "modes": modes,
             "embeddings": given.embeddings and absolute(given.embeddings),
+            **gallery_settings(enrolled),
         },
         results={**result.as_dict(), **further},
         warnings=warnings,
@@ -174,6 +206,7 @@ def _features(
 def _parser(front: str | None) -> argparse.ArgumentParser:
     parser = command_parser("eval-ijb", __doc__, front)
     add_model_arguments(parser)
+    add_gallery_arguments(parser)
     data = parser.add_argument_group("data")
     data.add_argument("--subset", choices=SUBSETS, required=True, help="which set DIR holds")
     data.add_argument("--data", metavar="DIR", type=Path, required=True, help="folder with meta/ and loose_crop/")

@@ -12,7 +12,13 @@ import sys
 
 from ..evaluation.arguments import add_model_arguments, model_from_arguments, model_settings
 from ..evaluation.protocols.pair_sets import evaluate_pair_set, find_pair_sets
-from ..evaluation.protocols.pair_tables import as_results, norm_table, verification_table, warnings_of
+from ..evaluation.protocols.pair_tables import (
+    as_results,
+    norm_table,
+    threshold_table,
+    verification_table,
+    warnings_of,
+)
 from ..evaluation.report.results import RESULT, default_path, write_result
 from ..utils.command_line import command_parser, guarded
 from ..utils.errors import DataError
@@ -45,7 +51,7 @@ def _run(given: argparse.Namespace) -> int:
             print(f"{given.program}: {error}", file=sys.stderr)
     if results:
         print(f"{given.model}: {model.dim}-d features, {given.color.upper()} (percent; TAR: nearest / strict)")
-        print(verification_table(results), norm_table(results), sep="\n\n")
+        print(verification_table(results), threshold_table(results), norm_table(results), sep="\n\n")
         for warning in (warnings := warnings_of(results)):
             print(f"warning: {warning}")
         settings = {"network": getattr(model, "network", None), **model_settings(given, model)}

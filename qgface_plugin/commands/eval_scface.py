@@ -3,6 +3,7 @@
 qgface eval-scface --model work_dirs/qgface_r34/model.pt --data /data/scface
 qgface eval-scface --model work_dirs/qgface_r34/model.pt --data /data/scface --against work_dirs/ada/model.pt
 qgface eval-scface --model model.onnx --data /data/scface --subjects test_subjects.txt --json scface80.json
+qgface eval-scface --model work_dirs/fine/model.pt --gallery-model old.onnx --data /data/scface
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import argparse
 
 from ..evaluation.arguments import (
     add_file_arguments,
+    add_gallery_arguments,
     add_model_arguments,
     add_scale_arguments,
     evaluate_as_given,
+    gallery_arguments,
+    gallery_settings,
     model_from_arguments,
     print_warnings,
     save_file_result,
+    with_gallery,
 )
 from ..evaluation.protocols.identification_tables import scface_table
 from ..evaluation.protocols.scface import evaluate_scface, improvement, near_probes
@@ -34,8 +39,10 @@ def main(arguments: list[str] | None = None, front: str | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    inputs = [given.model, given.against, given.subjects]
-    check_output(given.json or default_path(given.model, "scface"), RESULT, inputs)
+    inputs = [given.model, given.against, given.subjects, given.gallery_model]
+    enrolled = gallery_arguments(given)
+    protocol = with_gallery("scface", enrolled)
+    check_output(given.json or default_path(given.model, protocol), RESULT, inputs)
     check_output(given.figure, PNG, inputs)
     images = read_scface(given.data, given.subjects)
     print_warnings(images.inventory.warnings)
@@ -51,21 +58,29 @@ def _run(given: argparse.Namespace) -> int:
             mean=given.against_mean,
             std=given.against_std,
         )
+    gallery = None if enrolled is None else model_from_arguments(enrolled)
     scores, late = {}, []
     for role, model in models.items():
-        scores[role], further = evaluate_as_given(given, model, images, evaluate_scface, near_probes(images))
+        scores[role], further = evaluate_as_given(given, model, images, evaluate_scface, near_probes(images), gallery)
         late += further
     results, gain = scores["model"], None
     if given.against:
         gain = improvement(results, scores["against"])
         results = {**results, "against": {"model": absolute(given.against), **scores["against"]}, "improvement": gain}
-    print(f"SCface, {given.model}" + (f" against {given.against}" if given.against else ""))
+    against = f" against {given.against}" if given.against else ""
+    print(f"SCface, {given.model}{against}{f', gallery by {given.gallery_model}' if enrolled else ''}")
     print(scface_table(results, gain))
     late = list(dict.fromkeys(late))
     print_warnings(late)
     warnings = [*images.inventory.warnings, *late]
     saved = save_file_result(
-        "scface", given, models["model"], results, warnings, subjects=given.subjects and absolute(given.subjects)
+        protocol,
+        given,
+        models["model"],
+        results,
+        warnings,
+        subjects=given.subjects and absolute(given.subjects),
+        **gallery_settings(enrolled, gallery),
     )
     names = {role: model.name for role, model in models.items()}
     if len(set(names.values())) < len(names):
@@ -82,6 +97,7 @@ def _parser(front: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--against-network", metavar="NAME", help="its network (default: recognised, as --network)")
     parser.add_argument("--against-color", choices=("rgb", "bgr"), default="rgb", help="its channels (default: rgb)")
     add_scale_arguments(parser, "against-")
+    add_gallery_arguments(parser)
     parser.add_argument("--data", metavar="DIR", required=True, help="folder with aligned/ and all.txt")
     parser.add_argument("--subjects", metavar="FILE", help="these subjects only, one number per line (default: all)")
     parser.add_argument("--figure", metavar="FILE", help="the PNG (default: beside the results)")

@@ -10,11 +10,15 @@ import argparse
 
 from ..evaluation.arguments import (
     add_file_arguments,
+    add_gallery_arguments,
     add_model_arguments,
     evaluate_as_given,
+    gallery_arguments,
+    gallery_settings,
     model_from_arguments,
     print_warnings,
     save_file_result,
+    with_gallery,
 )
 from ..evaluation.protocols.identification_tables import tinyface_table
 from ..evaluation.protocols.tinyface import evaluate_tinyface
@@ -31,23 +35,28 @@ def main(arguments: list[str] | None = None, front: str | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    check_output(given.json or default_path(given.model, "tinyface"), RESULT, [given.model])
+    enrolled = gallery_arguments(given)
+    protocol = with_gallery("tinyface", enrolled)
+    check_output(given.json or default_path(given.model, protocol), RESULT, [given.model, given.gallery_model])
     images = read_tinyface(given.data, given.aligned)
     print_warnings(images.inventory.warnings)  # before the hours that the distractors may take
     model = model_from_arguments(given)
+    gallery = None if enrolled is None else model_from_arguments(enrolled)
     sample = images.probes, images.probe_ids, images.matches, images.match_ids
-    results, late = evaluate_as_given(given, model, images, evaluate_tinyface, sample)
-    print(f"TinyFace, {given.model}")
+    results, late = evaluate_as_given(given, model, images, evaluate_tinyface, sample, gallery)
+    print(f"TinyFace, {given.model}{f', gallery by {given.gallery_model}' if enrolled else ''}")
     print(tinyface_table(results))
     print_warnings(late)
     warnings = [*images.inventory.warnings, *late]
-    save_file_result("tinyface", given, model, results, warnings, aligned=given.aligned or ALIGNED)
+    further = gallery_settings(enrolled, gallery)
+    save_file_result(protocol, given, model, results, warnings, aligned=given.aligned or ALIGNED, **further)
     return 0
 
 
 def _parser(front: str | None) -> argparse.ArgumentParser:
     parser = command_parser("eval-tinyface", __doc__, front)
     add_model_arguments(parser)
+    add_gallery_arguments(parser)
     parser.add_argument(
         "--data", metavar="DIR", required=True, help="folder with tinyface/Testing_Set/*.mat and the aligned images"
     )

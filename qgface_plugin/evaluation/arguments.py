@@ -15,7 +15,7 @@ from ..models.face_model import COLORS, USUAL, FaceModel
 from ..utils.command_line import add_on_corrupt
 from ..utils.errors import DataError
 from .color_order import check_color_of_files
-from .report.results import write_result
+from .report.results import absolute, write_result
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +70,60 @@ def model_from_arguments(given: argparse.Namespace) -> FaceModel:
     )
 
 
+def add_gallery_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --gallery-model, and how to read it: --gallery-network, --gallery-color, --gallery-mean, --gallery-std."""
+    group = parser.add_argument_group("gallery's model")
+    group.add_argument(
+        "--gallery-model",
+        metavar="OLD",
+        help="the model that the gallery was enrolled with: the gallery is embedded by it and the probes by MODEL, as "
+        "after an exchange of the encoder (default: both by MODEL)",
+    )
+    group.add_argument("--gallery-network", metavar="NAME", help="its network (default: recognised, as --network)")
+    group.add_argument("--gallery-color", choices=COLORS, default="rgb", help="its channels (default: rgb)")
+    add_scale_arguments(group, "gallery-")
+
+
+def gallery_arguments(given: argparse.Namespace) -> argparse.Namespace | None:
+    """The arguments with the gallery's model in the place of the model; None without --gallery-model.
+
+    Example:
+        >>> given = argparse.Namespace(model="new.pt", gallery_model=None)
+        >>> gallery_arguments(given) is None
+        True
+    """
+    if given.gallery_model is None:
+        return None
+    of_gallery = {
+        name.removeprefix("gallery_"): value for name, value in vars(given).items() if name.startswith("gallery_")
+    }
+    return argparse.Namespace(**{**vars(given), **of_gallery})
+
+
+def gallery_settings(enrolled: argparse.Namespace | None, model: FaceModel | None = None) -> dict[str, Any]:
+    """What results keep of the gallery's model, as `gallery_model`; nothing where there is none.
+
+    Args:
+        enrolled: of `gallery_arguments`, the digest noted.
+        model: what they name, when it was loaded.
+    """
+    if enrolled is None:
+        return {}
+    known: dict[str, Any] = {"sha256": getattr(enrolled, "sha256", None), "color": enrolled.color}
+    known |= {} if model is None else model_settings(enrolled, model)
+    return {"gallery_model": {"model": absolute(enrolled.model), "network": enrolled.network, **known}}
+
+
+def with_gallery(protocol: str, enrolled: argparse.Namespace | None) -> str:
+    """The protocol's name; with the gallery of another model it is another protocol, whose file replaces nothing.
+
+    Example:
+        >>> with_gallery("scface", None)
+        'scface'
+    """
+    return protocol if enrolled is None else f"{protocol}_gallery"
+
+
 def note_digest(given: argparse.Namespace) -> None:
     """Note the digest of the model's files in the arguments, for results; before it is loaded."""
     given.sha256 = None
@@ -114,6 +168,7 @@ def evaluate_as_given(
     images: Any,
     evaluate: Callable[..., tuple[dict[str, Any], list[str]]],
     sample: tuple[Sequence[Path], np.ndarray, Sequence[Path], np.ndarray],
+    gallery_model: FaceModel | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Evaluate a model on a set of files as the arguments of `add_file_arguments` say, and check its channels' order.
 
@@ -123,6 +178,7 @@ def evaluate_as_given(
         images: the set.
         evaluate: the protocol, such as `evaluate_scface`.
         sample: probes, their identities, gallery and its identities, on which the order of channels is checked.
+        gallery_model: embeds the gallery; None: `model` does.
 
     Returns:
         The results and the warnings.
@@ -133,14 +189,17 @@ def evaluate_as_given(
     results, warnings = evaluate(
         model,
         images,
+        gallery_model=gallery_model,
         flip=not given.no_flip,
         batch_size=given.batch_size,
         workers=given.workers,
         on_corrupt=given.on_corrupt,
         progress=None if given.quiet else model.name,
     )
-    order = check_color_of_files(model, *sample, given.sample, given.batch_size)
-    return results, [*warnings, *([f"{model.name}: {order.warning}"] if order and order.warning else [])]
+    for one in [model] if gallery_model is None else [model, gallery_model]:
+        order = check_color_of_files(one, *sample, given.sample, given.batch_size)
+        warnings = [*warnings, *([f"{one.name}: {order.warning}"] if order and order.warning else [])]
+    return results, warnings
 
 
 def print_warnings(warnings: Sequence[str]) -> None:

@@ -117,7 +117,7 @@ def embed_with_gallery(
     problems: list[str] = []
     surplus = 0
     for one, rows in ((gallery_model, np.flatnonzero(enrolled)), (model, np.flatnonzero(~enrolled))):
-        part = embed_files(one, [paths[row] for row in rows], **options)
+        part = embed_files(one, [paths[row] for row in rows.tolist()], **options)
         features[rows], readable[rows] = part.features, part.readable
         problems += part.problems
         surplus += part.surplus

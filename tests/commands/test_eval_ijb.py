@@ -56,6 +56,31 @@ def test_embeddings(given: list[str], tmp_path: Path) -> None:
     assert sorted(path.name for path in out.parent.iterdir()) == ["mine.csv", "mine.json", "mine_roc.png"]
 
 
+def test_a_gallery_of_another_model(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Features of both models are kept apart; the result names both, and a same model gives the plain result."""
+    write_model(tmp_path / "old", "quick", 16, seed=1)
+    assert main(given) == 0
+    results = tmp_path / "run" / "results"
+    alone = json.loads((results / "ijbb.json").read_text())
+    assert main([*given, "--gallery-model", str(tmp_path / "old")]) == 0
+    said = capsys.readouterr().out
+    assert f"IJBB: probes by {tmp_path / 'run'}, gallery by {tmp_path / 'old'}" in said
+    assert "15 pairs" in said and "show no FAR below 1.0e-01" in said
+    assert len(list((results / "features").iterdir())) == 2
+    mixed = json.loads((results / "ijbb_gallery.json").read_text())
+    assert mixed["protocol"] == "ijbb_gallery" and mixed["settings"]["sha256"] == alone["settings"]["sha256"]
+    assert mixed["settings"]["gallery_model"]["model"] == str(tmp_path / "old")
+    assert len(mixed["settings"]["gallery_model"]["sha256"]) == 64 != mixed["settings"]["sha256"]
+    assert mixed["results"]["one_to_one"] != alone["results"]["one_to_one"]
+    assert main([*given, "--gallery-model", str(tmp_path / "run")]) == 0
+    assert json.loads((results / "ijbb_gallery.json").read_text())["results"] == alone["results"]
+    write_model(tmp_path / "wide", "quick", 8)
+    assert main([*given, "--gallery-model", str(tmp_path / "wide")]) == 2
+    assert "run gives features of 16 numbers and the gallery's model wide of 8" in capsys.readouterr().err
+    assert main([*given, "--gallery-model", str(tmp_path / "old"), "--tool", "insightface", "--ijb-tools", "x"]) == 2
+    assert "leave --gallery-model out" in capsys.readouterr().err
+
+
 def test_bad_images(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "ijb" / "IJBB" / "loose_crop" / "4.jpg").write_bytes(b"?")
     assert main(given) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+import small_models
 from identification_sets import write_face, write_model, write_scface
 
 from qgface_plugin.commands import eval_scface
@@ -49,6 +50,28 @@ def test_against_another_model(data, tmp_path, capsys):
         expected = results["rank1"][d] - results["against"]["rank1"][d]
         assert results["improvement"][d]["rank1"] == pytest.approx(expected)
     assert not (tmp_path / "a" / "results").exists()
+
+
+def test_a_gallery_of_another_model(data, tmp_path, capsys):
+    """The result is another file than the model's own, and names both models and their digests."""
+    new, old = (write_model(tmp_path / name / "model.pt", seed) for seed, name in enumerate(("new", "old")))
+    assert run(data, new, "--sample", "0") == 0
+    alone = read_result(tmp_path / "new" / "results" / "scface.json")
+    assert run(data, new, "--sample", "8", "--gallery-model", str(old), "--gallery-network", "quick") == 0
+    assert f"SCface, {new}, gallery by {old}" in capsys.readouterr().out
+    mixed = read_result(tmp_path / "new" / "results" / "scface_gallery.json")
+    assert read_result(tmp_path / "new" / "results" / "scface.json") == alone
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (new, old)]
+    of_gallery = mixed.settings["gallery_model"]
+    assert [mixed.settings["sha256"], of_gallery["sha256"]] == digests and mixed.model == str(new)
+    assert (of_gallery["model"], of_gallery["dim"], of_gallery["color"]) == (str(old), 8, "rgb")
+    assert mixed.results["similarity"] != alone.results["similarity"] and "gallery_model" not in alone.settings
+    assert run(data, new, "--sample", "0", "--gallery-model", str(new), "--gallery-network", "quick") == 0
+    same = read_result(tmp_path / "new" / "results" / "scface_gallery.json")
+    assert same.results == alone.results
+    small_models.write_model(tmp_path / "wide", "quick", 16)
+    assert run(data, new, "--sample", "0", "--gallery-model", str(tmp_path / "wide")) == 2
+    assert "new gives features of 8 numbers and the gallery's model wide of 16" in capsys.readouterr().err
 
 
 def test_a_corrupt_image(tmp_path, capsys):

@@ -34,6 +34,19 @@ def test_table_and_result(tmp_path, capsys):
     assert len(saved.warnings) == 3
 
 
+def test_a_gallery_of_another_model(tmp_path, capsys):
+    data = write_tinyface(tmp_path / "set")
+    new, old = (write_model(tmp_path / name / "model.pt", seed) for seed, name in enumerate(("new", "old")))
+    assert run(data, new, "--gallery-model", str(old), "--sample", "0") == 0
+    assert f"TinyFace, {new}, gallery by {old}" in capsys.readouterr().out
+    mixed = read_result(tmp_path / "new" / "results" / "tinyface_gallery.json")
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (new, old)]
+    assert [mixed.settings["sha256"], mixed.settings["gallery_model"]["sha256"]] == digests
+    assert run(data, new, "--sample", "0") == 0
+    alone = read_result(tmp_path / "new" / "results" / "tinyface.json")
+    assert alone.results["map"] != mixed.results["map"] and alone.results["counts"] == mixed.results["counts"]
+
+
 def test_a_corrupt_image_and_another_folder(tmp_path, capsys):
     data, model = write_tinyface(tmp_path / "set"), write_model(tmp_path / "model.pt")
     shutil.move(data / "aligned_pad_0.1_pad_high", tmp_path / "mine")

@@ -18,8 +18,9 @@ from ...utils.errors import DataError
 LEVEL = 0.95
 Z = 1.959963984540054  # of the normal distribution: LEVEL of it lies within
 DRAWS, FEWEST_DRAWS = 1000, 200
+LARGE = 2**24  # pairs whose sum of weights may not fit 32 bits
 WORK = 400_000_000  # pairs to be weighed, beyond which fewer draws are made
-REACH, SPARE = 2, 1000  # a draw looks at so many times the impostor pairs that a FAR allows, and so many more
+REACH, SPARE = 1.3, 1000  # a draw looks at so many times the impostor pairs that a FAR allows, and so many more
 FEWEST = 10  # people below whom a bootstrap says nothing
 ROUNDING = 1 + 1e-12  # of a product of a rate and a count
 
@@ -147,19 +148,24 @@ def bootstrap_tar(
     totals = _totals(people, impostors, weights)
     genuine_scores, top_scores, of_pairs = scores[genuine][::-1], scores[top], people.first[genuine]
     of_top = people.first[top], people.second[top]
+    one, other = np.empty((2, len(top)), dtype=np.int32)
+    passed = np.empty(len(top), dtype=np.int64 if len(impostors) > LARGE else np.int32)
     found = []
     for weight, total in zip(weights, totals, strict=True):
         of_genuine = np.cumsum(weight[of_pairs], dtype=np.int64)  # most alike first
         if total == 0 or of_genuine[-1] == 0:
             continue
         allowed = np.asarray(fars) * float(total) * ROUNDING
-        ranked = top_scores
-        passed = np.cumsum(weight[of_top[0]] * weight[of_top[1]], dtype=np.int64)
+        np.take(weight, of_top[0], out=one, mode="clip")  # "raise" would copy
+        np.take(weight, of_top[1], out=other, mode="clip")
+        one *= other
+        np.cumsum(one, out=passed)
+        ranked, reached = top_scores, passed
         if passed[-1] <= allowed.max() and len(top) < len(impostors):  # a draw in which the top weighs little
             order = impostors[np.argsort(scores[impostors], kind="stable")[::-1]]
             ranked = scores[order]
-            passed = np.cumsum(weight[people.first[order]] * weight[people.second[order]], dtype=np.int64)
-        refused = np.searchsorted(passed, allowed, side="right")  # the first impostor pair that is one too many
+            reached = np.cumsum(weight[people.first[order]] * weight[people.second[order]], dtype=np.int64)
+        refused = np.searchsorted(reached, allowed, side="right")  # the first impostor pair that is one too many
         limit = np.append(ranked, -np.inf)[refused]
         accepted = len(genuine) - np.searchsorted(genuine_scores, limit, side="right")
         found.append(np.append(0, of_genuine)[accepted] / of_genuine[-1])
