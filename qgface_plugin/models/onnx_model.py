@@ -122,8 +122,8 @@ class OnnxModel:
 
     def _alike(self) -> str | None:
         """What to try, when pictures that have nothing in common have nearly one feature; None when they have not."""
-        pictures, step = _pictures(), self._fixed or 4
-        features = np.concatenate([self._run(pictures[start : start + step]) for start in range(0, 4, step)])
+        shown_to_it, step = pictures(), self._fixed or 4
+        features = np.concatenate([self._run(shown_to_it[start : start + step]) for start in range(0, 4, step)])
         norms = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
         if not np.isfinite(features).all() or not norms.all():
             return None  # `embed` says what is wrong with such features
@@ -163,7 +163,7 @@ def _tell_apart(outputs: Sequence[np.ndarray], rows: int) -> tuple[int, int | No
     return features[0], norms[0]
 
 
-def _pictures() -> np.ndarray:
+def pictures() -> np.ndarray:
     """Four pictures that have nothing in common, uint8 (4, 112, 112, 3): ramps, a disc, a chequerboard."""
     y, x = np.mgrid[0:SIDE, 0:SIDE] / (SIDE - 1)
     squares = ((x * 7).astype(int) + (y * 7).astype(int)) % 2 * 255.0
@@ -270,12 +270,24 @@ def load_zoo_model(name: str, color: str, device: torch.device, scale: Scale | N
     Raises:
         CheckpointError: there is none; says where it looked.
     """
+    found = zoo_path(name)
+    return (
+        load_pack(found, color, device, scale) if found.is_dir() else load_onnx_model(found, color, device, scale=scale)
+    )
+
+
+def zoo_path(name: str) -> Path:
+    """The file `name`.onnx of insightface's folder, or the pack (folder) of that name.
+
+    Raises:
+        CheckpointError: there is none; says where it looked.
+    """
     folder = models_folder()
     file = folder / (name if name.endswith(".onnx") else f"{name}.onnx")
     if file.is_file():
-        return load_onnx_model(file, color, device, scale=scale)
+        return file
     if (folder / name).is_dir():
-        return load_pack(folder / name, color, device, scale)
+        return folder / name
     there = [entry.name for entry in entries_in(folder)] if folder.is_dir() else []
     raise CheckpointError(
         f"{name} is no file, and no model of insightface: neither {file} nor the folder {folder / name} is there "
@@ -292,17 +304,27 @@ def load_pack(folder: Path, color: str, device: torch.device, scale: Scale | Non
     Raises:
         CheckpointError: no recognition model is in it.
     """
+    file, name, stated = in_pack(folder)
+    return load_onnx_model(file, color, device, name, scale or stated)
+
+
+def in_pack(folder: Path) -> tuple[Path, str, Scale | None]:
+    """The recognition model's file in a pack, its name for tables, and its normalisation where the manifest has it.
+
+    Raises:
+        CheckpointError: no recognition model is in it.
+    """
     folder = unpacked(folder, ".onnx")
     described = _manifest_entry(folder)
     if described is not None:
         file, stated = described
-        return load_onnx_model(folder / file, color, device, f"{folder.name}/{Path(file).stem}", scale or stated)
+        return folder / file, f"{folder.name}/{Path(file).stem}", stated
     others = []
     cpu = torch.device("cpu")
     for path in files_in(folder, ".onnx"):
         reason = not_recognition(open_session(path, cpu))
         if reason is None:
-            return load_onnx_model(path, color, device, f"{folder.name}/{path.stem}", scale)
+            return path, f"{folder.name}/{path.stem}", None
         others.append(f"{path.name}: {reason}")
     raise CheckpointError(f"{folder} has no recognition model ({'; '.join(others) or 'no .onnx file is in it'})")
 

@@ -19,6 +19,7 @@ from .backbones import NAMES, get_model
 from .checkout_networks import checkout_network, is_of_the_checkout
 from .embeddings import Embeddings, embed
 from .face_model import USUAL, Scale, as_the_model_wants, check_color, check_features
+from .onnx_import.network import GRAPH, KEY, GraphNetwork, structure_in
 from .weights import is_counter, read_backbone
 
 # The last linear layer: rows are the size of a feature. IResNet and QuickNet; MobileFaceNet; arcface_torch's ViT.
@@ -26,7 +27,7 @@ _LAST_LAYERS = ("fc.weight", "features.layers.2.weight", "feature.2.weight")
 # By which a backbone is found in a checkpoint among other modules: those, and others that several networks have.
 _KNOWN_BY = (
     *_LAST_LAYERS, "features.weight", "features.layers.3.weight", "feature.3.weight", "conv1.weight", "bn2.weight",
-    "layers.0.weight", "conv_sep.layers.0.weight", "pos_embed",
+    "layers.0.weight", "conv_sep.layers.0.weight", "pos_embed", KEY,
 )  # fmt: skip
 # Of AdaFace's and face.evoLVe's networks, which are not here.
 _THEIR_LAYERS = ("input_layer.0.weight", "output_layer.3.weight")
@@ -104,28 +105,55 @@ def load_torch_model(
             parameter that differs.
         ConfigError: a network that is not known or needs a checkout.
     """
+    weights, network, size = read_network(path, network)
+    backbone = _skeleton(network, size, weights, str(path))
+    _fill(backbone, weights)
+    return TorchModel(backbone, _name(path), size, color, device, network, scale)
+
+
+def read_network(path: Path, network: str | None) -> tuple[dict[str, Tensor], str, int]:
+    """The weights in a file, and what network they are of.
+
+    Args:
+        path: the file.
+        network: name of the network; None: what recipe.json beside the file says, else recognised by its parameters.
+
+    Returns:
+        The state dict, the network's name, d.
+
+    Raises:
+        CheckpointError, ConfigError: as `load_torch_model`.
+    """
     weights = read_backbone(path, _KNOWN_BY)
-    size = embedding_size(weights, str(path))
+    structure = structure_in(weights, str(path))
+    size = embedding_size(weights, str(path)) if structure is None else structure.size
     network, by = (network, "--network") if network else _of_the_recipe(path)
-    network = network or recognise(weights, size)
+    network = network or (recognise(weights, size) if structure is None else GRAPH)
     if network is None:
         vit = " It is a vision transformer: give its name, such as --network vit_b." if "pos_embed" in weights else ""
         raise CheckpointError(
             f"{path}: its {len(weights)} parameters fit none of the networks {', '.join(NAMES)}.{vit} The network can "
             "be given by --network"
         )
-    backbone = _skeleton(network, size)
-    difference = first_difference(weights, shapes_of(backbone))
+    difference = first_difference(weights, shapes_of(_skeleton(network, size, weights, str(path))))
     if difference:
         likely = recognise(weights, size)
         advice = f"It fits {likely}: give --network {likely}" if likely else "Check --network"
         raise CheckpointError(f"{path} is no {network}, as {by} says: {difference}. {advice}")
-    _fill(backbone, weights)
-    return TorchModel(backbone, _name(path), size, color, device, network, scale)
+    return weights, network, size
 
 
-def _skeleton(network: str, size: int) -> nn.Module:
+def _skeleton(network: str, size: int, weights: Mapping[str, Tensor], source: str) -> nn.Module:
     """The network without weights; one of a checkout has random ones, to be overwritten."""
+    if network == GRAPH:
+        structure = structure_in(weights, source)
+        if structure is None:
+            raise CheckpointError(
+                f"{source} is no network that keeps its graph: {KEY!r} is not among its parameters, which says what is "
+                "computed. Give the ONNX file that it was imported from, or a checkpoint of the run"
+            )
+        with torch.device("meta"):
+            return GraphNetwork(structure)
     if is_of_the_checkout(network):
         return checkout_network(network, size)
     if network not in NAMES:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 def body_autocast(x: Tensor, fp16: bool) -> AbstractContextManager:
@@ -59,3 +62,30 @@ def freeze_bias(norm: nn.BatchNorm1d) -> None:
     """
     nn.init.zeros_(norm.bias)
     norm.bias.requires_grad_(False)
+
+
+def checkpointed(module: nn.Module, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """`function(*arguments)`, whose activations are not kept for the backward pass but computed again there.
+
+    Args:
+        module: whose BatchNorms the function calls; they count and average a batch once only.
+        function: from the first argument to a tensor; gradients are the same as without this.
+        arguments: its own.
+    """
+    return checkpoint(
+        function, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(module))
+    )
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """BatchNorms of `module` use the batch's statistics, and leave the running ones and their counters alone."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, momentum, counter in before:
+            norm.momentum, norm.num_batches_tracked = momentum, counter
