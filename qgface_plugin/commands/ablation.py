@@ -19,17 +19,18 @@ from shlex import join, quote
 from tqdm import tqdm
 
 from ..config.changes import parse_change
+from ..config.packaged import recipe_folder
 from ..experiments.evaluations import find_evaluations
 from ..experiments.paper import TABLES
 from ..experiments.plan import PlannedRun, plan, unique_runs
-from ..experiments.runner import Runner, git_commit
+from ..experiments.runner import Runner, code_version
 from ..experiments.tables import as_markdown, measured_tables
 from ..utils.command_line import command_parser, guarded
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import write_json, write_text
 from ..utils.outputs import check_output, json_with, text_with
 
-ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = ("-m", "qgface_plugin")
 
 
 def main(arguments: list[str] | None = None, front: str | None = None) -> int:
@@ -56,16 +57,16 @@ def _run(given: argparse.Namespace, typed: str) -> int:
         given.tables,
         given.recipes,
         folder=given.output,
-        paper_recipes=ROOT / "recipes" / "paper",
+        paper_recipes=recipe_folder() / "paper",
         data=given.data,
         seeds=range(1, given.seeds + 1),
         changes=changes | dict(map(parse_change, given.set)),
         epochs=given.epochs,
     )
-    commit, runs = git_commit(ROOT), unique_runs(tables)
+    commit, runs = code_version(), unique_runs(tables)
     for run in runs:
         run.check()
-    runner = Runner(ROOT, find_evaluations(given.eval), given.jobs, commit, tqdm.write)
+    runner = Runner(PROGRAM, find_evaluations(given.eval), given.jobs, commit, tqdm.write)
     json_path = Path(given.json) if given.json else given.output / "tables.json"
     check_output(json_path, json_with(("command", "commit", "columns", "tables"), "tables"), given.recipes)
     check_output(given.output / "tables.md", text_with(["Command: "], (".md",), "tables"))
@@ -105,7 +106,7 @@ def _print_commands(runs: list[PlannedRun], command: Callable[[PlannedRun, int],
 
 
 def _torchrun(run: PlannedRun, gpus: int) -> str:
-    return f"torchrun --nproc_per_node={gpus} {quote(str(ROOT / 'train_v2.py'))} {quote(str(run.recipe))}"
+    return f"torchrun --nproc_per_node={gpus} -m qgface_plugin train {quote(str(run.recipe))}"
 
 
 def _slurm(run: PlannedRun, gpus: int) -> str:

@@ -20,6 +20,7 @@ from .changes import changed, shown
 from .degradation import degradation_policy
 from .method import QGFaceConfig
 from .options import DataOptions, TrainOptions
+from .packaged import packaged_recipe
 from .run import Run, difference
 from .schema import as_mapping, check_known, from_mapping, names_of
 
@@ -42,10 +43,11 @@ def load_recipe(
     environ: Mapping[str, str] = os.environ,
     changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> Run:
-    """The checked settings of a recipe file; `.py` may be left out, as arcface_torch's users do.
+    """The checked settings of a recipe; `.py` may be left out, as arcface_torch's users do.
 
     Args:
-        path: the file. `config.output` None in it becomes work_dirs/<recipe>.
+        path: the file, or the name of a recipe of the package, such as "qgface_r34", where there is no file of that
+            name. `config.output` None in it becomes work_dirs/<recipe>.
         environ: the environment, whose DATA_ROOT overrides `config.rec` of the file.
         changes: by dotted key ("qgface.b"), on top of what the file says, and of DATA_ROOT.
 
@@ -53,7 +55,8 @@ def load_recipe(
         ConfigError: The file is not there, fails, or has no `config`, or keys or values do not fit; the message names
             the file, and the changes.
     """
-    file = _find(path)
+    file, of_package = _find(path)
+    LOGGER.info("recipe%s: %s", " of the package" if of_package else "", file)
     config = _execute(file)
     source = f"{file}, changed by {shown(changes)}" if changes else str(file)
     try:
@@ -73,12 +76,15 @@ def load_config(recipe: str | os.PathLike[str], base: str) -> EasyDict:
 
     Args:
         recipe: the calling recipe's `__file__`.
-        base: path of the other one, relative to the folder of `recipe`.
+        base: path of the other one, relative to the folder of `recipe`; else the name of a recipe of the package.
 
     Raises:
         ConfigError: as `load_recipe` does.
     """
-    config = EasyDict(_execute(_find(Path(recipe).parent / base)))
+    file, of_package = _find(Path(recipe).parent / base, base)
+    if of_package:
+        LOGGER.info("%s starts from the recipe of the package %s", recipe, file)
+    config = EasyDict(_execute(file))
     method = config.setdefault("qgface", EasyDict())
     if isinstance(method, EasyDict):  # anything else is refused when the recipe is checked
         for group in ("data", "train"):
@@ -86,13 +92,19 @@ def load_config(recipe: str | os.PathLike[str], base: str) -> EasyDict:
     return config
 
 
-def _find(path: str | os.PathLike[str]) -> Path:
+def _find(path: str | os.PathLike[str], name: str | os.PathLike[str] | None = None) -> tuple[Path, bool]:
+    """The file of that path, else the recipe of the package of that name (the path, where there is no other), and
+    whether it is that one."""
     given = Path(path)
     candidates = [given] if given.suffix == ".py" else [given, given.with_name(given.name + ".py")]
     for file in candidates:
         if file.is_file():
-            return file
-    raise ConfigError(f"there is no recipe {given}: name a Python file with an EasyDict `config`")
+            return file, False
+    if found := packaged_recipe(path if name is None else name):
+        return found, True
+    near = packaged_recipe(given.stem)
+    advice = f"write `{near.stem}` for the package's" if near else "`qgface recipe` lists those of the package"
+    raise ConfigError(f"there is no recipe {given}: name a Python file with an EasyDict `config`; {advice}")
 
 
 def _execute(file: Path) -> Mapping[str, Any]:

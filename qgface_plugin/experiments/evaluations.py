@@ -16,18 +16,18 @@ from ..utils.listing import entries_in, files_in, walk
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A protocol on a folder: `tools/<tool>.py --model MODEL --data DATA` with `options`.
+    """A protocol on a folder: `qgface COMMAND --model MODEL --data DATA` with `options`.
 
     Attributes:
         protocol: name of the saved result.
-        tool: name of the tool's file, without .py.
+        tool: name of the command.
         data: the folder.
         options: further arguments.
 
     Example:
-        >>> evaluation = Evaluation("pairs", "eval_pairs", Path("faces"))
-        >>> " ".join(evaluation.command(Path("tools"), Path("run/model.pt")))
-        'tools/eval_pairs.py --model run/model.pt --data faces --quiet'
+        >>> evaluation = Evaluation("pairs", "eval-pairs", Path("faces"))
+        >>> " ".join(evaluation.command(Path("run/model.pt")))
+        'eval-pairs --model run/model.pt --data faces --quiet'
     """
 
     protocol: str
@@ -35,10 +35,9 @@ class Evaluation:
     data: Path
     options: tuple[str, ...] = ()
 
-    def command(self, tools: Path, model: Path) -> list[str]:
-        """The arguments of Python that evaluate `model`."""
-        script = str(tools / f"{self.tool}.py")
-        return [script, "--model", str(model), "--data", str(self.data), *self.options, "--quiet"]
+    def command(self, model: Path) -> list[str]:
+        """The arguments of `qgface` that evaluate `model`."""
+        return [self.tool, "--model", str(model), "--data", str(self.data), *self.options, "--quiet"]
 
     def done(self, model: Path) -> bool:
         """Whether a result is saved beside the model, of the same data, and of these very weights, by their SHA-256.
@@ -84,12 +83,12 @@ def find_evaluations(folders: Sequence[str | Path]) -> list[Evaluation]:
 
 def _in(folder: Path) -> Evaluation | None:
     if (folder / "tinyface" / "Testing_Set").is_dir():
-        return Evaluation("tinyface", "eval_tinyface", folder)
+        return Evaluation("tinyface", "eval-tinyface", folder)
     if any(path.stem.endswith("_frontal") and path.suffix.lower() in SUFFIXES for path in walk(folder / "aligned")):
-        return Evaluation("scface", "eval_scface", folder)
+        return Evaluation("scface", "eval-scface", folder)
     try:
         find_folder(folder, "IJBB")
-        return Evaluation("ijbb", "eval_ijb", folder, ("--subset", "IJBB"))
+        return Evaluation("ijbb", "eval-ijb", folder, ("--subset", "IJBB"))
     except DataError:
         pass
-    return Evaluation("pairs", "eval_pairs", folder) if files_in(folder, ".bin") else None
+    return Evaluation("pairs", "eval-pairs", folder) if files_in(folder, ".bin") else None

@@ -37,7 +37,7 @@ class PlannedRun:
 
     @property
     def recipe(self) -> Path:
-        """The flat recipe, which `train_v2.py` gets."""
+        """The flat recipe, which `qgface train` gets."""
         return self.folder / RECIPE
 
     @property
@@ -85,9 +85,9 @@ class PlannedRun:
 
     def _text(self) -> str:
         about = [
-            f"{self.source.name} with seed {self.seed}: everything that the run sets, as tools/ablation.py wrote it.",
+            f"{self.source.name} with seed {self.seed}: everything that the run sets, as `qgface ablation` wrote it.",
             "",
-            f"    python train_v2.py {self.recipe}",
+            f"    qgface train {self.recipe}",
         ]
         return flat_recipe.flat_text(self.config, about)
 

@@ -14,13 +14,17 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from shlex import join
 
 from tqdm import tqdm
 
+from .. import __version__
+from ..config.packaged import checkout
 from ..utils.folder_lock import BusyError, FolderLock
 from .evaluations import Evaluation
 from .plan import OUTPUT, PlannedRun, begin_record, end_record
 
+HERE = Path(__file__).resolve().parents[2]  # what this package is imported from
 LOOK = 5.0  # seconds from one look at what is under way to the next
 GRACE = 120.0  # seconds that a training has to save after SIGTERM
 
@@ -32,7 +36,7 @@ class Runner:
     and starting again goes on from there.
 
     Args:
-        root: the folder of train_v2.py and tools/.
+        program: what comes between Python and a command: ("-m", "qgface_plugin").
         evaluations: of each run.
         jobs: runs at a time.
         commit: recorded with every step.
@@ -40,9 +44,14 @@ class Runner:
     """
 
     def __init__(
-        self, root: Path, evaluations: Sequence[Evaluation], jobs: int, commit: str, say: Callable[[str], None]
+        self,
+        program: Sequence[str],
+        evaluations: Sequence[Evaluation],
+        jobs: int,
+        commit: str,
+        say: Callable[[str], None],
     ) -> None:
-        self.root, self.evaluations, self.jobs, self.commit, self.say = root, evaluations, jobs, commit, say
+        self.program, self.evaluations, self.jobs, self.commit, self.say = program, evaluations, jobs, commit, say
         self._stop, self._guard = threading.Event(), threading.Lock()
         self._alive: set[subprocess.Popen[bytes]] = set()
         self._now: dict[Path, tuple[PlannedRun, str]] = {}
@@ -105,20 +114,19 @@ class Runner:
         with closing(lock):
             if not run.trained():
                 run.write()
-                command = [str(self.root / "train_v2.py"), str(run.recipe)]
-                if problem := self._step(run, "train", command, lock.fileno()):
+                if problem := self._step(run, "train", ["train", str(run.recipe)], lock.fileno()):
                     return problem
             for evaluation in self.evaluations:
                 if self._stop.is_set():
                     return None
                 if not evaluation.done(run.model):
-                    command = evaluation.command(self.root / "tools", run.model)
+                    command = evaluation.command(run.model)
                     if problem := self._step(run, evaluation.protocol, command, lock.fileno()):
                         return problem
         return None
 
     def _step(self, run: PlannedRun, what: str, arguments: list[str], lock: int) -> str | None:
-        command = " ".join(["python", *arguments]).replace(f"{self.root}{os.sep}", "")
+        command = join(["qgface", *arguments])
         started, clock = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
         begin_record(run, {"what": what, "command": command, "commit": self.commit, "started": started})
         with open(run.folder / OUTPUT, "ab") as output:
@@ -126,7 +134,8 @@ class Runner:
                 if self._stop.is_set():
                     return None
                 process = subprocess.Popen(
-                    [sys.executable, *arguments], stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                    [sys.executable, *self.program, *arguments],
+                    stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                     env=self._environment(), pass_fds=(lock,), start_new_session=True,
                 )  # fmt: skip
                 self._alive.add(process)
@@ -146,7 +155,7 @@ class Runner:
         """The children's: this package, the built-in loop, data as the recipe says, and their share of the cores."""
         left_out = ("DATA_ROOT", "ARCFACE_TORCH")
         environment = {key: value for key, value in os.environ.items() if key not in left_out}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(self.root), os.environ.get("PYTHONPATH"))))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
         return environment
 
@@ -204,6 +213,12 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     finally:
         for number in watched:
             signal.signal(number, before[number])
+
+
+def code_version() -> str:
+    """What the code is: the commit of the project's checkout, or the version that is installed without one."""
+    here = checkout()
+    return git_commit(here) if here else f"qgface-plugin {__version__}"
 
 
 def git_commit(root: Path) -> str:

@@ -191,7 +191,7 @@ def _packages() -> tuple[Any, Any]:
         import onnx
         import onnxruntime
     except ImportError as error:
-        raise ConfigError(f"exporting needs {error.name}: pip install 'qgface-plugin[eval]'") from error
+        raise ConfigError(f"exporting needs {error.name}: pip install onnx onnxruntime") from error
     return onnx, onnxruntime
 
 

@@ -19,7 +19,7 @@ from ..utils.errors import ConfigError
 from .face_model import NOTHING, USUAL, Scale
 
 LOGGER = logging.getLogger(__name__)
-NEEDED = "pip install 'qgface-plugin[eval]'"
+NEEDED = "pip install onnx onnxruntime"
 SIDE = 112
 # Operations that give a pixel what follows from that pixel alone, or move whole channels.
 _PIXELWISE = frozenset(

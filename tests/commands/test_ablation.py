@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from paths import RECIPES
 from tiny import write_faces
 
 from qgface_plugin.commands import ablation
@@ -80,7 +81,7 @@ def test_tables_of_nothing(typed, tmp_path, capsys):
 )
 def test_input_that_does_not_fit(typed, arguments, message, capsys):
     assert typed(*arguments) == 2
-    shown = capsys.readouterr().err.replace(f"{ablation.ROOT / 'recipes' / 'paper'}/", "")
+    shown = capsys.readouterr().err.replace(f"{RECIPES / 'paper'}/", "")
     assert f"qgface ablation: {message}" in shown
 
 
@@ -88,4 +89,4 @@ def test_a_failed_run_is_an_exit_status(typed, tmp_path, capsys):
     broken = tmp_path / "broken.py"
     broken.write_text(RECIPE.replace('"quick"', '"quack"'))
     assert typed("--recipes", str(broken), "--seeds", "1") == 1
-    assert "train failed (2): train_v2.py: network is 'quack'" in capsys.readouterr().err
+    assert "train failed (2): qgface train: network is 'quack'" in capsys.readouterr().err

@@ -82,6 +82,23 @@ def test_the_package_requires_what_it_imports_and_nothing_else():
     assert not imported("qgface_plugin", nested=False) & optional
 
 
+def test_advice_names_packages_that_an_index_has():
+    """This project is on none, so `pip install qgface-plugin[eval]` would find nothing."""
+    every = names(settings()["options"]["install_requires"]) | names(settings()["options.extras_require"]["eval"])
+    texts = [
+        node.value
+        for path in (ROOT / "qgface_plugin").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "pip install " in node.value
+    ]
+    advised = {
+        word for text in texts for found in re.findall(r"pip install ((?:[\w.-]+ ?)+)", text) for word in found.split()
+    }
+    assert {"matplotlib", "onnx", "scikit-image"} <= advised
+    assert not any("qgface" in text.partition("pip install")[2] for text in texts)
+    assert advised - every <= {"--no-deps", "insightface", "requests", "scikit-learn", "and", "pip", "install"}
+
+
 def test_there_is_one_opencv_and_no_mxnet_in_the_package():
     every = names(settings()["options"]["install_requires"])
     for lines in settings()["options.extras_require"].values():

@@ -90,7 +90,7 @@ def test_what_can_be_evaluated(tmp_path):
     ]  # fmt: skip
     one = find_evaluations([tmp_path / "all" / "scface", tmp_path / "all" / "train"])
     assert [e.protocol for e in one] == ["pairs", "scface"] and find_evaluations([]) == []
-    assert found[0].command(Path("tools"), Path("m.pt"))[1:] == [
+    assert found[0].command(Path("m.pt"))[1:] == [
         "--model", "m.pt", "--data", str(tmp_path / "all" / "ijb"), "--subset", "IJBB", "--quiet",
     ]  # fmt: skip
 

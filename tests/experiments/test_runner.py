@@ -1,4 +1,4 @@
-"""Runs are made once, in parallel, reported when they fail, and go on after a stop. With stand-ins for the tools."""
+"""Runs are made once, in parallel, reported when they fail, and go on after a stop. With stand-ins for the commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from ablations import planned, write_root
+from ablations import planned, write_program
 
 from qgface_plugin.experiments.evaluations import Evaluation
 from qgface_plugin.experiments.plan import read_record
@@ -19,8 +19,8 @@ from qgface_plugin.experiments.runner import Runner, git_commit
 
 @pytest.fixture
 def runner(tmp_path):
-    pairs = Evaluation("pairs", "eval_pairs", tmp_path)
-    return Runner(write_root(tmp_path / "root"), [pairs], 2, "c0ffee", lambda line: None)
+    pairs = Evaluation("pairs", "eval-pairs", tmp_path)
+    return Runner(write_program(tmp_path / "root"), [pairs], 2, "c0ffee", lambda line: None)
 
 
 def test_trains_and_evaluates_once(runner, tmp_path):
@@ -30,10 +30,8 @@ def test_trains_and_evaluates_once(runner, tmp_path):
     assert [runner.missing(run) for run in runs] == [[]] * 4
     train, pairs = read_record(runs[0])
     assert (train["what"], train["status"], train["commit"]) == ("train", 0, "c0ffee") and train["seconds"] >= 0
-    assert train["command"] == f"python train_v2.py {runs[0].recipe}"
-    assert pairs["command"].startswith(
-        f"python {os.path.join('tools', 'eval_pairs.py')} --model {runs[0].model} --data"
-    )
+    assert train["command"] == f"qgface train {runs[0].recipe}"
+    assert pairs["command"].startswith(f"qgface eval-pairs --model {runs[0].model} --data")
     assert runner.make(runs, progress=False) == []
     assert [(run.folder / "starts").read_text() for run in runs] == ["x"] * 4
 
@@ -49,7 +47,7 @@ def test_a_new_model_or_other_data_is_evaluated_anew(runner, tmp_path):
         run.model.write_bytes(before)
         os.utime(run.model, (clock, clock))
         assert runner.missing(run) == []
-    assert not Evaluation("pairs", "eval_pairs", tmp_path / "else").done(run.model)
+    assert not Evaluation("pairs", "eval-pairs", tmp_path / "else").done(run.model)
 
 
 def test_a_result_that_does_not_say_which_weights_it_is_of_is_made_anew(runner, tmp_path):
@@ -87,7 +85,7 @@ def test_a_stop_lets_trainings_leave_and_go_on(runner, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         runner.make(runs, progress=False)
     assert [read_record(run)[0]["status"] for run in runs[:2]] == [143, 143] and not runs[2].folder.exists()
-    again = Runner(runner.root, runner.evaluations, 2, "c0ffee", lambda line: None)
+    again = Runner(runner.program, runner.evaluations, 2, "c0ffee", lambda line: None)
     assert again.make(runs, progress=False) == []
     assert [(run.folder / "starts").read_text() for run in runs] == ["xx", "xx", "x"]
 

@@ -19,9 +19,7 @@ def found(tmp_path):
     )
     for run, accuracy in ((one, 0.9), (two, 0.8), (other, 0.7)):
         save_result(run, "pairs", {"sets": {"dev": {"accuracy": accuracy}}}, ("a warning",))
-        begin_record(
-            run, {"what": "train", "command": f"python train_v2.py {run.recipe}", "commit": "c0", "started": "T"}
-        )
+        begin_record(run, {"what": "train", "command": f"qgface train {run.recipe}", "commit": "c0", "started": "T"})
         end_record(run, 60.04, 0)
         begin_record(run, {"what": "pairs", "command": "python x", "commit": "c1", "started": "T"})
     for run, shares in ((one, (0.9, 0.9, 0.9, 0.1)), (two, (0.9, 0.9, 0.9, 0.2))):
@@ -62,7 +60,7 @@ def test_for_people(found):
     assert "| | pairs below b | views below b |" in text.replace("|  |", "| |")
     assert "| E | 15.0 ± 7.1 | - | - | - |" in text and "| D | - | - |" not in text
     assert "| E | 2 | c0, c1 | T | 60 s | more than 0 s |" in text and "| B | 1 | - | - | - | - |" in text
-    assert "train     python train_v2.py RUN/recipe.py" in text
+    assert "train     qgface train RUN/recipe.py" in text
 
 
 def test_nothing_was_run(tmp_path):

@@ -1,4 +1,4 @@
-"""Stand-ins for train_v2.py and an evaluation tool that take no time, and plans for them."""
+"""Stand-ins for `qgface train` and an evaluation that take no time, and plans for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qgface_plugin.experiments.plan import PlannedRow, PlannedRun, PlannedTable
 # Counts its starts; with `wait` beside the recipe it waits for SIGTERM and leaves as the real one does.
 TRAINER = """
 import pathlib, signal, sys, time
-folder = pathlib.Path(sys.argv[1]).parent
+folder = pathlib.Path(sys.argv[2]).parent
 with open(folder / "starts", "a") as file:
     file.write("x")
 if (folder / "fail").exists():
@@ -29,7 +29,7 @@ for name in ("model.pt", "checkpoint_gpu_0.pt"):
 """
 EVALUATOR = """
 import hashlib, json, pathlib, sys
-model, data = pathlib.Path(sys.argv[2]), sys.argv[4]
+model, data = pathlib.Path(sys.argv[3]), sys.argv[5]
 path = model.parent / "results" / "pairs.json"
 path.parent.mkdir(exist_ok=True)
 result = {"accuracy": 0.9 if "seed1" in str(model) else 0.8}
@@ -37,14 +37,19 @@ settings = {"sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
 path.write_text(json.dumps({"protocol": "pairs", "data": data, "model": str(model), "settings": settings,
                             "results": {"sets": {"dev": result}}, "warnings": []}))
 """
+PROGRAM = """
+import pathlib, runpy, sys
+runpy.run_path(str(pathlib.Path(__file__).with_name(sys.argv[1] + ".py")), run_name="__main__")
+"""
 
 
-def write_root(folder: Path) -> Path:
-    """A checkout with the stand-ins."""
-    (folder / "tools").mkdir(parents=True)
-    (folder / "train_v2.py").write_text(TRAINER)
-    (folder / "tools" / "eval_pairs.py").write_text(EVALUATOR)
-    return folder
+def write_program(folder: Path) -> list[str]:
+    """The stand-ins as one script; what comes between Python and a command."""
+    folder.mkdir(parents=True)
+    for name, source in {"train": TRAINER, "eval-pairs": EVALUATOR}.items():
+        (folder / f"{name}.py").write_text(source)
+    (folder / "program.py").write_text(PROGRAM)
+    return [str(folder / "program.py")]
 
 
 def planned(folder: Path, name: str, seed: int, epochs: int = 2) -> PlannedRun:

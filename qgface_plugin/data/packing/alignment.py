@@ -88,6 +88,6 @@ def _similarity_transform() -> type:
         from skimage.transform import SimilarityTransform
     except ImportError as error:
         raise ConfigError(
-            "aligning faces needs scikit-image, which is not installed: pip install 'qgface-plugin[eval]'"
+            "aligning faces needs scikit-image, which is not installed: pip install scikit-image"
         ) from error
     return SimilarityTransform

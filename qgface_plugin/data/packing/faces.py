@@ -122,7 +122,7 @@ def _add_list(found: FaceList, path: Path, number: int, root: Path) -> None:
         if line.aligned:
             found.faces.append(Face(where, name, (number, str(line.label)), line.key, line.more))
         else:
-            found.problems.append((where, "not aligned, says the list: run tools/align.py first"))
+            found.problems.append((where, "not aligned, says the list: run `qgface align` first"))
 
 
 def _refuse_shared_names(faces: list[Face], sources: Sequence[str | Path]) -> None:

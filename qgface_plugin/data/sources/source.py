@@ -84,7 +84,7 @@ def _opened(run: Run) -> FaceRecords | FaceFolder:
     if len(run.rec) > 1:
         raise ConfigError(
             f"config.rec is {run.rec!r}, but config.qgface.data.source = 'folder' reads one folder: name the one whose "
-            "sub-folders are the persons, or pack the folders (tools/pack_rec.py)"
+            "sub-folders are the persons, or pack the folders (`qgface pack`)"
         )
     return FaceFolder(run.rec[0])
 
@@ -97,7 +97,7 @@ def _named_by(run: Run) -> str:
     if run.rec == "synthetic":
         return (
             "named by config.rec. In arcface_torch that means random images, to measure speed; here that is "
-            "tools/benchmark.py, and config.qgface.data.source = 'procedural' draws faces into a folder"
+            "`qgface benchmark`, and config.qgface.data.source = 'procedural' draws faces into a folder"
         )
     return "named by config.rec, whose place DATA_ROOT takes where it is set"
 

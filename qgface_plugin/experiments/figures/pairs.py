@@ -78,7 +78,7 @@ def load_trained(folder: str | Path, recipe: str | Path | None = None, device: s
 
     Args:
         folder: with model.pt and checkpoint_gpu_0.pt.
-        recipe: the run's; None: the one that tools/ablation.py keeps in the folder.
+        recipe: the run's; None: the one that `qgface ablation` keeps in the folder.
         device: of the encoder.
 
     Raises:

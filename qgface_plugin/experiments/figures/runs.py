@@ -135,7 +135,7 @@ def draw_scface(folder: Path, runs: Sequence[str], name: str = "fig5_similarity"
         label, run = split_name(given)
         results = read_results(run)
         if "scface" not in results:
-            raise DataError(f"{run}: no results/scface.json is in it; run tools/eval_scface.py on its model first")
+            raise DataError(f"{run}: no results/scface.json is in it; run `qgface eval-scface` on its model first")
         label = label or Path(run).resolve().name
         models[label if label not in models else f"{label} ({run})"] = results["scface"].results
     figure = new_figure(3.4 * 3, 3.4)

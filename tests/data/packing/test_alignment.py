@@ -91,5 +91,5 @@ def test_impossible_size(size: int) -> None:
 
 def test_without_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skimage.transform", None)
-    with pytest.raises(ConfigError, match="needs scikit-image.*pip install 'qgface-plugin\\[eval\\]'"):
+    with pytest.raises(ConfigError, match="needs scikit-image.*pip install scikit-image"):
         similarity(TEMPLATE)
