@@ -26,19 +26,13 @@ extensions = ["myst_parser"]
 myst_heading_anchors = 4
 
 NAVIGATION = {
-    "Start": [
-        "README",
-        "docs/quickstart",
-        "docs/training",
-        "docs/arcface_torch",
-        "docs/troubleshooting",
-        "docs/glossary",
-    ],
+    "Start": ["docs/quickstart", "docs/training", "docs/arcface_torch", "docs/troubleshooting", "docs/glossary"],
     "Data": ["docs/packing", "docs/bad_input", "docs/fuzzing"],
     "Training": ["docs/guide", "docs/own_parts", "docs/checkpoints", "docs/tracking", "docs/ranks", "docs/performance"],
     "Measuring": ["docs/evaluation", "docs/evaluation_identification", "docs/evaluation_ijb", "docs/export"],
     "The paper": ["docs/method", "docs/experiments", "docs/results"],
-    "Reference": ["docs/commands", "docs/configuration", "docs/api", "docs/architecture", "CONTRIBUTING", "CHANGELOG"],
+    "Reference": ["docs/commands", "docs/configuration", "docs/api", "docs/architecture"],
+    "The project": ["README", "CONTRIBUTING", "CHANGELOG"],
 }
 
 
@@ -46,7 +40,7 @@ def _add_navigation(app, docname: str, source: list[str]) -> None:
     """Append the table of contents to the first page as it is read."""
     if docname == root_doc:
         for caption, pages in NAVIGATION.items():
-            names = "\n".join(f"/{page}" for page in pages)
+            names = "\n".join(f"README </{page}>" if page == "README" else f"/{page}" for page in pages)
             source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{names}\n```\n"
 
 
