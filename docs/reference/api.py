@@ -15,9 +15,9 @@ HEAD = """# Public names
 
 <!-- Written by `python -m docs.reference` from the docstrings of qgface_plugin/. Change them there. -->
 
-What `from qgface_plugin import ...` gives. These names keep working from version to version; [CONTRIBUTING](../CONTRIBUTING.md)
-says what else does. For embedding and evaluating in Python see [evaluation](evaluation.md), for examples of parts of your
-own [that page](own_parts.md).
+What `from qgface_plugin import ...` gives. These names keep working from version to version;
+[CONTRIBUTING](../CONTRIBUTING.md) says what else does. For embedding and evaluating in Python see
+[evaluation](evaluation.md), for examples of parts of your own [that page](own_parts.md).
 
 Letters in shapes: B images a rank and step, N rows of the global batch, R rows that a gate lets through, d numbers of
 an embedding, n classes, Q entries of the queue. `()` is a single number.
