@@ -43,7 +43,9 @@ NAMED = [(page.name, found) for page in PAGES for span in spans(page) if (found 
 
 @pytest.mark.parametrize(("name", "arguments"), SHOWN)
 def test_a_command_that_is_shown_is_taken(name, arguments, capsys):
-    given = re.sub(r" {3,}.*| \.\.\.$", "", arguments)  # words beside an example, "and so on"
+    given = re.sub(
+        r" {3,}.*| \.\.\.$| [>|] .*", "", arguments
+    )  # words beside an example, "and so on", the shell's part
     if "--help" in given or not (words := shlex.split(given)):
         assert name in MODULES
         return
