@@ -35,7 +35,7 @@ class QGFaceConfig:
 
     # quality: eq. 1
     quality: str = setting(
-        "norm", "what tells a view's quality: norm, degradation, certainty, sharpness, or a custom one"
+        "norm", "what tells a view's quality: norm, degradation, certainty, sharpness, teacher, or a custom one"
     )
     c: float = setting(0.333, "slope of the quality indicator: zhat = clip((z - mu) c / sigma, -1, 1)", low=0.0)
     stats_momentum: float = setting(0.01, "weight of the current batch in the running mu, sigma", low=0.0, high=1.0)
@@ -97,7 +97,9 @@ class QGFaceConfig:
 
     # contrast: eqs. 13-14, section III-C
     queue: str = setting(
-        "proxy", "where negatives come from: none, batch, momentum, proxy, or a custom kind", section="criterion"
+        "proxy",
+        "where negatives come from: none, batch, momentum, proxy, teacher, or a custom kind",
+        section="criterion",
     )
     queue_size: int | None = setting(None, "Q in entries; None: the number of classes n", low=1, section="criterion")
     queue_policy: str = setting(
@@ -131,6 +133,20 @@ class QGFaceConfig:
     detach_key: bool = setting(True, "no gradient to the positive from the contrastive term", section="criterion")
     queue_rescale: bool = setting(False, "contrastive term times log 129 / log(1 + Q)", section="criterion")
 
+    # fine-tuning: what eq. 5 is made of, and the pull to a frozen teacher
+    classification_weight: float = setting(
+        1.0,
+        "factor of the classification in eq. 5; 0: no class centres, and no labels are needed",
+        low=0.0,
+        section="criterion",
+    )
+    teacher_weight: float = setting(
+        0.0,
+        "factor of the pull of both views to the frozen teacher's embedding of the original; 0: none",
+        low=0.0,
+        section="criterion",
+    )
+
     def __post_init__(self) -> None:
         where = "config.qgface"
         check_fields(self, where)
@@ -148,6 +164,26 @@ class QGFaceConfig:
             raise ConfigError(
                 "config.qgface.contrastive_gate = 'zero_logits' needs a queue; config.qgface.queue is 'none'"
             )
+        if self.classification_weight == 0.0:
+            self._check_without_classes(where)
+
+    def _check_without_classes(self, where: str) -> None:
+        """What needs class centres that learn cannot go without classification."""
+        off = f"{where}.classification_weight is 0 (no class centres), but {where}"
+        if self.queue == "proxy":
+            raise ConfigError(
+                f"{off}.queue is 'proxy', whose entries move with the class centres: set queue = 'teacher', "
+                "'momentum', 'batch' or 'none'"
+            )
+        if self.quality == "certainty":
+            raise ConfigError(f"{off}.quality is 'certainty', a cosine to the own class centre: set another quality")
+        if self.teacher_weight == 0.0 and (self.queue == "none" or self.contrastive_weight == 0.0):
+            raise ConfigError(f"{off}.teacher_weight is 0 and nothing is contrasted: nothing is left to train by")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a term, the queue or the quality asks for a teacher's embeddings."""
+        return self.teacher_weight > 0.0 or "teacher" in (self.queue, self.quality)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = "config.qgface") -> QGFaceConfig:

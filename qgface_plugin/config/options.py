@@ -1,4 +1,4 @@
-"""Settings of the data and of the built-in loop: `config.qgface.data` and `config.qgface.train`."""
+"""Settings of the data, of the built-in loop, of fine-tuning and of verification: groups of `config.qgface`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class DataOptions:
 
     source: str = setting(
         "recordio",
-        "what config.rec names: RecordIO files, an image folder, or a folder to draw procedural faces into",
-        choices=("recordio", "folder", "procedural"),
+        "what config.rec names: RecordIO files, a folder of one folder per identity, a folder of images without "
+        "labels, or a folder to draw procedural faces into",
+        choices=("recordio", "folder", "unlabelled", "procedural"),
     )
     on_corrupt: str = setting("error", "an unreadable image: stop, or skip and count it", choices=("error", "skip"))
     degrade_on: str = setting(
@@ -91,3 +92,87 @@ class TrainOptions:
         if (self.schedule == "step") != bool(steps):
             advice = "name the epochs" if not steps else "set schedule = 'step', or milestones = ()"
             raise ConfigError(f"{where}.schedule is {self.schedule!r} with milestones {self.milestones}: {advice}")
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """How a run starts from an encoder that is there: `config.qgface.finetune`. The encoder is `config.init_from`.
+
+    A layer is named as in the encoder's state dict. A pattern means the layer and all below it; `*` and `?` stand for
+    any text; ":layer2" means all layers from the first one to layer2, in the network's order.
+
+    Raises:
+        ConfigError: a value is outside its range.
+
+    Example:
+        >>> FinetuneOptions(freeze=("conv1", "layer1.*"), batchnorm="frozen").frozen_epochs
+        0
+    """
+
+    init_centres: str = setting(
+        "random",
+        "class centres at the start: drawn, or the mean unit embedding of each identity's originals",
+        choices=("random", "means"),
+    )
+    backbone_lr: float | None = setting(
+        None, "learning rate of the backbone; None: config.lr, which the class centres keep", above=0.0
+    )
+    frozen_epochs: float = setting(
+        0.0, "epochs, also parts of one, at the start in which the whole backbone is frozen", low=0.0
+    )
+    freeze: tuple[str, ...] = setting((), "layers that never move, by name or pattern")
+    batchnorm: str = setting(
+        "train",
+        "running statistics of BatchNorm: follow the batches, or stay (and normalise) as they were at the start",
+        choices=("train", "frozen"),
+    )
+    teacher: str | None = setting(None, "weights of the frozen teacher, as init_from has them; None: init_from")
+
+    def __post_init__(self) -> None:
+        where = "config.qgface.finetune"
+        check_fields(self, where)
+        object.__setattr__(self, "freeze", tuple(self.freeze))
+        if any(not name.strip(":") for name in self.freeze):
+            raise ConfigError(f"{where}.freeze is {self.freeze}: an empty name stands for no layer")
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What is verified besides `config.val_targets` after each epoch, and which weights are kept:
+    `config.qgface.verify`.
+
+    Raises:
+        ConfigError: a value is outside its range, or asks for what another one leaves out.
+
+    Example:
+        >>> VerifyOptions(before=True, degraded=True, keep_best="degraded").max_regression
+        0.005
+    """
+
+    before: bool = setting(False, "verify before the first step, too")
+    degraded: bool = setting(
+        False, "verify on copies of each set degraded by config.qgface.degradation, and on original against degraded"
+    )
+    degraded_seed: int = setting(0, "of the degraded copies, which are the same in every verification", low=0)
+    keep_best: str = setting(
+        "none",
+        "model_best.pt: the weights with the best mean accuracy on the sets, on their degraded copies, or of originals "
+        "against degraded copies",
+        choices=("none", "sharp", "degraded", "mixed"),
+    )
+    max_regression: float = setting(
+        0.005,
+        "mean accuracy on the sets as they are that may be lost since before the first step, a fraction; what "
+        "loses more is warned of, and not kept as best",
+        low=0.0,
+        high=1.0,
+    )
+
+    def __post_init__(self) -> None:
+        where = "config.qgface.verify"
+        check_fields(self, where)
+        if self.keep_best in ("degraded", "mixed") and not (self.degraded and self.before):
+            raise ConfigError(
+                f"{where}.keep_best is {self.keep_best!r}, which compares degraded copies with the start: set "
+                f"{where}.degraded = True and {where}.before = True"
+            )

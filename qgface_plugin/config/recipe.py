@@ -19,7 +19,7 @@ from ..utils.errors import ConfigError
 from .changes import changed, shown
 from .degradation import degradation_policy
 from .method import QGFaceConfig
-from .options import DataOptions, TrainOptions
+from .options import DataOptions, FinetuneOptions, TrainOptions, VerifyOptions
 from .packaged import packaged_recipe
 from .run import Run, difference
 from .schema import as_mapping, check_known, from_mapping, names_of
@@ -27,12 +27,12 @@ from .schema import as_mapping, check_known, from_mapping, names_of
 __all__ = ["Run", "difference", "load_config", "load_recipe"]
 
 LOGGER = logging.getLogger(__name__)
-GROUPS = ("degradation", "data", "train")
+OPTIONS = {"data": DataOptions, "train": TrainOptions, "finetune": FinetuneOptions, "verify": VerifyOptions}
+GROUPS = ("degradation", *OPTIONS)
 HOMES = {
     "config": [name for name in names_of(Run) if name not in ("name", "set_keys", *GROUPS)],
     "config.qgface": [*names_of(QGFaceConfig), "authors", *GROUPS],
-    "config.qgface.data": names_of(DataOptions),
-    "config.qgface.train": names_of(TrainOptions),
+    **{f"config.qgface.{group}": names_of(options) for group, options in OPTIONS.items()},
 }
 """The keys of each group of a recipe."""
 GROUP_PATHS = ("config.qgface", *(f"config.qgface.{group}" for group in GROUPS))
@@ -87,7 +87,7 @@ def load_config(recipe: str | os.PathLike[str], base: str) -> EasyDict:
     config = EasyDict(_execute(file))
     method = config.setdefault("qgface", EasyDict())
     if isinstance(method, EasyDict):  # anything else is refused when the recipe is checked
-        for group in ("data", "train"):
+        for group in OPTIONS:
             method.setdefault(group, EasyDict())
     return config
 
@@ -185,8 +185,8 @@ def _resolve(config: Mapping[str, Any], name: str, environ: Mapping[str, str]) -
     groups: dict[str, Any] = {}
     if "degradation" in method:
         groups["degradation"] = degradation_policy(method.pop("degradation"))
-    groups["data"] = from_mapping(DataOptions, method.pop("data", {}), "config.qgface.data", homes=HOMES)
-    groups["train"] = from_mapping(TrainOptions, method.pop("train", {}), "config.qgface.train", homes=HOMES)
+    for group, options in OPTIONS.items():
+        groups[group] = from_mapping(options, method.pop(group, {}), f"config.qgface.{group}", homes=HOMES)
     if values.get("output") is None:
         values["output"] = os.path.join("work_dirs", name)
     root = environ.get("DATA_ROOT")

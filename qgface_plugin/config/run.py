@@ -10,7 +10,7 @@ from typing import Any
 from ..utils.errors import ConfigError
 from .degradation import OURS, DegradationPolicy
 from .method import QGFaceConfig
-from .options import DataOptions, TrainOptions
+from .options import DataOptions, FinetuneOptions, TrainOptions, VerifyOptions
 from .schema import check_fields, setting
 
 TRACKING = (
@@ -85,6 +85,8 @@ class Run:
     degradation: DegradationPolicy | None = setting(OURS, "the degraded view; None: single views")
     data: DataOptions = setting(factory=DataOptions, help="how faces are read")
     train: TrainOptions = setting(factory=TrainOptions, help="the built-in loop")
+    finetune: FinetuneOptions = setting(factory=FinetuneOptions, help="starting from an encoder that is there")
+    verify: VerifyOptions = setting(factory=VerifyOptions, help="verification during training")
     name: str = setting("run", "the recipe's file name without .py")
     set_keys: frozenset[str] = setting(frozenset(), "the keys of `config` that the recipe set itself")
 
@@ -117,8 +119,47 @@ class Run:
                 "config.qgface.quality is 'degradation', but config.qgface.degradation is None (single views): no view "
                 "is degraded. Set another quality, or a degradation"
             )
+        self._check_finetuning()
         if self.fp16 and self.train.precision == "bfloat16":
             raise ConfigError("config.fp16 is True, but config.qgface.train.precision is 'bfloat16': set fp16 = False")
+
+    def _check_finetuning(self) -> None:
+        """What fine-tuning needs of other groups."""
+        method, finetune, here = self.qgface, self.finetune, "config.qgface.finetune"
+        if method.needs_teacher and self.init_from is None and finetune.teacher is None:
+            asks = next(
+                f"config.qgface.{key} is {getattr(method, key)!r}"
+                for key in ("teacher_weight", "queue", "quality")
+                if getattr(method, key) == "teacher" or (key == "teacher_weight" and method.teacher_weight)
+            )
+            raise ConfigError(
+                f"{asks}, but there is no teacher: set config.init_from to the encoder that the run starts from, or "
+                f"{here}.teacher to another one"
+            )
+        if finetune.init_centres == "means" and self.init_from is None:
+            raise ConfigError(
+                f"{here}.init_centres is 'means', but config.init_from names no encoder whose embeddings could be "
+                "averaged: name one, or set init_centres = 'random'"
+            )
+        if not method.classification_weight:
+            off = "config.qgface.classification_weight is 0 (no class centres), but"
+            if finetune.init_centres == "means":
+                raise ConfigError(f"{off} {here}.init_centres is 'means': set init_centres = 'random'")
+            if finetune.frozen_epochs:
+                raise ConfigError(
+                    f"{off} {here}.frozen_epochs is {finetune.frozen_epochs}: with the backbone frozen there is "
+                    "nothing to train. Set frozen_epochs = 0"
+                )
+        elif self.data.source == "unlabelled":
+            raise ConfigError(
+                "config.qgface.data.source is 'unlabelled', but classification needs labels: set "
+                "config.qgface.classification_weight = 0 (and a queue other than 'proxy'), or another source"
+            )
+        if self.verify.degraded and self.degradation is None:
+            raise ConfigError(
+                "config.qgface.verify.degraded is True, but config.qgface.degradation is None: there is nothing to "
+                "degrade the sets by"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Every setting as JSON has it (tuples are lists), for recipe.json and for comparing runs; no secret."""

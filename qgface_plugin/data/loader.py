@@ -42,7 +42,7 @@ class PairLoader(DataLoader[PairBatch]):
             collate_fn=collate,
             pin_memory=device.type == "cuda",
             drop_last=True,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             # of its own: torch's global one would be a draw further after every start in the middle of an epoch
             generator=torch.Generator().manual_seed(sampler.seed),
         )
@@ -108,7 +108,8 @@ class SurplusCount:
         self._found = 0
 
 
-def _start_worker(worker: int) -> None:
+def start_worker(worker: int) -> None:
+    """`worker_init_fn` of a loader in a run: no threads of OpenCV's, and signals are the parent's."""
     worker_init(worker)
     leave_signals_to_the_parent()
 

@@ -196,6 +196,22 @@ class PairDataset(Dataset):
         raise DataError(f"not one of the {len(self.source)} images can be read; the last one: {last}") from last
 
 
+class Originals(PairDataset):
+    """The images as they are, by (epoch, index): not degraded, not mirrored.
+
+    Args:
+        source: the encoded faces.
+        on_corrupt: as PairDataset has it.
+    """
+
+    def __init__(self, source: FaceSource, on_corrupt: str = "error") -> None:
+        super().__init__(source, None, 0, on_corrupt)
+
+    def _params(self, samples: Sequence[tuple[int, int]]) -> ViewParams:
+        epochs, indices = np.array(samples, np.int64).T
+        return draw(replace(SINGLE, flip_p=0.0), uniforms(self.seed, epochs, indices))
+
+
 def _new(views: int) -> torch.Tensor:
     return torch.empty((views, SIDE, SIDE, 3), dtype=torch.uint8)
 

@@ -23,6 +23,8 @@ class BatchSpec:
         class_start: first class of this rank.
         num_local: classes of this rank.
         needs_keys: embeddings of a momentum encoder come with the batch.
+        needs_teacher: embeddings that a frozen teacher has of the originals come with the batch.
+        taught: the contrast's keys are the teacher's, for both views those of their original.
         needs_quality: the source whose scores come with the batch; None: it measures by itself.
     """
 
@@ -33,6 +35,8 @@ class BatchSpec:
     num_local: int = 0
     needs_keys: bool = False
     needs_quality: str | None = None
+    needs_teacher: bool = False
+    taught: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +46,13 @@ class GlobalBatch:
     Attributes:
         raw: (N, d) embeddings h, at least float32, with gradient.
         unit: (N, d) h / ||h||, with gradient.
-        keys: (N, d) unit: of the momentum encoder, without gradient, or `unit` itself.
+        keys: (N, d) unit: of the momentum encoder or the teacher, without gradient, or `unit` itself.
         norms: (N,) z = ||h||, without gradient.
         labels: (N,) in [0, num_classes).
         column: (N,) index of each row's class among this rank's centres, -1 where another rank owns it.
         quality: (N,) scores that came with the batch, or None.
         finite: every number that came is.
+        teacher: (B x ranks, d) unit: what the teacher makes of the originals, without gradient, or None.
     """
 
     raw: Tensor
@@ -58,6 +63,7 @@ class GlobalBatch:
     column: Tensor
     quality: Tensor | None
     finite: bool
+    teacher: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -66,7 +72,13 @@ class GlobalBatch:
 
     @classmethod
     def gather(
-        cls, embeddings: Tensor, labels: Tensor, keys: Tensor | None, quality: Tensor | None, spec: BatchSpec
+        cls,
+        embeddings: Tensor,
+        labels: Tensor,
+        keys: Tensor | None,
+        quality: Tensor | None,
+        spec: BatchSpec,
+        teacher: Tensor | None = None,
     ) -> GlobalBatch:
         """Gather and check this rank's batch; as many rows on every rank.
 
@@ -79,21 +91,26 @@ class GlobalBatch:
             keys: (views * B, d) or None.
             quality: (views * B,) or None.
             spec: what is expected.
+            teacher: (B, d) or None.
 
         Raises:
             ValueError: shapes that do not fit, labels out of range, or views that do not belong together.
         """
-        check_batch(embeddings, labels, keys, quality, spec)
+        check_batch(embeddings, labels, keys, quality, spec, teacher)
         wide = torch.promote_types(embeddings.dtype, torch.float32)
         raw = distributed.gather_views(embeddings.to(wide), spec.views)
         labels = distributed.gather_views(labels.reshape(-1).long(), spec.views)
         keys = None if keys is None else distributed.gather_views(keys.detach().to(wide), spec.views)
         quality = None if quality is None else distributed.gather_views(quality.detach(), spec.views)
+        teacher = None if teacher is None else distributed.gather_views(teacher.detach().to(wide), views=1)
         norms = raw.detach().norm(dim=1)
-        fits, finite = torch.stack([labels_fit(labels, spec), all_finite(norms, keys, quality)]).tolist()
+        fits, finite = torch.stack([labels_fit(labels, spec), all_finite(norms, keys, quality, teacher)]).tolist()
         if not fits:
             complain_about(labels, spec)
         unit, column = normalize(raw), labels - spec.class_start
+        taught = None if teacher is None else normalize(teacher)
+        if taught is not None and spec.taught:
+            keys = taught.repeat(spec.views, 1)
         return cls(
             raw=raw,
             unit=unit,
@@ -103,11 +120,17 @@ class GlobalBatch:
             column=torch.where((column >= 0) & (column < spec.num_local), column, -1),
             quality=quality,
             finite=finite,
+            teacher=taught,
         )
 
 
 def check_batch(
-    embeddings: Tensor, labels: Tensor, keys: Tensor | None, quality: Tensor | None, spec: BatchSpec
+    embeddings: Tensor,
+    labels: Tensor,
+    keys: Tensor | None,
+    quality: Tensor | None,
+    spec: BatchSpec,
+    teacher: Tensor | None = None,
 ) -> None:
     """Check the shapes of one rank's batch; looks at no number, so it does not wait for the device.
 
@@ -117,6 +140,7 @@ def check_batch(
         keys: (rows, dim) exactly when the spec needs keys.
         quality: (rows,) exactly when the spec needs quality.
         spec: what is expected.
+        teacher: (B, dim) exactly when the spec needs the teacher.
 
     Raises:
         ValueError: names what was expected and what was given.
@@ -142,6 +166,12 @@ def check_batch(
         )
     if quality is not None and not spec.needs_quality:
         raise ValueError("quality was given, but the configured source of quality needs none")
+    images = (rows // spec.views, spec.dim)
+    if spec.needs_teacher and (teacher is None or teacher.shape != images):
+        given = "none" if teacher is None else f"some of shape {tuple(teacher.shape)}"
+        raise ValueError(f"the teacher's embeddings of the originals, of shape {images}, are needed; got {given}")
+    if teacher is not None and not spec.needs_teacher:
+        raise ValueError("the teacher's embeddings were given, but neither teacher_weight nor queue='teacher' asks")
 
 
 def labels_fit(labels: Tensor, spec: BatchSpec) -> Tensor:

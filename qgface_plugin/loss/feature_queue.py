@@ -156,7 +156,7 @@ class FeatureQueue(nn.Module):
         """Section III-C: r + a W_now[y], without gradient. Dead slots hold garbage; see `alive`.
 
         Args:
-            centres: (n_local, d) this rank's class centres now.
+            centres: (n_local, d) this rank's class centres now; (0, d) where there are none.
             slots: indices of the wanted ones; None: all.
             renormalise: unit vectors again.
 
@@ -167,8 +167,11 @@ class FeatureQueue(nn.Module):
 
     @torch.no_grad()
     def _refreshed(self, centres: Tensor, slots: Tensor | slice, renormalise: bool) -> Tensor:
-        now = centres.index_select(0, self.labels[slots].clamp_min(0))
-        torch.addcmul(self.residual[slots], now, self.scale[slots].unsqueeze(1), out=now)
+        if len(centres):
+            now = centres.index_select(0, self.labels[slots].clamp_min(0))
+            torch.addcmul(self.residual[slots], now, self.scale[slots].unsqueeze(1), out=now)
+        else:  # without classification there are none, and nothing moves
+            now = self.residual[slots].clone()
         return now.div_(torch.linalg.vector_norm(now, dim=1, keepdim=True).clamp_min_(SHORTEST)) if renormalise else now
 
     def blocks(
@@ -207,6 +210,13 @@ class FeatureQueue(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
+class FixedQueue(FeatureQueue):
+    """A queue of unit embeddings that nothing moves: no class centre is looked up, and no block is copied."""
+
+    def _refreshed(self, centres: Tensor, slots: Tensor | slice, renormalise: bool) -> Tensor:
+        return self.residual[slots]
+
+
 # --- Queue kinds (Table II) by the name that `config.qgface.queue` gives them -----------------------------------------
 # A custom kind is a FeatureQueue in one file that the recipe imports, made known by `queue_kind`.
 
@@ -219,6 +229,7 @@ class QueueKind:
         make: from Q and d to this rank's queue, or to None for no contrast.
         refreshed: entries follow the movement of their class centres.
         keyed: the entries, and the positives, are a momentum encoder's embeddings.
+        taught: the entries, and the positives, are a frozen teacher's embeddings of the originals.
 
     Example:
         >>> kind = QueueKind(lambda size, dim: FeatureQueue(size, dim, slots=size), refreshed=True)
@@ -229,6 +240,7 @@ class QueueKind:
     make: Callable[[int, int], FeatureQueue | None]
     refreshed: bool = False
     keyed: bool = False
+    taught: bool = False
 
 
 def queue_kind(name: str, kind: QueueKind) -> None:
@@ -263,4 +275,5 @@ queue_kind("none", QueueKind(lambda size, dim: None))
 queue_kind("batch", QueueKind(lambda size, dim: FeatureQueue(None, dim)))
 queue_kind("momentum", QueueKind(_past, keyed=True))
 queue_kind("proxy", QueueKind(_past, refreshed=True))
+queue_kind("teacher", QueueKind(lambda size, dim: past_entries(FixedQueue, size, dim), taught=True))
 QUEUE_KINDS.freeze()

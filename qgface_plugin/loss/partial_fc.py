@@ -29,6 +29,7 @@ from .margin import QGFaceMargin, apply_rule
 from .partial_softmax import PartialSoftmax, finish
 from .quality import BatchRows, Quality
 from .running_stats import RunningQuality
+from .teacher import pull
 
 
 class QGPartialFC(nn.Module):
@@ -37,8 +38,9 @@ class QGPartialFC(nn.Module):
     Collectives of a training step on more than one rank, B pairs on each, R <= 4 B ranks rows that the gates let
     through: all-gathers of embeddings (2B, d) and labels (2B,); all-reduces of (R,) maxima and (2, R) sums; backward:
     a reduce-scatter of the gathered gradient, (2B, d) for each rank. queue="momentum" adds an all-gather of keys
-    (2B, d), stats_scope="rank" one of qualities (2B,), a quality that the training loop measures one of its scores
-    (2B,), quality="certainty" an all-reduce of (2, 2B ranks) maxima, margin="curricularface" one of (R,) cosines.
+    (2B, d), a teacher one of its embeddings (B, d), stats_scope="rank" one of qualities (2B,), a quality that the
+    training loop measures one of its scores (2B,), quality="certainty" an all-reduce of (2, 2B ranks) maxima,
+    margin="curricularface" one of (R,) cosines.
     Nothing grows with the classes or the queue.
 
     Args:
@@ -105,7 +107,10 @@ class QGPartialFC(nn.Module):
         self.sample_rate, self.sample_seed = sample_rate, sample_seed
         self.fp16, self.views = fp16, 2 if paired else 1
         self.class_start, self.num_local = distributed.shard(num_classes)
-        self.weight = nn.Parameter(torch.normal(0, 0.01, (self.num_local, embedding_size)))
+        centres = torch.normal(0, 0.01, (self.num_local, embedding_size))
+        if not self.config.classification_weight:
+            centres = centres[:0].clone()  # none, whatever the number of identities: nothing is classified
+        self.weight = nn.Parameter(centres, requires_grad=len(centres) > 0)
         if sample_rate < 1.0:
             self.register_buffer("draws", torch.zeros((), dtype=torch.long))
         self.queue: FeatureQueue | None = QUEUE_KINDS[self.config.queue].make(
@@ -120,6 +125,7 @@ class QGPartialFC(nn.Module):
         local_labels: Tensor,
         local_keys: Tensor | None = None,
         local_quality: Tensor | None = None,
+        local_teacher: Tensor | None = None,
     ) -> Tensor:
         """The scalar loss of the GLOBAL batch, the same on every rank; sets `terms` and `u_views`.
 
@@ -130,6 +136,8 @@ class QGPartialFC(nn.Module):
             local_keys: (2B, d) the momentum encoder's embeddings of the same rows, with queue="momentum" only.
             local_quality: (2B,) one score for each of these rows, larger for better images, exactly with a source of
                 quality that the training loop measures.
+            local_teacher: (B, d) the frozen teacher's embeddings of the original views, exactly with queue="teacher" or
+                a `teacher_weight`; no gradient.
 
         Returns:
             (); NaN for embeddings, keys or scores that are not finite, which leave queue and statistics untouched.
@@ -137,7 +145,9 @@ class QGPartialFC(nn.Module):
         Raises:
             ValueError: an odd batch, labels out of range, or views that do not belong together.
         """
-        batch = GlobalBatch.gather(local_embeddings, local_labels, local_keys, local_quality, self._spec())
+        batch = GlobalBatch.gather(
+            local_embeddings, local_labels, local_keys, local_quality, self._spec(), local_teacher
+        )
         if not batch.finite:
             return batch.raw.sum() * float("nan")
         classes = self.sample(batch)  # centres that compete, and each row's own among them
@@ -148,8 +158,9 @@ class QGPartialFC(nn.Module):
         hq, lq = finish(hq, lq)  # over all ranks: two all-reduces
         classification = (hq.lse - hq.target).sum() / batch.rows  # cross entropy; rows gated out add 0
         contrastive = mean_contrast(lq, self.config, pairs=len(gates.u_pair), entries=self.entries())  # eqs. 13-14
-        loss = classification + self.config.contrastive_weight * contrastive  # eq. 5
-        losses = terms.Losses(loss, classification, contrastive)
+        taught = self.pull(batch)  # both views towards the teacher's original
+        loss = self.total(classification, contrastive, taught)  # eq. 5
+        losses = terms.Losses(loss, classification, contrastive, taught)
         self.u_views = distributed.own_rows(gates.u, self.views)
         self.terms = terms.summary(losses, batch, quality, gates, self.queue, self.weight)
         return loss
@@ -193,14 +204,20 @@ class QGPartialFC(nn.Module):
             u_pair = u[:0]
         margin.follow(u_pair if self.views == 2 else u)
         contrasted = pair_gate(u_pair if self.queue is not None else u[:0], self.config, margin.b)  # eq. 4
-        rows, pairs = true_indices(margin.gate(zhat), contrasted)  # eq. 3
+        classified = (
+            margin.gate(zhat) if self.config.classification_weight else torch.zeros_like(zhat, dtype=torch.bool)
+        )
+        rows, pairs = true_indices(classified, contrasted)  # eq. 3
         return Gates(margin.b, u, u_pair, rows, pairs)
 
     def classify(self, batch: GlobalBatch, classes: CompetingClasses, quality: Quality, rows: Tensor) -> PartialSoftmax:
         """Eqs. 6-10: this rank's part of the classification's softmax, of the `rows` (R,) that take part.
 
-        What the margin adds to the loss of a row is taken off its target logit, on the rank that owns its class.
+        What the margin adds to the loss of a row is taken off its target logit, on the rank that owns its class. Empty
+        with `classification_weight` 0.
         """
+        if not self.config.classification_weight:
+            return PartialSoftmax.empty(like=batch.unit.detach())
         margin, unit, own = self.margin_softmax, batch.unit[rows], classes.position[rows]
         half = self.fp16 and unit.is_cuda
         given = ClassifiedRows(quality.zhat[rows])
@@ -218,32 +235,52 @@ class QGPartialFC(nn.Module):
 
     def contrast(self, batch: GlobalBatch, classes: CompetingClasses, pairs: Tensor) -> PartialSoftmax:
         """Eqs. 13-14: this rank's part of the contrast's softmax, of the `pairs` (p,) that take part; empty without a
-        queue. In training mode both views of every image are enqueued first (section III-C)."""
+        queue. In training mode both views of every image are enqueued first (section III-C), of a teacher's the
+        originals."""
         if self.queue is None:
             return PartialSoftmax.empty(like=batch.unit.detach())
         if self.training:
-            refreshed = QUEUE_KINDS[self.config.queue].refreshed
-            proxies = self.weight.detach()[batch.column.clamp_min(0)] if refreshed else None
-            self.queue.enqueue(batch.keys.detach(), batch.column, proxies)
+            kind = QUEUE_KINDS[self.config.queue]
+            proxies = self.weight.detach()[batch.column.clamp_min(0)] if kind.refreshed else None
+            rows = len(batch.teacher) if kind.taught and batch.teacher is not None else batch.rows
+            self.queue.enqueue(batch.keys.detach()[:rows], batch.column[:rows], proxies)
         candidates = classes.mask if self.config.queue_policy == "active" else None
         with torch.autocast(batch.unit.device.type, enabled=False):
             return contrast(
                 batch.unit, batch.keys, batch.column, pairs, self.queue, self.weight, candidates, self.config
             )
 
+    def pull(self, batch: GlobalBatch) -> Tensor | None:
+        """The pull of both views to what the teacher makes of their original; None without."""
+        return pull(batch.unit, batch.teacher, batch.column) if self.config.teacher_weight else None
+
+    def total(self, classification: Tensor, contrastive: Tensor, pull: Tensor | None) -> Tensor:
+        """Eq. 5: the sum of the weighted terms, of the paper's two with weight 1 each; and of the pull, if any."""
+        config = self.config
+        loss = config.classification_weight * classification + config.contrastive_weight * contrastive  # eq. 5
+        return loss if pull is None else loss + config.teacher_weight * pull
+
     def entries(self) -> Tensor:
         """() living queue entries over all ranks; 0 without a queue."""
         return self.weight.new_zeros(()) if self.queue is None else self.queue.living()
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether `forward` takes a teacher's embeddings of the originals."""
+        return self.config.teacher_weight > 0 or QUEUE_KINDS[self.config.queue].taught
+
     def _spec(self) -> BatchSpec:
+        kind = QUEUE_KINDS[self.config.queue]
         return BatchSpec(
             self.embedding_size,
             self.views,
             self.num_classes,
             self.class_start,
             self.num_local,
-            needs_keys=QUEUE_KINDS[self.config.queue].keyed,
-            needs_quality=self.config.quality if self.margin_softmax.source.of_images else None,
+            needs_keys=kind.keyed,
+            needs_quality=self.config.quality if self.margin_softmax.source.given else None,
+            needs_teacher=self.needs_teacher,
+            taught=kind.taught,
         )
 
     def _indicator(self, statistics: RunningQuality, scores: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class Quality(NamedTuple):
 
 @dataclass(frozen=True)
 class QualitySource:
-    """A source of quality, named by `config.qgface.quality`. Exactly one of `of_rows` and `of_images` is given.
+    """A source of quality, named by `config.qgface.quality`. Exactly one of the functions is given.
 
     Args:
         name: what the setting calls it.
@@ -70,9 +70,11 @@ class QualitySource:
         of_images: (2B,) scores that the training loop measures and hands to the criterion: from the images as the
             encoder sees them, float (2B, 3, h, w) in [-1, 1], originals first, and from `strength` (2B,), how strongly
             the loader has degraded each view (None where it does not say).
+        of_teacher: (2B,) scores from the embeddings (2B, d) that the frozen teacher has of both views, originals first;
+            the training loop hands them over as it does those `of_images`.
 
     Raises:
-        ValueError: both or neither of the functions, or limits that are not (low, high).
+        ValueError: none or several of the functions, or limits that are not (low, high).
 
     Example:
         >>> source = QualitySource("brightness", (-1.0, 1.0), of_images=lambda images, strength: images.mean((1, 2, 3)))
@@ -84,17 +86,23 @@ class QualitySource:
     limits: tuple[float, float]
     of_rows: Callable[[BatchRows], Tensor] | None = None
     of_images: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    of_teacher: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
-        if (self.of_rows is None) == (self.of_images is None):
-            raise ValueError(f"quality source {self.name!r} needs either of_rows or of_images")
+        if sum(of is not None for of in (self.of_rows, self.of_images, self.of_teacher)) != 1:
+            raise ValueError(f"quality source {self.name!r} needs either of_rows or of_images or of_teacher")
         if not self.limits[0] < self.limits[1]:
             raise ValueError(f"quality source {self.name!r} has limits {self.limits}: they must be (low, high)")
 
     @property
     def module(self) -> str:
         """The module that its scores are computed in."""
-        return (self.of_rows or self.of_images).__module__
+        return (self.of_rows or self.of_images or self.of_teacher).__module__
+
+    @property
+    def given(self) -> bool:
+        """Whether its scores come with the batch, from the training loop."""
+        return self.of_rows is None
 
 
 def quality_source(source: QualitySource) -> QualitySource:
@@ -119,6 +127,12 @@ def of_images(name: str, images: Tensor, strength: Tensor | None) -> Tensor | No
     """
     measure = QUALITY_SOURCES[name].of_images
     return None if measure is None else measure(images, strength)
+
+
+def of_teacher(name: str, embeddings: Tensor) -> Tensor | None:
+    """The same from the frozen teacher's embeddings (2B, d) of both views: (2B,) scores, or None."""
+    measure = QUALITY_SOURCES[name].of_teacher
+    return None if measure is None else measure(embeddings)
 
 
 # --- How sure the classification is of a row's own class: the certainty ratio of CR-FIQA ------------------------------
@@ -182,6 +196,17 @@ def norm(rows: BatchRows) -> Tensor:
 
 
 NORM = quality_source(QualitySource("norm", NORM_RANGE, of_rows=norm))
+
+
+# --- The same of the frozen teacher, which the training does not change: both views are embedded by it ----------------
+
+
+def teacher_norm(embeddings: Tensor) -> Tensor:
+    """||h|| (2B,) of the teacher's embeddings (2B, d)."""
+    return embeddings.detach().float().norm(dim=1)
+
+
+TEACHER = quality_source(QualitySource("teacher", NORM_RANGE, of_teacher=teacher_norm))
 
 
 # --- How much fine detail the image has that the encoder sees: the mean logarithm of its Laplacian, at half size ------

@@ -11,16 +11,18 @@ from .batch import GlobalBatch
 from .feature_queue import FeatureQueue
 from .gates import Gates
 from .quality import Quality
+from .teacher import cosines
 
 PAIRS, ENTRIES = 32, 512  # pairs and queue entries at most that the cosines to negatives are measured on
 
 
 class Losses(NamedTuple):
-    """Eq. 5 and its two terms, () each."""
+    """The loss and its terms, () each: those of eq. 5, and the pull to the teacher where there is one."""
 
     loss: Tensor
     classification: Tensor
     contrastive: Tensor
+    pull: Tensor | None = None
 
 
 @torch.no_grad()
@@ -44,6 +46,9 @@ def summary(
 
     With a queue: queue_fill: living entries / Q; `negative_cosines`.
 
+    With a teacher: teacher_cosine_original, teacher_cosine_degraded: mean cosine of the views to the teacher's
+    embedding of the original; pull: the term, where it is in the loss.
+
     Args:
         losses: of this step.
         batch: the global batch.
@@ -57,7 +62,7 @@ def summary(
     """
     b, u, norms = gates.b, gates.u, batch.norms
     mean, std = quality.mean.clone(), quality.std.clone()
-    out = {name: value.detach() for name, value in losses._asdict().items()}
+    out = {name: value.detach() for name, value in losses._asdict().items() if value is not None}
     out["lq_share_view"] = (u <= b).float().mean()
     out["b"] = b.clone() if isinstance(b, Tensor) else u.new_full((), b)
     out["norm_mean"] = mean if quality.of_norms else norms.mean()
@@ -72,6 +77,10 @@ def summary(
         out["quality_order"] = ((better > worse).float() + 0.5 * (better == worse).float()).mean()
         out["norm_original"], out["norm_degraded"] = z_original.mean(), z_degraded.mean()
         out["positive_cosine"] = (query * key).sum(1).mean()
+    if batch.teacher is not None:
+        to_teacher = cosines(batch.unit, batch.teacher).split(len(batch.teacher))
+        for view, cosine in zip(("original", "degraded"), to_teacher, strict=False):
+            out[f"teacher_cosine_{view}"] = cosine.mean()
     if queue is not None:
         out["queue_fill"] = queue.living() / queue.limit
         if len(queue.serial):

@@ -20,9 +20,11 @@ from ..utils.errors import ConfigError, DataError
 from ..utils.files import file_digest
 
 ABSENT = "absent"
-OF_A_HOST = frozenset(("name", "notes", "rec", "host", "num_workers", "output", "init_from", "train.threads"))
+OF_A_HOST = frozenset(
+    ("name", "notes", "rec", "host", "num_workers", "output", "init_from") + ("train.threads", "finetune.teacher")
+)
 """Settings that hosts may have their own of: paths are compared by what is there."""
-IN_QGFACE = ("degradation", "data", "train")  # groups that a recipe has under config.qgface
+IN_QGFACE = ("degradation", "data", "train", "finetune", "verify")  # groups that a recipe has under config.qgface
 
 
 def check_recipes(run: Run) -> None:
@@ -42,6 +44,8 @@ def check_recipes(run: Run) -> None:
     facts |= {"version of qgface_plugin": __version__, "version of torch": torch.__version__}
     if run.init_from:
         facts["SHA-256 of config.init_from"] = _digest(run.init_from)
+    if run.finetune.teacher:
+        facts["SHA-256 of config.qgface.finetune.teacher"] = _digest(run.finetune.teacher)
     folder = (run.output, os.path.realpath(run.output))
     if problem := _differences(facts, folder):
         raise ConfigError(f"{problem}. Start every rank with the same recipe, package and torch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Callable
@@ -22,13 +23,17 @@ from ..evaluation.protocols.pair_sets import DecodedPairs, check_flags
 from ..loss.margin import QGFaceMargin
 from ..loss.partial_fc import QGPartialFC
 from ..models.backbones import get_model
+from ..models.digest import model_digest
 from ..models.momentum_encoder import MomentumEncoder
-from ..models.weights import load_backbone
+from ..models.teacher import Teacher
+from ..models.torch_model import load_torch_model
+from ..models.weights import load_backbone, weights_file
 from ..utils import distributed
 from ..utils.device import pick_precision
 from ..utils.errors import ConfigError, DataError
 from ..utils.registry import QUEUE_KINDS
 from .lr_schedule import build_schedule
+from .moving import Moving
 from .step import TrainStep
 
 LOGGER = logging.getLogger(__name__)
@@ -73,7 +78,11 @@ def make_criterion(run: Run, device: torch.device, fp16: bool) -> QGPartialFC:
 
 def make_optimizer(run: Run, backbone: nn.Module, criterion: nn.Module) -> torch.optim.Optimizer:
     """SGD or AdamW, in one pass over all weights; the class centres are the last group, as arcface_torch has it."""
-    groups = [{"params": [p for p in module.parameters() if p.requires_grad]} for module in (backbone, criterion)]
+    rates = (run.finetune.backbone_lr or run.lr, run.lr)
+    groups = [
+        {"params": [p for p in module.parameters() if p.requires_grad], "lr": rate}
+        for module, rate in zip((backbone, criterion), rates, strict=True)
+    ]
     if run.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=run.lr, weight_decay=run.weight_decay, fused=True)
     momentum, decay = run.momentum, run.weight_decay
@@ -109,6 +118,9 @@ def make_step(run: Run, device: torch.device, stop_wanted: Callable[[], bool]) -
     backbone = make_backbone(run, device)
     if run.init_from:
         load_backbone(run.init_from, backbone)
+    teacher = make_teacher(run, backbone, device)
+    moving = Moving(backbone, run.finetune)
+    moving.set_modes(backbone)
     criterion = make_criterion(run, device, fp16=dtype == torch.float16)
     optimizer = make_optimizer(run, backbone, criterion)
     keyed = QUEUE_KINDS[run.qgface.queue].keyed
@@ -120,12 +132,55 @@ def make_step(run: Run, device: torch.device, stop_wanted: Callable[[], bool]) -
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16, growth_interval=100),
         key_encoder=key_encoder,
+        teacher=teacher,
+        moving=moving,
         device=device,
         dtype=dtype,
         channels_last=run.train.channels_last,
         accumulate=run.gradient_acc,
         clip=run.train.clip_grad,
         stop_wanted=stop_wanted,
+    )
+
+
+def make_teacher(run: Run, backbone: nn.Module, device: torch.device) -> Teacher | None:
+    """The frozen teacher where the method asks for one: the encoder that the run starts from, or another one.
+
+    Args:
+        run: the resolved recipe.
+        backbone: as `config.init_from` has filled it; copied, not changed.
+        device: that it runs on.
+
+    Raises:
+        ConfigError: its embeddings are of another size.
+        CheckpointError: its file cannot be used.
+    """
+    own = run.finetune.teacher
+    if not run.qgface.needs_teacher:
+        if own:
+            LOGGER.warning(
+                "config.qgface.finetune.teacher = %r is not used: teacher_weight is 0, and neither queue nor quality "
+                "is 'teacher'", own,
+            )  # fmt: skip
+        return None
+    source = own or run.init_from
+    assert source is not None  # Run has checked
+    encoder = copy.deepcopy(backbone) if own is None else _another_teacher(own, run, device)
+    digest = model_digest(source)
+    LOGGER.info("the teacher is %s, frozen (SHA-256 %s)", source, digest)
+    return Teacher(encoder, source, digest, device)
+
+
+def _another_teacher(path: str, run: Run, device: torch.device) -> nn.Module:
+    """A teacher of any known network; of the run's own where the file does not tell."""
+    model = load_torch_model(weights_file(path), None, "rgb", device)
+    if model.dim != run.embedding_size:
+        raise ConfigError(
+            f"config.qgface.finetune.teacher = {path!r} has embeddings of {model.dim} numbers, but "
+            f"config.embedding_size is {run.embedding_size}: both must be the same"
+        )
+    return model.backbone.to(  # type: ignore[call-overload] # torch forgets memory_format
+        device, memory_format=torch.channels_last if run.train.channels_last else torch.contiguous_format
     )
 
 
@@ -158,7 +213,6 @@ def check_compiler(run: Run, device: torch.device) -> None:
 def _wrapped(run: Run, backbone: nn.Module, device: torch.device) -> nn.Module:
     """What a step calls: the backbone, compiled where the recipe asks for it, synchronised where there are ranks."""
     model = cast(nn.Module, torch.compile(backbone)) if run.train.compile else backbone
-    model.train()
     if distributed.world_size() == 1:
         return model
     devices = [device.index] if device.type == "cuda" else None

@@ -45,6 +45,7 @@ class RunRecorder:
 
     Attributes:
         verified: name of a verification set -> the line of its last verification.
+        history: the lines of all verifications so far.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class RunRecorder:
         self._trackers: Sequence[Tracker] = ()
         self._highest: dict[str, float] = {}
         self.verified: dict[str, dict[str, Any]] = {}
+        self.history: list[dict[str, Any]] = []
 
     def __enter__(self) -> RunRecorder:
         if self.rank != 0:
@@ -137,7 +139,8 @@ class RunRecorder:
             **self._options,
         )
         self._closing.callback(self._log.close)
-        self.verified = {line["name"]: line for line in self._log.metrics.kept if is_verification(line)}
+        self.history = [line for line in self._log.metrics.kept if is_verification(line)]
+        self.verified = {line["name"]: line for line in self.history}
         self._highest = {name: line["highest"] for name, line in self.verified.items()}
         return self._log
 
@@ -202,3 +205,4 @@ class RunRecorder:
         line = {"kind": "verification", "step": global_step, **result, "name": name, "highest": self._highest[name]}
         log.metrics.write(line)
         self.verified[name] = line
+        self.history.append(line)

@@ -25,7 +25,7 @@ from .step import TrainStep
 
 LOGGER = logging.getLogger(__name__)
 MUST_AGREE = ("network", "embedding_size", "num_classes", "sample_rate", "optimizer", "seed", "qgface")
-MUST_AGREE_IN_TRAIN = ("features_bias",)
+MUST_AGREE_IN = {"train": ("features_bias",), "finetune": ("freeze", "batchnorm")}
 OF_A_START = frozenset(("resume", "output", "host", "name", "notes", "init_from", *TRACKING))
 """Settings that change nothing that is trained."""
 EXTRA = frozenset(
@@ -151,6 +151,7 @@ class RunState:
                 "names": names_of(step.backbone, step.criterion, step.optimizer),
                 "rank": distributed.rank(),
                 "classes": [step.criterion.class_start, step.criterion.num_local],
+                **({} if step.teacher is None else {"teacher": [step.teacher.source, step.teacher.digest]}),
             },
         }
 
@@ -164,6 +165,8 @@ class RunState:
         try:
             extra, step = saved["qgface"], self.step
             check_same_run(extra, self.run.as_dict(), where)
+            if step.teacher is not None:
+                contents.check_teacher(extra.get("teacher"), (step.teacher.source, step.teacher.digest))
             contents.check_counters(saved)
             criterion = step.criterion
             contents.check_share(extra, distributed.rank(), (criterion.class_start, criterion.num_local))
@@ -310,8 +313,8 @@ def _gone(values: Mapping[str, Any], known: Mapping[str, Any], prefix: str) -> l
 
 
 def _must_agree(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    train = recipe["train"] if isinstance(recipe["train"], Mapping) else {}
+    groups = {group: recipe[group] if isinstance(recipe[group], Mapping) else {} for group in MUST_AGREE_IN}
     return {
         **{key: recipe[key] for key in MUST_AGREE},
-        "train": {key: train.get(key) for key in MUST_AGREE_IN_TRAIN},
+        **{group: {key: groups[group].get(key) for key in keys} for group, keys in MUST_AGREE_IN.items()},
     }

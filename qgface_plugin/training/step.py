@@ -11,10 +11,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ..data.pair_dataset import PairBatch, concatenate, normalise
 from ..loss.partial_fc import QGPartialFC
-from ..loss.quality import of_images
+from ..loss.quality import of_images, of_teacher
 from ..models.momentum_encoder import MomentumEncoder
+from ..models.teacher import Teacher
 from ..utils import distributed
 from ..utils.device import autocast
+from .moving import Moving
 from .rollback import Rollback
 
 
@@ -29,6 +31,9 @@ class TrainStep:
         optimizer: of both.
         scaler: of the loss in float16, disabled otherwise.
         key_encoder: of the momentum queue, None without one.
+        teacher: the frozen encoder that views are pulled to or contrasted with, None without one.
+        moving: what of the backbone is trained; None: all of it.
+        waiting: the whole backbone is frozen at present; see `wait`.
         device: that it trains on.
         dtype: that the backbone computes in.
         channels_last: memory format of the images.
@@ -53,6 +58,9 @@ class TrainStep:
     clip: float = 5.0
     rollback: Rollback | None = None
     stop_wanted: Callable[[], bool] = lambda: False
+    teacher: Teacher | None = None
+    moving: Moving | None = None
+    waiting: bool = False
     leaving: bool = False
 
     def __call__(self, batch: PairBatch, global_step: int) -> bool:
@@ -69,10 +77,15 @@ class TrainStep:
         rollback = self._rollback()
         rollback.remember(len(labels) * distributed.world_size())
         with autocast(self.device, self.dtype):
-            embeddings = self.model(images)
+            taught = self._begin_teacher(images)
+            embeddings = self._embed(images)
             keys = self.key_encoder(images) if self.key_encoder is not None else None
         quality = of_images(self.criterion.config.quality, images, batch.strengths())
-        loss: Tensor = self.criterion(embeddings, labels, keys, quality)
+        teacher = None if taught is None else taught()
+        if teacher is not None:
+            quality = of_teacher(self.criterion.config.quality, teacher) if quality is None else quality
+            teacher = teacher[: len(batch)] if self.criterion.needs_teacher else None
+        loss: Tensor = self.criterion(embeddings, labels, keys, quality, teacher)
         if not bool(loss.isfinite()):  # the loss is global: every rank decides alike
             self.optimizer.zero_grad()
             rollback.restore()
@@ -82,6 +95,28 @@ class TrainStep:
             return True
         rollback.restore()
         return False
+
+    def wait(self, waiting: bool) -> None:
+        """Freeze the whole backbone, its BatchNorm included, or let it train again; the class centres train on."""
+        if waiting != self.waiting:
+            self.waiting = waiting
+            for module in (self.backbone, self.key_encoder):
+                if module is not None and self.moving is not None:
+                    self.moving.set_modes(module, waiting=waiting)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """Raw embeddings (2B, d); without gradient, and without DDP's work, while the backbone waits."""
+        if not self.waiting:
+            return self.model(images)
+        with torch.no_grad():
+            return self.backbone(images)
+
+    def _begin_teacher(self, images: Tensor) -> Callable[[], Tensor] | None:
+        """The teacher's embeddings of the originals (B, d); of both views where the quality is the teacher's norm."""
+        if self.teacher is None:
+            return None
+        both = self.criterion.config.quality == "teacher"
+        return self.teacher.begin(images if both else images[: len(images) // self.criterion.views])
 
     def _rollback(self) -> Rollback:
         """Made at the first step: modules are on their device and a saved state is loaded into them by then."""
@@ -103,7 +138,8 @@ class TrainStep:
 
     def _update(self) -> bool:
         self.scaler.unscale_(self.optimizer)
-        norms = torch.stack([get_total_norm(gradients(module)) for module in (self.backbone, self.criterion)])
+        parts = (gradients(module) for module in (self.backbone, self.criterion))
+        norms = torch.stack([get_total_norm(part).to(self.device) for part in parts])  # of none: 0, on the CPU
         going_on = not self.stop_wanted()
         finite, going_on = distributed.all_hold([bool(norms.isfinite().all()), going_on], self.device)
         self.leaving = not going_on

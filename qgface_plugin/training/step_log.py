@@ -31,6 +31,8 @@ SHOWN = {  # a term's label, and its decimals in the built-in loop's line and in
     "lq_share_pair": ("LQ Pairs", 3, 4),
     "norm_order": ("Norm Order", 3, 4),
     "quality_order": ("Quality Order", 3, 4),
+    "teacher_cosine_original": ("Teacher Original", 3, 4),
+    "teacher_cosine_degraded": ("Teacher Degraded", 3, 4),
     "data_stall": ("Data Stall", 3, 4),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, NoReturn
@@ -17,7 +17,7 @@ from ..config.recipe import Run
 from ..data.loader import PairLoader, Prefetcher, SurplusCount, open_batches
 from ..data.pair_batch import PairBatch
 from ..data.sources.source import FaceSource, open_source
-from ..evaluation.protocols.pair_sets import DecodedPairs, verify
+from ..evaluation.protocols.pair_sets import DecodedPairs
 from ..models.weights import export_backbone, read_backbone
 from ..utils import distributed
 from ..utils.device import keep_freed_pages, pick_device, seed_everything
@@ -29,12 +29,14 @@ from .checkpoints.finite import first_not_finite
 from .checkpoints.latest import latest_state
 from .checkpoints.run_id import note_run, restarts, run_id
 from .checkpoints.store import CheckpointStore
+from .class_means import class_means, take_over
 from .output_folder import own_folder, warn_if_nearly_full
 from .preemption import NAMES, StopWatch, watch_for_stop
 from .recorder import RunRecorder
 from .rollback import advice, skip_bad_step
 from .run_state import Progress, RunState
 from .trackers import check_packages, open_trackers
+from .verification import Verification
 
 LOGGER = logging.getLogger(__name__)
 
@@ -131,7 +133,8 @@ class Trainer:
         self.progress = Progress()
         self.state = RunState(self.step, scheduler, self.progress, recorder, run, self.steps_per_epoch)
         self.store = CheckpointStore(run.output, rank, ranks, keep=run.train.keep_checkpoints)
-        self.pair_sets = pair_sets
+        self.verification = Verification(run, pair_sets, recorder, device)
+        self.frozen_steps = round(run.finetune.frozen_epochs * self.steps_per_epoch)
         self._owed = False  # a checkpoint, since a bad step
         self._unproven: int | None = None  # the step of the latest checkpoint while no good step has followed it
         if rank == 0:
@@ -143,7 +146,9 @@ class Trainer:
 
     def fit(self) -> dict[str, Any]:
         """Train to the end of the last epoch, or to `max_steps`; the last verification results by name of the set."""
-        self.resume()
+        resumed = self.resume()
+        if not resumed and self.run.finetune.init_centres == "means":
+            self._begin_centres()
         note_run(self.run.output, self.state.run_id)
         self.recorder.start()
         if self._verification_due():  # of the step that the run has resumed after
@@ -168,13 +173,17 @@ class Trainer:
         self._tidy_up()
         if self.progress.bad_in_a_row:
             LOGGER.warning("the run ends with %d bad step(s): look at its losses", self.progress.bad_in_a_row)
+        self.verification.close()
         return self.recorder.results()
 
-    def resume(self) -> None:
+    def resume(self) -> bool:
         """Name the run, and bring it to where it goes on: the start, or the latest checkpoint.
 
         With `config.resume` that is the latest usable checkpoint in the folder. Without it a run that torchrun starts
         again after a failure goes on too, but only from what it has saved itself: an earlier run's files may lie there.
+
+        Returns:
+            Whether the run goes on from a checkpoint.
 
         Raises:
             CheckpointError: on all ranks, for checkpoints that do not fit.
@@ -184,7 +193,7 @@ class Trainer:
         if not run.resume and not again:
             if self.store.latest.exists():
                 LOGGER.warning("config.resume is False: what %s holds of an earlier run is replaced", run.output)
-            return
+            return False
         why = "config.resume is set" if run.resume else f"torchrun has started this run again ({again})"
         queue = self.step.criterion.queue
         assert run.num_classes is not None  # open_source has counted
@@ -199,13 +208,25 @@ class Trainer:
         )
         if saved is None:
             LOGGER.info("%s, but %s holds no checkpoint of it: this run starts anew", why, run.output)
-            return
-        if distributed.world_size() > 1:
+            return False
+        if distributed.world_size() > 1 and self._has_moved(saved):
             views = 1 if run.degradation is None else 2
             self.step.settle(torch.zeros(views * run.batch_size, 3, 112, 112, device=self.device))
         state.load_state_dict(saved)
         self.store.go_on_from(self.progress.global_step)
         LOGGER.info("%s: resumed after step %d, in epoch %d", why, self.progress.global_step, self.progress.epoch)
+        return True
+
+    def _has_moved(self, saved: Mapping[str, Any]) -> bool:
+        """Whether DDP has had a backward pass by then: not while the backbone has only waited."""
+        done: int = saved["epoch"] * self.steps_per_epoch + saved["qgface"]["step_in_epoch"]
+        return done > self.frozen_steps
+
+    def _begin_centres(self) -> None:
+        """Class centres from the encoder that the run starts from."""
+        backbone, run = self.step.backbone, self.run
+        means = class_means(backbone, self.dataset, run, self.device, self.step.dtype)
+        take_over(means, self.step.criterion)
 
     @contextmanager
     def _cut_files_named(self) -> Iterator[None]:
@@ -231,9 +252,10 @@ class Trainer:
             TrainingError: too many steps in a row were not finite.
         """
         progress, scheduler = self.progress, self.state.scheduler
-        global_step, learning_rate = progress.global_step + 1, float(scheduler.get_last_lr()[0])
+        global_step, learning_rate = progress.global_step + 1, float(scheduler.get_last_lr()[-1])
         progress.skipped += batch.skipped
         self.surplus.add(batch)
+        self.step.wait(self._position() < self.frozen_steps)
         good = self.step(batch, global_step)
         with warnings.catch_warnings():  # the rate counts steps, also those that only collect gradients
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
@@ -251,6 +273,10 @@ class Trainer:
             LOGGER.warning("%d corrupt images were skipped so far and replaced by others", progress.skipped)
         if progress.epoch_done:
             self.surplus.end_epoch()
+
+    def _position(self) -> int:
+        """Steps of the data that are done."""
+        return self.progress.epoch * self.steps_per_epoch + self.progress.step_in_epoch
 
     def _last(self) -> bool:
         """Whether `max_steps` are done; a checkpoint may be of a later step, where it has been lowered since."""
@@ -282,7 +308,7 @@ class Trainer:
     def _verification_due(self) -> bool:
         progress = self.progress
         due = progress.epoch_done or progress.global_step % self.run.verbose == 0 or self._last()
-        return progress.global_step > 0 and due
+        return due and (progress.global_step > 0 or self.run.verify.before)
 
     def save(self) -> bool:
         """Write `model.pt` (rank 0) and every rank's checkpoint; `_tidy_up` removes what they supersede.
@@ -352,13 +378,6 @@ class Trainer:
     def verify(self) -> None:
         """Verify on the sets that have no result of this step yet, on rank 0; none further when time is short."""
         with self.recorder.paused():
-            distributed.on_rank_zero(self._verify)
-
-    def _verify(self) -> None:
-        step = self.progress.global_step
-        for pairs in self.pair_sets:
-            done = self.recorder.verified.get(pairs.name)
-            if self.stop.wanted() or (done is not None and done["step"] == step):
-                continue
-            result = verify(self.step.backbone, pairs, device=self.device)
-            self.recorder.verification(pairs.name, result.as_dict(), step)
+            step = self.progress.global_step
+            work = partial(self.verification, self.step.backbone, step, self.stop.wanted)
+            distributed.on_rank_zero(work)

@@ -163,7 +163,10 @@ def test_load_config_is_fresh_each_time(tmp_path):
     base = write(tmp_path, "config.lr = 0.2\n", "base.py")
     first = load_config(base, "base.py")
     first.lr, first.qgface.b = 1.0, 1.0
-    assert load_config(base, "base.py") == {"lr": 0.2, "qgface": {"data": {}, "train": {}}}
+    assert load_config(base, "base.py") == {
+        "lr": 0.2,
+        "qgface": {"data": {}, "train": {}, "finetune": {}, "verify": {}},
+    }
 
 
 @pytest.mark.parametrize("groups", ["", "config.qgface = edict()\n", "config.qgface = dict(b=0.3, data={})\n"])

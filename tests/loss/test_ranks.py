@@ -1,4 +1,4 @@
-"""Sources of quality, running thresholds and margin heads: three ranks train as one does, sampled classes or not."""
+"""Quality, thresholds, margin heads, the teacher's terms: several ranks train as one does, sampled classes or not."""
 
 from __future__ import annotations
 
@@ -85,9 +85,24 @@ def assert_same_run(one: list[dict], many: list[dict], name: str) -> None:
         np.testing.assert_array_less((error / size).numpy(), tolerance, err_msg=f"{name}: {key}")
 
 
+ALONE = {"classification_weight": 0.0, "teacher_weight": 0.5, "queue": "teacher"}
+TAUGHT = {  # by a frozen teacher
+    "pull": Case({"teacher_weight": 0.7}, accumulate=2),
+    "pull_alone": Case(ALONE | {"contrastive_weight": 0.0}),
+    "contrast_sampled": Case({"queue": "teacher", "contrastive_gate": "none"}, sample_rate=0.4),
+    "contrast_alone": Case(ALONE | {"contrastive_gate": "none", "coupling": "both"}),
+}
+
+
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
-    return run((1, 4), RANKS, 8, tmp_path_factory.mktemp("short"))
+    return run((1, 2, 4), RANKS | TAUGHT, 8, tmp_path_factory.mktemp("short"))
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("name", TAUGHT)
+def test_ranks_train_with_a_teacher_as_one_does(short, name, ranks):
+    assert_same_run(short[1], short[ranks], name)
 
 
 @pytest.mark.parametrize("name", RANKS)

@@ -39,6 +39,8 @@ PAPER = {
     "coupling": "degraded_to_original",
     "detach_key": True,
     "queue_rescale": False,
+    "classification_weight": 1.0,
+    "teacher_weight": 0.0,
 }
 AUTHORS = PAPER | {
     "stats_start": "zero",
@@ -87,7 +89,13 @@ def sample_std(values: list[float]) -> float:
     return math.sqrt(sum((value - middle) ** 2 for value in values) / (len(values) - 1))
 
 
-LIMITS = {"norm": (1e-3, 100.0), "degradation": (-16.0, 0.0), "certainty": (-2.0, 2.0), "sharpness": (-6.0, 3.0)}
+LIMITS = {
+    "norm": (1e-3, 100.0),
+    "teacher": (1e-3, 100.0),
+    "degradation": (-16.0, 0.0),
+    "certainty": (-2.0, 2.0),
+    "sharpness": (-6.0, 3.0),
+}
 
 
 def indicator(
@@ -225,7 +233,7 @@ class Reference:
         self.sigma = (1 - weight) * (self.sigma or 0.0) + weight * sample_std(norms)
 
     def enqueue(self, features: list[np.ndarray], labels: list[int], centres: np.ndarray, classes: int) -> None:
-        newest = [(f, y, centres[y].copy()) for f, y in zip(features, labels, strict=True)]
+        newest = [(f, y, None if centres is None else centres[y].copy()) for f, y in zip(features, labels, strict=True)]
         kind, size = self.options["queue"], self.options["queue_size"] or classes
         self.entries = newest if kind == "batch" else (newest + self.entries)[:size]
 
@@ -251,8 +259,10 @@ class Reference:
         found = quantile(pairs, o["b_quantile"])
         self.b = found if self.b is None else self.b + o["stats_momentum"] * (found - self.b)
 
-    def step(self, features, labels, centres, keys=None, numbers=None) -> tuple[float, float]:
+    def step(self, features, labels, centres, keys=None, numbers=None, teacher=None) -> tuple[float, float]:
+        """One global batch. teacher: embeddings of the originals, half as many rows as features."""
         o = self.options
+        self.teacher = None if teacher is None else [unit(t) for t in teacher]
         self.labels = [int(y) for y in labels]
         norms, w = [norm(h) for h in features], [unit(x) for x in centres]
         if o["quality"] == "norm":
@@ -269,9 +279,14 @@ class Reference:
         if own and o["margin"] == "curricularface":
             self.t = (1 - o["curricular_momentum"]) * self.t + o["curricular_momentum"] * mean(own)
         self.given = None if keys is None else [unit(k) for k in keys]
+        if o["queue"] == "teacher":
+            self.given = self.teacher + self.teacher  # what the original of either view has
         self.keys = self.given or [unit(h) for h in features]
         self.queue = []
-        if o["queue"] != "none":
+        if o["queue"] == "teacher":
+            self.enqueue(self.teacher, self.labels[: len(self.teacher)], None, len(centres))
+            self.queue = self.negatives(centres)
+        elif o["queue"] != "none":
             self.enqueue(self.keys, self.labels, centres, len(centres))
             self.queue = self.negatives(centres)
         return self.losses(features, centres)
@@ -281,12 +296,22 @@ class Reference:
         o, rows = self.options | {"b": self.b}, len(features)
         h, w = [unit(x) for x in features], [unit(x) for x in centres]
         margin_zhat = self.margin_zhat or self.zhat
-        classification = [
-            cross_entropy(
-                [dot(h[i], wj) for wj in w], self.labels[i], self.zhat[i], o, norm(features[i]), self.t, margin_zhat[i]
-            )
-            for i in range(rows)
-        ]
+        classification = (
+            [0.0]
+            if not o["classification_weight"]
+            else [
+                cross_entropy(
+                    [dot(h[i], wj) for wj in w],
+                    self.labels[i],
+                    self.zhat[i],
+                    o,
+                    norm(features[i]),
+                    self.t,
+                    margin_zhat[i],
+                )
+                for i in range(rows)
+            ]
+        )
         if o["queue"] == "none":
             return mean(classification), 0.0
         keys = self.keys if o["detach_key"] or self.given else h
@@ -302,6 +327,23 @@ class Reference:
             "queue_rescale"
         ] else term
 
+    def pull(self, features) -> float:
+        """Both views of each image to what the teacher makes of its original; 0 without a teacher."""
+        if self.teacher is None:
+            return 0.0
+        pairs = len(self.teacher)
+        return mean(
+            [
+                sum(1 - dot(unit(features[i + view]), self.teacher[i]) for view in range(0, len(features), pairs))
+                for i in range(pairs)
+            ]
+        )
+
+    def total(self, features, centres) -> float:
+        o, (classification, contrastive) = self.options, self.losses(features, centres)
+        loss = o["classification_weight"] * classification + o["contrastive_weight"] * contrastive
+        return loss + (o["teacher_weight"] * self.pull(features) if o["teacher_weight"] else 0.0)
+
     def gradients(self, features, centres, step: float = 1e-6) -> tuple[np.ndarray, np.ndarray]:
         """d loss / d features and d loss / d centres, by central differences of `losses`."""
         out = []
@@ -311,10 +353,9 @@ class Reference:
                 shift = np.zeros_like(moving)
                 shift[index] = step
                 low, high = (
-                    self.losses(features + d, centres) if moving is features else self.losses(features, centres + d)
+                    self.total(features + d, centres) if moving is features else self.total(features, centres + d)
                     for d in (-shift, shift)
                 )
-                total = [a + self.options["contrastive_weight"] * b for a, b in (low, high)]
-                gradient[index] = (total[1] - total[0]) / (2 * step)
+                gradient[index] = (high - low) / (2 * step)
             out.append(gradient)
         return out[0], out[1]

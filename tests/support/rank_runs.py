@@ -36,6 +36,8 @@ def make_criterion(case: Case) -> QGPartialFC:
     margin = QGFaceMargin.from_config(QGFaceConfig.from_mapping(BASE | case.options))
     out = QGPartialFC(margin, DIM, CLASSES, case.sample_rate, sample_seed=8).to(case.dtype)
     centres = torch.from_numpy(np.random.default_rng(99).normal(size=(CLASSES, DIM)))
+    if not len(out.weight):
+        return out  # without classification
     with torch.no_grad():
         out.weight.copy_(centres[out.class_start :][: out.num_local])
     return out
@@ -46,17 +48,19 @@ def train(case: Case, steps: int) -> dict:
     torch.manual_seed(0)
     backbone, criterion = nn.Linear(INPUTS, DIM).to(case.dtype), make_criterion(case)
     model = DistributedDataParallel(backbone) if distributed.world_size() > 1 else backbone
-    groups = [{"params": module.parameters()} for module in (backbone, criterion)]
-    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=5e-4)
+    parameters = [p for module in (backbone, criterion) for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
     out: dict = {"losses": [], "backbone": [], "centres": [], "touched": []}
     for step in range(1, steps + 1):
         inputs, labels = (distributed.own_rows(x) for x in global_batch(step, case.dtype))
         with model.no_sync() if model is not backbone and step % case.accumulate else nullcontext():
-            given = inputs[:, 0].detach() if criterion.margin_softmax.source.of_images else None
-            loss = criterion(model(inputs), labels, None, given)
+            given = inputs[:, 0].detach() if criterion.margin_softmax.source.given else None
+            taught = inputs[: len(inputs) // 2, -DIM:] if criterion.needs_teacher else None
+            loss = criterion(model(inputs), labels, None, given, taught)
             loss.backward()
         out["losses"].append(loss.detach())
-        out["centres"].append(criterion.weight.grad.clone())
+        gradient = criterion.weight.grad
+        out["centres"].append(torch.ones(criterion.num_local, DIM) if gradient is None else gradient.clone())
         if step % case.accumulate == 0:
             out["backbone"].append(backbone.weight.grad.clone())
             optimizer.step()

@@ -16,7 +16,7 @@ STRIKE = """
 import errno, os, signal, time
 from qgface_plugin.data.sources import records
 from qgface_plugin.evaluation.protocols import pair_sets
-from qgface_plugin.training import metrics_jsonl, trainer
+from qgface_plugin.training import metrics_jsonl, trainer, verification
 from qgface_plugin.training.checkpoints import store
 from qgface_plugin.training.step import TrainStep
 from qgface_plugin.utils.errors import DataError
@@ -44,12 +44,12 @@ CASES = {  # rank, place and its call, what happens there; what is said; is ther
     "save": (f"strike(1, store.CheckpointStore, 'save', 1, {FULL})", "rank 1 on .*: No space left on device", True),
     "prune": (f"strike(1, store.CheckpointStore, 'prune', 1, {FULL})", "rank 1 on .*: No space left", True),
     "rank 0's log": (f"strike(0, metrics_jsonl.MetricsLog, 'write', 2, {FULL})", "No space left on device", True),
-    "verification": ("strike(0, trainer, 'verify', 1, fail(DataError('no feature')))", "no feature", True),
+    "verification": ("strike(0, verification, 'verify', 1, fail(DataError('no feature')))", "no feature", True),
     "killed in a step": (f"strike(1, TrainStep, '__call__', 4, {KILL})", r"rank\(s\) 1 of 2 ended without", True),
     "killed in a save": (f"strike(1, store.CheckpointStore, 'prune', 1, {KILL})", r"rank\(s\) 1 of 2 ended", True),
     "killed at rest": (f"strike(1, records.FaceRecords, 'check', 1, {KILL})", r"rank\(s\) 1 of 2 ended", False),
     "while rank 0 verifies": (
-        "strike(0, trainer, 'verify', 1, lambda: time.sleep(100))\n"
+        "strike(0, verification, 'verify', 1, lambda: time.sleep(100))\n"
         "strike(1, trainer.Trainer, 'verify', 1, fail(DataError('x.bin: gone')))",
         r"rank 1 on \S+: x\.bin: gone",
         True,

@@ -19,7 +19,7 @@ from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.data.pair_dataset import PairDataset
 from qgface_plugin.data.sampler import EpochSampler
 from qgface_plugin.loss.partial_fc import QGPartialFC
-from qgface_plugin.training import build, trainer
+from qgface_plugin.training import build, verification
 from qgface_plugin.training.checkpoints import latest, store
 from qgface_plugin.training.step import TrainStep
 from qgface_plugin.training.trainer import train
@@ -235,7 +235,7 @@ def test_the_recipes_rate_counts(folder):
 def test_what_an_interrupted_verification_owes_is_made_up_for(folder, monkeypatch):
     run = tiny_run(folder, batch_size=24, val_targets=("dev",), num_epoch=1)
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "verify", lambda *a, **k: (_ for _ in ()).throw(Crash))
+        patch.setattr(verification, "verify", lambda *a, **k: (_ for _ in ()).throw(Crash))
         with pytest.raises(Crash):
             train(run)
     results = train(replace(run, resume=True))

@@ -15,6 +15,7 @@ from ...utils.errors import ConfigError, DataError, TrainingError
 from ..procedural.dataset import write_dataset
 from .folder import FaceFolder
 from .records import FaceRecords
+from .unlabelled import UnlabelledFaces
 
 
 class FaceSource(Protocol):
@@ -47,7 +48,7 @@ class FaceSource(Protocol):
         """What tells these faces from others, wherever they lie: sizes, counts, first and last entries."""
 
 
-def open_source(run: Run) -> tuple[FaceRecords | FaceFolder, Run]:
+def open_source(run: Run) -> tuple[FaceRecords | FaceFolder | UnlabelledFaces, Run]:
     """The training faces, checked, and the recipe with the counts that the data says.
 
     Raises:
@@ -75,8 +76,10 @@ def open_source(run: Run) -> tuple[FaceRecords | FaceFolder, Run]:
     return source, replace(run, num_classes=source.num_classes, num_image=len(source))
 
 
-def _opened(run: Run) -> FaceRecords | FaceFolder:
+def _opened(run: Run) -> FaceRecords | FaceFolder | UnlabelledFaces:
     assert run.rec is not None
+    if run.data.source == "unlabelled":
+        return UnlabelledFaces(_one_folder(run))
     if run.data.source != "folder":
         return FaceRecords(run.rec, on_corrupt=run.data.on_corrupt)
     if isinstance(run.rec, str):
@@ -87,6 +90,17 @@ def _opened(run: Run) -> FaceRecords | FaceFolder:
             "sub-folders are the persons, or pack the folders (`qgface pack`)"
         )
     return FaceFolder(run.rec[0])
+
+
+def _one_folder(run: Run) -> str:
+    assert run.rec is not None
+    folders = [run.rec] if isinstance(run.rec, str) else list(run.rec)
+    if len(folders) > 1:
+        raise ConfigError(
+            f"config.rec is {run.rec!r}, but config.qgface.data.source = 'unlabelled' reads one folder with all "
+            "that is below it: name the one above them"
+        )
+    return folders[0]
 
 
 def _named_by(run: Run) -> str:

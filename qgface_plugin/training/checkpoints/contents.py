@@ -213,6 +213,25 @@ def check_share(extra: Mapping[str, Any], rank: int, share: tuple[int, int]) -> 
         raise CheckpointError(f"its classes (first, number) are {extra['classes']!r}, and rank {rank} owns {share}")
 
 
+def check_teacher(saved: Any, now: tuple[str, str]) -> None:
+    """Check that the run's frozen teacher is the one of the checkpoint, which does not hold its weights.
+
+    Args:
+        saved: [file, SHA-256] of then.
+        now: file and SHA-256.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    if type(saved) is not list or len(saved) != 2 or not all(type(part) is str for part in saved):
+        raise CheckpointError(f"qgface.teacher is {saved!r}: it must name a file and its SHA-256")
+    if saved[1] != now[1]:
+        raise CheckpointError(
+            f"its teacher was {saved[0]} (SHA-256 {saved[1][:12]}...), and {now[0]} is another one (SHA-256 "
+            f"{now[1][:12]}...): name the same weights by config.init_from or config.qgface.finetune.teacher"
+        )
+
+
 def _plain_mapping(value: Any, depth: int = 0) -> bool:
     """Whether a value is what JSON has, its keys names."""
     if isinstance(value, Mapping):

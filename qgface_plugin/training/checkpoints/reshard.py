@@ -69,7 +69,7 @@ def reshard(
     shards = {i: shards[i] for i in owned}
     for i, (_, length) in owned.items():
         rows = len(shards[i]["state_dict_softmax_fc"]["weight"])
-        if rows != length:
+        if rows not in (0, length):  # none: without classification
             raise ValueError(f"rank {i} of {before} has {rows} centres: of {num_classes} classes it owns {length}")
     share = shard_of(num_classes, rank, ranks)
 
@@ -199,7 +199,11 @@ def merge(files: Sequence[Entry]) -> dict[str, Any]:
         rows = [len(shard["state_dict_softmax_fc"]["weight"]) for shard in shards.values()]
         num_classes = recipe.get("num_classes") or sum(rows)
         method = recipe.get("qgface", {})
-        size = (method.get("queue_size") or num_classes) if method.get("queue") in ("proxy", "momentum") else None
+        size = (
+            (method.get("queue_size") or num_classes)
+            if method.get("queue") in ("proxy", "momentum", "teacher")
+            else None
+        )
         return reshard(shards, 0, 1, before=len(files), num_classes=num_classes, queue_size=size, queue_slots=size or 0)
     except CheckpointError:
         raise
