@@ -106,7 +106,7 @@ class FinetuneOptions:
 
     Example:
         >>> FinetuneOptions(freeze=("conv1", "layer1.*"), batchnorm="frozen").frozen_epochs
-        0
+        0.0
     """
 
     init_centres: str = setting(

@@ -252,7 +252,10 @@ class QGPartialFC(nn.Module):
 
     def pull(self, batch: GlobalBatch) -> Tensor | None:
         """The pull of both views to what the teacher makes of their original; None without."""
-        return pull(batch.unit, batch.teacher, batch.column) if self.config.teacher_weight else None
+        if not self.config.teacher_weight:
+            return None
+        assert batch.teacher is not None  # `check_batch`
+        return pull(batch.unit, batch.teacher, batch.column)
 
     def total(self, classification: Tensor, contrastive: Tensor, pull: Tensor | None) -> Tensor:
         """Eq. 5: the sum of the weighted terms, of the paper's two with weight 1 each; and of the pull, if any."""
