@@ -11,7 +11,7 @@ from typing import Any
 from qgface_plugin.config import unsupported
 from qgface_plugin.config.degradation import ADAFACE, OURS, DegradationPolicy
 from qgface_plugin.config.method import AUTHORS, QGFaceConfig
-from qgface_plugin.config.options import DataOptions, TrainOptions
+from qgface_plugin.config.options import DataOptions, FinetuneOptions, TrainOptions, VerifyOptions
 from qgface_plugin.config.recipe import HOMES
 from qgface_plugin.config.run import Run
 from qgface_plugin.utils.registry import MARGIN_HEADS, QUALITY_SOURCES, QUEUE_KINDS
@@ -59,6 +59,17 @@ SECTIONS: tuple[tuple[str, type, str], ...] = (
     ),
     ("config.qgface.data", DataOptions, "How the training faces are read."),
     ("config.qgface.train", TrainOptions, "What the built-in loop has beyond arcface_torch's."),
+    (
+        "config.qgface.finetune",
+        FinetuneOptions,
+        "How a run starts from the encoder that `config.init_from` names, and what of it moves; see "
+        "[fine-tuning](finetuning.md).",
+    ),
+    (
+        "config.qgface.verify",
+        VerifyOptions,
+        "What the built-in loop verifies beside `config.val_targets`, and which weights it keeps.",
+    ),
 )
 
 

@@ -43,7 +43,8 @@ from .wandb_run import wandb_settings
 
 LOGGER = logging.getLogger(__name__)
 OURS = (  # no keys of a checkout
-    "init_from", "host", "qgface", "degradation", "data", "train", "name", "set_keys", "mlflow_experiment",
+    "init_from", "host", "qgface", "degradation", "data", "train", "finetune", "verify", "name", "set_keys",
+    "mlflow_experiment",
 )  # fmt: skip
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -92,6 +93,7 @@ class Replacements:
         self._source, self.run = open_source(self.run)
         check_data(self._source)
         run = self.run
+        unsupported.refuse_in_a_checkout(run)
         for line in unsupported.by_a_checkout(run):
             LOGGER.info(line)
         self._fp16 = pick_precision(run.train.precision, run.fp16, self.device) == torch.float16

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from .options import TrainOptions
+from ..utils.errors import ConfigError
+from .options import FinetuneOptions, TrainOptions, VerifyOptions
 from .run import Run
 
 _OURS = {  # what QGFace does in the place of these keys of arcface_torch, in both trainers
@@ -38,6 +39,8 @@ def by_a_checkout(run: Run) -> list[str]:
             lines.append(f"config.qgface.train.{key} = {value!r} {there}")
     if run.mlflow_experiment:
         lines.append(f"config.mlflow_experiment = {run.mlflow_experiment!r} {there}")
+    changed = [key for key, value in vars(VerifyOptions()).items() if getattr(run.verify, key) != value]
+    lines += [f"config.qgface.verify.{key} = {getattr(run.verify, key)!r} {there}" for key in changed]
     if run.train.precision == "bfloat16":
         lines.append(f"config.qgface.train.precision = 'bfloat16' {there}: it has float16 only")
     return lines
@@ -45,6 +48,30 @@ def by_a_checkout(run: Run) -> list[str]:
 
 def _of_wandb(run: Run) -> list[str]:
     return _lines(run, [("wandb_log_all", "rank 0 alone logs to W&B")] if run.using_wandb else [])
+
+
+def refuse_in_a_checkout(run: Run) -> None:
+    """Refuse what changes the training, and what a checkout's loop has no place for.
+
+    Raises:
+        ConfigError: naming the settings, and where they work.
+    """
+    defaults, method, finetune = FinetuneOptions(), run.qgface, run.finetune
+    asked = [
+        f"config.qgface.{key} = {getattr(method, key)!r}"
+        for key in ("teacher_weight", "queue", "quality")
+        if getattr(method, key) == "teacher" or (key == "teacher_weight" and method.teacher_weight)
+    ]
+    asked += [
+        f"config.qgface.finetune.{key} = {value!r}"
+        for key, value in vars(finetune).items()
+        if value != getattr(defaults, key)
+    ]
+    if asked:
+        raise ConfigError(
+            f"{', '.join(asked)}: an arcface_torch checkout's loop has no place for it. Train with the built-in loop: "
+            "unset config.host and ARCFACE_TORCH, and start outside of the checkout"
+        )
 
 
 def _lines(run: Run, reasons: Iterable[tuple[str, str]]) -> list[str]:

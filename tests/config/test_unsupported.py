@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from qgface_plugin.config.options import TrainOptions
+import pytest
+
+from qgface_plugin.config.method import QGFaceConfig
+from qgface_plugin.config.options import FinetuneOptions, TrainOptions, VerifyOptions
 from qgface_plugin.config.run import Run
-from qgface_plugin.config.unsupported import by_a_checkout, by_the_built_in_loop
+from qgface_plugin.config.unsupported import by_a_checkout, by_the_built_in_loop, refuse_in_a_checkout
+from qgface_plugin.utils.errors import ConfigError
 
 
 def set_by_recipe(**values) -> Run:
@@ -45,3 +49,17 @@ def test_settings_that_a_checkout_passes_over_are_named():
         "config.mlflow_experiment = 'faces' has no effect in a checkout's loop",
         "config.qgface.train.precision = 'bfloat16' has no effect in a checkout's loop: it has float16 only",
     ]
+
+
+def test_verification_beside_the_sets_is_named():
+    (line,) = by_a_checkout(Run(verify=VerifyOptions(before=True)))
+    assert line == "config.qgface.verify.before = True has no effect in a checkout's loop"
+
+
+def test_fine_tuning_in_a_checkout_is_refused_by_name():
+    refuse_in_a_checkout(Run())
+    method = QGFaceConfig(queue="teacher", teacher_weight=0.5)
+    run = Run(init_from="model.pt", qgface=method, finetune=FinetuneOptions(batchnorm="frozen"))
+    keys = ("teacher_weight = 0.5", "queue = 'teacher'", "finetune.batchnorm = 'frozen'")
+    with pytest.raises(ConfigError, match=", ".join(f"config.qgface.{key}" for key in keys)):
+        refuse_in_a_checkout(run)
