@@ -28,7 +28,15 @@ myst_heading_anchors = 4
 NAVIGATION = {
     "Start": ["docs/quickstart", "docs/training", "docs/arcface_torch", "docs/troubleshooting", "docs/glossary"],
     "Data": ["docs/packing", "docs/bad_input", "docs/fuzzing"],
-    "Training": ["docs/guide", "docs/own_parts", "docs/checkpoints", "docs/tracking", "docs/ranks", "docs/performance"],
+    "Training": [
+        "docs/guide",
+        "docs/finetuning",
+        "docs/own_parts",
+        "docs/checkpoints",
+        "docs/tracking",
+        "docs/ranks",
+        "docs/performance",
+    ],
     "Measuring": ["docs/evaluation", "docs/evaluation_identification", "docs/evaluation_ijb", "docs/export"],
     "The paper": ["docs/method", "docs/experiments", "docs/results"],
     "Reference": ["docs/commands", "docs/configuration", "docs/api", "docs/architecture"],
