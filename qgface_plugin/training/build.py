@@ -26,8 +26,8 @@ from ..models.backbones import get_model
 from ..models.digest import model_digest
 from ..models.momentum_encoder import MomentumEncoder
 from ..models.teacher import Teacher
-from ..models.torch_model import load_torch_model
-from ..models.weights import load_backbone, weights_file
+from ..models.trainable import load_trainable
+from ..models.weights import load_backbone
 from ..utils import distributed
 from ..utils.device import pick_precision
 from ..utils.errors import ConfigError, DataError
@@ -172,11 +172,11 @@ def make_teacher(run: Run, backbone: nn.Module, device: torch.device) -> Teacher
 
 
 def _another_teacher(path: str, run: Run, device: torch.device) -> nn.Module:
-    """A teacher of any known network; of the run's own where the file does not tell."""
-    model = load_torch_model(weights_file(path), None, "rgb", device)
-    if model.dim != run.embedding_size:
+    """A teacher of any network that can be loaded, weights or ONNX."""
+    model = load_trainable(path)
+    if model.size != run.embedding_size:
         raise ConfigError(
-            f"config.qgface.finetune.teacher = {path!r} has embeddings of {model.dim} numbers, but "
+            f"config.qgface.finetune.teacher = {path!r} has embeddings of {model.size} numbers, but "
             f"config.embedding_size is {run.embedding_size}: both must be the same"
         )
     return model.backbone.to(  # type: ignore[call-overload] # torch forgets memory_format

@@ -10,6 +10,7 @@ from recipe_runs import two_steps
 from tiny import tiny_model, write_faces
 
 from qgface_plugin.config.recipe import load_recipe
+from qgface_plugin.models.weights import export_backbone
 from qgface_plugin.training import build
 from qgface_plugin.training.trainer import train
 
@@ -20,8 +21,11 @@ PATHS = sorted(RECIPES.glob("*.py"))
 def test_takes_two_steps(path, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "get_model", tiny_model)
     write_faces(tmp_path / "data")
+    export_backbone(tmp_path / "model.pt", tiny_model("", 512, False).state_dict())
+    monkeypatch.setenv("INIT_FROM", str(tmp_path / "model.pt"))  # of those that start from an encoder
     train(two_steps(path, tmp_path))
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line["kind"] == "train"]
     assert [line["step"] for line in lines] == [1, 2]
 
 
