@@ -72,7 +72,8 @@ def test_a_recipe_that_starts_from_one_of_the_package(elsewhere, caplog):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_copy_is_the_recipe(name, elsewhere):
+def test_a_copy_is_the_recipe(name, elsewhere, monkeypatch):
+    monkeypatch.setenv("INIT_FROM", "model.pt")  # of those that start from an encoder
     path = packaged_recipe(name)
     text = working_copy(path, "my.py")
     (elsewhere / "my.py").write_text(text)
