@@ -133,7 +133,7 @@ def stations() -> dict[str, Box]:
     left, whole, half, second = 30, 692, 331, 391  # x and widths of the main column
     right, narrow = 782, 216  # of the column of who repeats
     boxes = {
-        "command": Box(12, 12, 236, "Command", ("takes one recipe",), ("train_v2.py",)),
+        "command": Box(12, 12, 236, "Command", ("qgface train RECIPE",), ("commands/train.py",)),
         "config": Box(290, 12, 432, "Settings, each checked", ("of the recipe, a Python file",), ("config/recipe.py",)),
         "launch": Box(right, 12, narrow, "Who trains?", ("one of the two below",), ("launch.py",)),
         "image": Box(
@@ -233,7 +233,7 @@ def draw() -> str:
              indent=104),
         band(752, 110, 256, 1005, "#ebebeb", "Who repeats it", indent=30),
         band(14, 1146, 994, 122, "#f1e6f4", "Who evaluates",
-             "training, on its verification sets, and tools/, any model at any time", indent=64),
+             "training, on its verification sets; commands/, any model at any time", indent=64),
     ]  # fmt: skip
     arrows = [
         across("command", "config"), across("config", "launch"), arrow((890, b["launch"].bottom), (890, 110)),
