@@ -19,6 +19,7 @@ from ..data.pair_batch import PairBatch
 from ..loss.partial_fc import QGPartialFC
 from ..utils.errors import is_said
 from ..utils.logs import FILE_ONLY, EarlyLog, logging_to
+from .event_files import make_room
 from .metrics_jsonl import is_verification
 from .step_log import StepLog, write_recipe
 from .trackers import Tracker
@@ -146,6 +147,7 @@ class RunRecorder:
 
     def _tensorboard(self, start_step: int) -> SummaryWriter | None:
         try:
+            make_room(self.folder / "tensorboard")
             return SummaryWriter(self.folder / "tensorboard", purge_step=start_step + 1, flush_secs=30)
         except UnicodeEncodeError:  # TensorBoard's own files
             LOGGER.warning("%s: no TensorBoard, which refuses folders whose names are no UTF-8", self.folder)

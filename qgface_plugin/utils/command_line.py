@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .error_file import note_reason
 from .errors import ON_CORRUPT, CheckpointError, ConfigError, DataError, Stopped, TrainingError, is_said
 
 STATUS: dict[type[BaseException], int] = {
@@ -66,6 +67,7 @@ def guarded(tool: str, run: Callable[[], int]) -> int:
     except tuple(STATUS) as error:
         status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
         if not is_said(error):
+            note_reason(_words(error))
             print(f"{tool}: {_words(error)}", file=sys.stderr)
         return error.status if isinstance(error, Stopped) else status
 

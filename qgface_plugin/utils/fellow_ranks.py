@@ -22,6 +22,7 @@ from pathlib import Path
 
 from torch.distributed import DistError, Store
 
+from .error_file import note_reason
 from .errors import CheckpointError, ConfigError, CutError, DataError, Stopped, TrainingError, is_said, mark_said
 from .logs import FILE_ONLY
 
@@ -217,7 +218,8 @@ class FellowRanks:
 
 
 def say(reason: str) -> None:
-    """Write why the run ends into the log and on standard error."""
+    """Write why the run ends into the log, on standard error, and into torchrun's report."""
+    note_reason(reason)
     if LOGGER.hasHandlers():  # Python would print it by itself on ranks that have no log
         LOGGER.error("training stopped: %s", reason, extra={FILE_ONLY: True})
     with suppress(Exception):

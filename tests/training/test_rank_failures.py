@@ -70,6 +70,7 @@ def test_the_reason_is_where_people_look(tmp_path, case):
     assert len(said) in (1, 2) and any(re.search(reason, line) for line in said), done.stderr
     assert "Connection closed by peer" not in "".join(said)
     assert done.stderr.count("Traceback") <= 1, done.stderr  # torchrun's own
+    assert re.search(reason, done.stderr.partition("FAILED\n")[2]), done.stderr  # in its report
     log = tmp_path / "run" / "training.log"
     if logged:
         stopped = [line for line in log.read_text().splitlines() if "training stopped" in line]
@@ -97,7 +98,9 @@ def test_a_second_run_in_the_folder_is_refused_on_all_ranks(tmp_path):
         done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=90)
         after = {p.name: (p.stat().st_mtime_ns, p.stat().st_size) for p in (tmp_path / "run").iterdir()}
         assert done.returncode == 1 and "exitcode  : 2" in done.stderr
-        assert done.stderr.count(f"process {first.pid} on") == 2 and done.stderr.count("Traceback") <= 1, done.stderr
+        said, _, report = done.stderr.partition("FAILED\n")  # by the ranks, and by torchrun
+        assert said.count(f"process {first.pid} on") == report.count(f"process {first.pid} on") == 2, done.stderr
+        assert done.stderr.count("Traceback") <= 1, done.stderr
         assert before == after
     finally:
         first.send_signal(signal.SIGCONT)

@@ -118,6 +118,14 @@ def test_a_run_from_the_start_takes_the_folders_place(tmp_path):
     assert [e.step for e in events(tmp_path).Scalars("loss")] == [2, 4]
 
 
+def test_starts_within_a_second_are_read_in_their_order(tmp_path):
+    """TensorBoard counts the files of a process and reads them by name, where "10" comes before "9"."""
+    for start in range(12):
+        train(tmp_path, range(1, 9 if start % 2 == 0 else 5))
+        if start > 7:
+            assert [e.step for e in events(tmp_path).Scalars("loss")] == [line["step"] for line in metrics(tmp_path)]
+
+
 def test_verification(tmp_path):
     result = {"name": "lfw", "accuracy": 0.91, "std": 0.0123, "xnorm": 21.5, "tar_at_far": [{"far": 0.1, "tar": 0.9}]}
     with recorder(tmp_path) as run:
