@@ -10,6 +10,7 @@ from typing import Any
 from .arcface_torch.checkout import find_checkout, is_own_config
 from .config.changes import shown
 from .config.recipe import load_recipe
+from .training.preemption import watch_for_stop
 from .utils.errors import ConfigError
 from .utils.logs import early_log
 
@@ -22,15 +23,19 @@ def run_recipe(path: str, changes: Mapping[str, Any] = MappingProxyType({})) -> 
     The trainer is the arcface_torch checkout that `config.host` or ARCFACE_TORCH names, or the working directory when
     it is one; else the built-in loop. A path configs/... is the checkout's own config where there is a checkout.
     `changes` are settings by dotted key, on top of the recipe's; a checkout's own config takes none.
-    Raises ConfigError, DataError or CheckpointError for what does not fit, TrainingError when training cannot go on.
+    Raises ConfigError, DataError or CheckpointError for what does not fit, TrainingError when training cannot go on,
+    Stopped when a signal asked it to leave.
     """
-    from .utils.distributed import fellow_ranks  # PyTorch, for which --help does not wait
+    with watch_for_stop() as stop, stop.at_once("PyTorch is imported"):
+        from .utils.distributed import fellow_ranks, leave  # for which --help does not wait
 
     with early_log() as log, fellow_ranks():
         run = None
         found = find_checkout() if is_own_config(path) else None
         if found is None:
-            run = load_recipe(path, changes=changes)
+            with watch_for_stop() as stop, stop.at_once("reading the recipe"):
+                stop.leave = leave
+                run = load_recipe(path, changes=changes)
             found = find_checkout(run.host)
         elif changes:
             raise ConfigError(

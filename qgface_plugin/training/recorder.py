@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from ..data.pair_batch import PairBatch
 from ..loss.partial_fc import QGPartialFC
-from ..utils.errors import is_said
+from ..utils.errors import Stopped, is_said
 from ..utils.logs import FILE_ONLY, EarlyLog, logging_to
 from .event_files import make_room
 from .metrics_jsonl import is_verification
@@ -25,6 +26,7 @@ from .step_log import StepLog, write_recipe
 from .trackers import Tracker
 
 LOGGER = logging.getLogger(__name__)
+LOG = "training.log"
 
 
 class RunRecorder:
@@ -78,7 +80,8 @@ class RunRecorder:
             return self
         with ExitStack() as stack:
             self.folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(logging_to(self.folder / "training.log", self.early))
+            self._made_log = not os.path.lexists(self.folder / LOG)
+            stack.enter_context(logging_to(self.folder / LOG, self.early))
             for key, value in self.run_as_dict.items():
                 LOGGER.info(": %s%s", key.ljust(25), value)
             self._closing = stack.pop_all()
@@ -95,6 +98,8 @@ class RunRecorder:
                 tracker.close(error)
         finally:
             self._closing.close()
+        if isinstance(error, Stopped) and self._log is None and self._made_log:  # no run has begun in the folder
+            (self.folder / LOG).unlink(missing_ok=True)
 
     def state_dict(self) -> dict[str, Any] | None:
         """What the next line's means already hold, for a checkpoint; None on ranks that do not record."""

@@ -55,7 +55,7 @@ def train(run: Run, early: EarlyLog | None = None) -> dict[str, Any]:
         ConfigError, DataError, CheckpointError: before the first step, when something does not fit.
         TrainingError: after `max_bad_steps` steps in a row without a finite loss and gradient, or when a checkpoint
             cannot be written.
-        Stopped: SIGTERM, SIGHUP or Ctrl-C asked the run to leave, and it has saved.
+        Stopped: SIGTERM, SIGHUP or Ctrl-C asked the run to leave, and it has saved what it has trained.
     """
     if run.train.threads:
         torch.set_num_threads(run.train.threads)
@@ -64,6 +64,7 @@ def train(run: Run, early: EarlyLog | None = None) -> dict[str, Any]:
         keep_freed_pages()
     with distributed.process_group(device), watch_for_stop() as stop:
         distributed.ask_when(stop.wanted)
+        stop.leave = distributed.leave
         check_recipes(run)  # before the ranks wait for each other, and before anything is written
         with own_folder(run.output):
             return _train(run, device, stop, early)
@@ -71,14 +72,15 @@ def train(run: Run, early: EarlyLog | None = None) -> dict[str, Any]:
 
 def _train(run: Run, device: torch.device, stop: StopWatch, early: EarlyLog | None) -> dict[str, Any]:
     """The rest of `train`, in a folder of its own."""
-    source, run = open_source(run)
-    distributed.patient_barrier()  # opening may have taken the ranks different times
-    check_data(source)
-    # what cannot be used is known on all ranks before anything is written
-    pair_sets = distributed.on_rank_zero(partial(build.open_pair_sets, run)) or ()
-    build.check_compiler(run, device)
-    distributed.on_rank_zero(partial(check_packages, run))
-    distributed.patient_barrier()
+    with stop.at_once("opening the data"):
+        source, run = open_source(run)
+        distributed.patient_barrier()  # opening may have taken the ranks different times
+        check_data(source)
+        # what cannot be used is known on all ranks before anything is written
+        pair_sets = distributed.on_rank_zero(partial(build.open_pair_sets, run)) or ()
+        build.check_compiler(run, device)
+        distributed.on_rank_zero(partial(check_packages, run))
+        distributed.patient_barrier()
     total = build.make_sampler(run).steps_per_epoch * run.num_epoch
     total = min(total, run.train.max_steps or total)
     with (
@@ -95,7 +97,9 @@ def _train(run: Run, device: torch.device, stop: StopWatch, early: EarlyLog | No
         ) as recorder,
         distributed.reasons(),
     ):
-        return Trainer(run, source, device, recorder, stop, pair_sets).fit()
+        with stop.at_once("building network and class centres"):
+            trainer = Trainer(run, source, device, recorder, stop, pair_sets)
+        return trainer.fit()
 
 
 class Trainer:
@@ -146,21 +150,26 @@ class Trainer:
 
     def fit(self) -> dict[str, Any]:
         """Train to the end of the last epoch, or to `max_steps`; the last verification results by name of the set."""
-        resumed = self.resume()
-        if not resumed and self.run.finetune.init_centres == "means":
-            self._begin_centres()
-        note_run(self.run.output, self.state.run_id)
-        self.recorder.start()
+        with self.stop.at_once("resuming"):
+            resumed = self.resume()
+            if not resumed and self.run.finetune.init_centres == "means":
+                self._begin_centres()
         if self._verification_due():  # of the step that the run has resumed after
-            self.verify()
+            self._begin()
+            with self.stop.at_once("verifying, before the next step"):
+                self.verify()
         if self._finished():
+            self._begin()
             done, total = self.progress.global_step, self.recorder.total_steps
             LOGGER.info("nothing to do: step %d of %d is done", done, total)
             for name, line in self.recorder.verified.items():
                 LOGGER.info("[%s][%d]Accuracy-Flip: %1.5f+-%1.5f", name, line["step"], line["accuracy"], line["std"])
             return self.recorder.results()
         with self._cut_files_named(), closing(self._batches()) as batches:
-            for batch in batches:
+            with self.stop.at_once("reading the first batch"):
+                batch = next(batches, None)
+            self._begin()
+            while batch is not None:
                 self.train_step(batch)
                 saved = self._save_due() and self.save()
                 if self._leaving():
@@ -170,11 +179,17 @@ class Trainer:
                 if self._last():
                     LOGGER.info("stopped after max_steps = %d", self.progress.global_step)
                     break
+                batch = next(batches, None)
         self._tidy_up()
         if self.progress.bad_in_a_row:
             LOGGER.warning("the run ends with %d bad step(s): look at its losses", self.progress.bad_in_a_row)
         self.verification.close()
         return self.recorder.results()
+
+    def _begin(self) -> None:
+        """Write down in the folder that the run has begun, once nothing is left that could be refused or left."""
+        note_run(self.run.output, self.state.run_id)
+        self.recorder.start()
 
     def resume(self) -> bool:
         """Name the run, and bring it to where it goes on: the start, or the latest checkpoint.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed import PrefixStore
 
+from .errors import Stopped
 from .fellow_ranks import Failure, FellowRanks, Watch
 from .rendezvous import int_from, meet
 
@@ -192,6 +193,11 @@ def ask_when(doubtful: Callable[[], bool]) -> None:
     """While this rank waits for the others, ask whether they are alive once `doubtful()` holds."""
     if _fellows is not None:
         _fellows.doubtful = doubtful
+
+
+def leave(stopped: Stopped) -> Exception:
+    """What a rank raises that was asked to leave while the others may not have been; see `FellowRanks.leave`."""
+    return stopped if _fellows is None else _fellows.leave(stopped)
 
 
 def on_rank_zero(work: Callable[[], Result]) -> Result | None:

@@ -44,20 +44,25 @@ class Failure:
         host: its machine.
         kind: name of the error's class.
         message: of the error.
+        status: exit status of a Stopped; 0 of all others.
     """
 
     rank: int
     host: str
     kind: str
     message: str
+    status: int = 0
 
     @classmethod
     def of(cls, error: BaseException, rank: int) -> Failure:
         """This rank's own."""
-        return cls(rank, socket.gethostname(), type(error).__name__, words(error))
+        status = error.status if isinstance(error, Stopped) else 0
+        return cls(rank, socket.gethostname(), type(error).__name__, words(error), status)
 
     def as_error(self) -> Exception:
         """What the other ranks raise."""
+        if self.kind == Stopped.__name__:
+            return Stopped(self.named(), self.status - 128)
         return OWN.get(self.kind, TrainingError)(self.named())
 
     def named(self) -> str:
@@ -67,7 +72,7 @@ class Failure:
 
 def words(error: BaseException) -> str:
     """What an error says to a user; errors that are not the package's own also say what they are."""
-    if type(error).__name__ in OWN:
+    if type(error).__name__ in OWN or isinstance(error, Stopped):
         return str(error)
     if isinstance(error, MemoryError):
         return "out of memory"
@@ -149,6 +154,21 @@ class FellowRanks:
                 raise self.say(cause.as_error()) from error
             self.say(error)
             raise
+
+    def leave(self, stopped: Stopped) -> Exception:
+        """What this rank raises that has been asked to leave without the others' knowledge: they are told.
+
+        A launcher also asks for it when another rank has failed or died; then that is why the run ends.
+        """
+        try:
+            found = self.failure() or self._ask() or self._tell(Failure.of(stopped, self.rank))
+        except DistError:  # torchrun has gone before
+            return stopped
+        if found.kind == Stopped.__name__:
+            return stopped
+        error = found.as_error()
+        self.say(error)
+        return error
 
     def say(self, error: BaseException) -> BaseException:
         """Say once in this process why the run ends, in the log and on standard error; the error, marked as said."""
@@ -278,7 +298,7 @@ class Watch:
             store.set(f"heard/{self.fellows.rank}", "")
             self._ends = time.monotonic() + GRACE
         if time.monotonic() > self._ends:
-            _end(2 if isinstance(error, UNFIT) else 1)
+            _end(failure.status or (2 if isinstance(error, UNFIT) else 1))
 
 
 def _end(status: int) -> None:

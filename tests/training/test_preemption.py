@@ -120,3 +120,96 @@ def test_the_second_ctrl_c_ends_it_at_once(tmp_path):
     assert process.wait(timeout=2) == -signal.SIGINT
     process.stderr.close()
     assert not (tmp_path / "run" / "checkpoint_gpu_0.pt").exists()
+
+
+STUCK = """
+import os, time
+from qgface_plugin import launch
+from qgface_plugin.data.procedural import dataset
+from qgface_plugin.data.sources import records
+from qgface_plugin.evaluation.protocols import pair_sets
+from qgface_plugin.training import build, trainer
+from qgface_plugin.training.trainer import Trainer
+from qgface_plugin.data.pair_dataset import PairDataset
+def hang(owner, name):
+    original = getattr(owner, name)
+    def hanging(*arguments, **options):
+        if os.environ.get("RANK", "0") in {ranks!r}:
+            open({mark!r}, "a").close()
+            for _ in range(600):  # interrupted by what a handler raises, and by that alone
+                try:
+                    time.sleep(0.1)
+                except Exception:
+                    pass
+        return original(*arguments, **options)
+    setattr(owner, name, hanging)
+"""
+PLACES = {
+    "drawing": "hang(dataset, 'draw_face')",
+    "opening": "hang(records.FaceRecords, 'check')",
+    "sets": "hang(build, 'open_pair_sets')",
+    "building": "hang(build, 'make_backbone')",
+    "resuming": "hang(Trainer, 'resume')",
+    "first batch": "hang(PairDataset, '__getitems__')",
+    "recipe": "hang(time, 'localtime')\ntime.localtime()",
+}
+
+
+def stuck(folder, place: str, ranks: tuple[str, ...] = ("0", "1"), launcher: tuple[str, ...] = (sys.executable,)):
+    """A run that has come to the place and stays there."""
+    mark = folder / "there"
+    path = recipe(folder, "run", extra=STUCK.format(ranks=ranks, mark=str(mark)) + PLACES[place] + "\n")
+    process = subprocess.Popen(
+        [*launcher, "train_v2.py", str(path)], cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not mark.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        ("drawing", signal.SIGTERM),
+        ("first batch", signal.SIGINT),
+        *(pytest.param(p, n, marks=pytest.mark.long) for p in PLACES for n in NAMES),
+    ],
+)
+def test_before_the_first_step_it_leaves_at_once_and_nothing_stays(tmp_path, place, number):
+    process = stuck(tmp_path, place)
+    process.send_signal(number)
+    sent = time.monotonic()
+    said = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 128 + number and time.monotonic() - sent < 5, said
+    assert f"{NAMES[number]}: stopped while" in said and said.count("\n") == 1, said
+    assert not (tmp_path / "run").exists() and (place != "drawing" or not (tmp_path / "faces").exists())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("whom", ["torchrun", "rank 0", "rank 1"])
+def test_ranks_leave_together_before_the_first_step(tmp_path, place, whom):
+    """The signal goes to torchrun, which hands it on, or to one rank, of which the other one hears."""
+    process = stuck(tmp_path, place, ("0", "1"), (*LAUNCHER, "--nproc_per_node=2"))
+    pid = process.pid
+    if whom != "torchrun":
+        time.sleep(2.0)  # both are there
+        pid = rank_of(process.pid, int(whom[-1]))
+    os.kill(pid, signal.SIGTERM)
+    sent = time.monotonic()
+    said = process.communicate(timeout=60)[1].decode()
+    assert time.monotonic() - sent < 30, said
+    assert said.count("SIGTERM: stopped while") >= 1 and "ended without giving a reason" not in said, said
+    assert not (tmp_path / "run" / "recipe.json").exists() and not (tmp_path / "run" / "run.lock").exists()
+
+
+def rank_of(launcher: int, rank: int) -> int:
+    """The process id of a rank."""
+    children = open(f"/proc/{launcher}/task/{launcher}/children").read().split()
+    ranks = {}
+    for pid in children:
+        environ = open(f"/proc/{pid}/environ", "rb").read().split(b"\0")
+        ranks.update({int(entry[5:]): int(pid) for entry in environ if entry.startswith(b"RANK=")})
+    return ranks[rank]

@@ -28,7 +28,7 @@ def test_a_name_that_is_no_utf_8_can_be_printed(tmp_path):
     file = tmp_path / "error.json"
     note_reason("Jos\udce9.jpg: gone", {VARIABLE: str(file)})
     failure = ProcessFailure(local_rank=0, pid=7, exitcode=2, error_file=str(file))
-    assert br"Jos\udce9.jpg: gone" in str(ChildFailedError("x", {0: failure})).encode()
+    assert rb"Jos\udce9.jpg: gone" in str(ChildFailedError("x", {0: failure})).encode()
 
 
 def test_the_first_reason_stays(tmp_path):

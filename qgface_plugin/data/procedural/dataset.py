@@ -99,12 +99,17 @@ def _draw(folder: Path, asked: Mapping[str, Any], progress: Progress | None) -> 
     if (folder / "train.rec").exists() and not marker.exists():
         raise ConfigError(f"{folder}: its train.rec was not made of procedural faces; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    names, new = ("train.rec", "train.idx", "train.lst", "property", f"{pairs_name}.bin"), not marker.exists()
     _write_marker(marker, {"complete": False})
     images = identities * images_per_identity
     count = _Counter(images + 2 * pairs, progress)
-    _write_records(folder, identities, images_per_identity, seed, count)
-    _write_pairs(folder / f"{pairs_name}.bin", pairs, seed, count)
-    names = ("train.rec", "train.idx", "train.lst", "property", f"{pairs_name}.bin")
+    try:
+        _write_records(folder, identities, images_per_identity, seed, count)
+        _write_pairs(folder / f"{pairs_name}.bin", pairs, seed, count)
+    except BaseException:  # also a signal: the folder is as it was
+        for name in (MARKER, *names) if new else ():
+            (folder / name).unlink(missing_ok=True)
+        raise
     sizes = {name: (folder / name).stat().st_size for name in names}
     _write_marker(marker, {"complete": True, "arguments": asked, "bytes": sizes})
 
