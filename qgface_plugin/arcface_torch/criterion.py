@@ -78,6 +78,7 @@ class CheckoutPartialFC(QGPartialFC):
         max_bad_steps: steps that are not finite, in a row, before TrainingError.
         checkpoint: the file that the checkout saves this rank's checkpoints in.
         rollback: of a step that is not finite; made at the first step.
+        bad_in_a_row: steps that were not finite, up to now.
     """
 
     key_source: KeySource | None = None
@@ -85,7 +86,7 @@ class CheckoutPartialFC(QGPartialFC):
     max_bad_steps = 1
     checkpoint: Path | None = None
     rollback: Rollback | None = None
-    _bad_in_a_row, _bad_loss, _judged_later = 0, False, False
+    bad_in_a_row, _bad_loss, _judged_later = 0, False, False
 
     # A checkout's loop hands over embeddings and labels alone; the rest comes from the two sources.
     def forward(self, local_embeddings: Tensor, local_labels: Tensor) -> Tensor:  # type: ignore[override]
@@ -96,7 +97,7 @@ class CheckoutPartialFC(QGPartialFC):
         if self._bad_loss:
             self._skip("loss")
         elif not self._judged_later:
-            self._bad_in_a_row = 0
+            self.bad_in_a_row = 0
         return loss
 
     def watch(self, backbone: nn.Module, optimizer: torch.optim.Optimizer, *, scaled: bool) -> None:
@@ -118,7 +119,7 @@ class CheckoutPartialFC(QGPartialFC):
             parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             norm = get_total_norm([p.grad for p in parameters])
             if distributed.everywhere(bool(norm.isfinite()) and not self._bad_loss, self.weight.device):
-                self._bad_in_a_row = 0
+                self.bad_in_a_row = 0
                 return
             optimizer.zero_grad(set_to_none=True)  # a parameter without gradient is left as it is
             if not self._bad_loss:
@@ -130,10 +131,10 @@ class CheckoutPartialFC(QGPartialFC):
             optimizer.register_step_pre_hook(before_step)
 
     def _skip(self, what: str) -> None:
-        self._bad_in_a_row += 1
+        self.bad_in_a_row += 1
         if self.rollback is not None:
             self.rollback.restore()
-        skip_bad_step(what, self._bad_in_a_row, self.max_bad_steps, lambda: advice(self.checkpoint))
+        skip_bad_step(what, self.bad_in_a_row, self.max_bad_steps, lambda: advice(self.checkpoint))
 
 
 class MomentumPartialFC(CheckoutPartialFC):

@@ -26,7 +26,8 @@ from ..models.backbones.common import freeze_bias
 from ..models.weights import load_backbone
 from ..training import build
 from ..training.agreement import check_data, check_recipes
-from ..training.checkpoints.contents import check_module
+from ..training.checkpoints.contents import check_module, check_share
+from ..training.checkpoints.finite import first_not_finite
 from ..training.checkpoints.parameters import names_of, restore
 from ..training.checkpoints.store import as_checkpoint
 from ..training.lr_schedule import build_schedule
@@ -42,6 +43,7 @@ from .log import checkout_log
 from .wandb_run import wandb_settings
 
 LOGGER = logging.getLogger(__name__)
+ADDED = "qgface_checkout"  # key of what is added to a checkpoint; `qgface` is that of the built-in loop
 OURS = (  # no keys of a checkout
     "init_from", "host", "qgface", "degradation", "data", "train", "finetune", "verify", "name", "set_keys",
     "mlflow_experiment",
@@ -70,7 +72,8 @@ class Replacements:
         self.criterion: CheckoutPartialFC | None = None
         self._source: Any = None
         self._keys: KeySource | None = None
-        self._backbone: nn.Module | None = None
+        self.backbone: nn.Module | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
         self._fp16, self._resumes = False, False
         self._log: StepLog | None = None
 
@@ -113,7 +116,7 @@ class Replacements:
         return settings | wandb_settings(run, base, self._resumes)
 
     def _has_checkpoint(self) -> bool:
-        path = self._checkpoint()
+        path = self.checkpoint()
         everywhere = distributed.everywhere(path.exists(), self.device)
         if path.exists() and not everywhere:
             raise CheckpointError(f"{path} is there, but other ranks have no checkpoint: resume with as many ranks")
@@ -129,29 +132,63 @@ class Replacements:
         Raises:
             CheckpointError: on all ranks; it names the file and the first thing that differs.
         """
-        own, path = names_of(backbone, criterion, optimizer)["optimizer"], self._checkpoint()
+        own, path = names_of(backbone, criterion, optimizer)["optimizer"], self.checkpoint()
+        names: list[str] | None = None
+        problem, step = None, None
 
         def fitting(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
-            return {**saved, "state": restore(optimizer, saved, own, None)}
+            return {**saved, "state": restore(optimizer, saved, own, names)}
 
         optimizer.register_load_state_dict_pre_hook(fitting)
-        problem = None
         if self._resumes:
             try:
                 saved = as_checkpoint(path, load(path))
+                names, step = self._check_whose(saved), saved["global_step"]
                 check_module(saved["state_dict_backbone"], backbone, "state_dict_backbone")
                 check_module(saved["state_dict_softmax_fc"], criterion, "state_dict_softmax_fc")
-                restore(optimizer, saved["state_optimizer"], own, None)
+                restore(optimizer, saved["state_optimizer"], own, names)
+                if unfit := first_not_finite(saved):
+                    raise CheckpointError(f"{unfit} is not finite")
             except CheckpointError as error:
                 problem = str(error) if str(path) in str(error) else f"{path}: {error}"
-        if problem := next(filter(None, distributed.gather_objects(problem)), None):
+        everyone = distributed.gather_objects((problem, step))
+        problem = next(filter(None, (found for found, _ in everyone)), None)
+        steps = [saved_at for _, saved_at in everyone]
+        if not problem and len(set(steps)) > 1:
+            problem = f"the checkpoints of the ranks are of different steps: {', '.join(map(str, steps))}"
+        if problem:
             raise CheckpointError(
                 f"{problem}. Set config.output to a new folder, or config.resume = False to start anew"
             )
 
-    def _checkpoint(self) -> Path:
+    def _check_whose(self, saved: dict[str, Any]) -> list[str] | None:
+        """The names of the optimiser's parameters in a checkpoint that is this rank's; None where it does not say.
+
+        Raises:
+            CheckpointError: it is of another rank, of other classes or of another number of ranks.
+        """
+        said, criterion = saved.get(ADDED), self.criterion
+        if said is None or criterion is None:
+            return None
+        if not isinstance(said, dict) or type(said.get("rank")) is not int or type(said.get("ranks")) is not int:
+            raise CheckpointError(f"{ADDED} is not what was saved")
+        ranks = distributed.world_size()
+        if said["ranks"] != ranks:
+            raise CheckpointError(f"it is of a run on {said['ranks']} rank(s), and this one has {ranks}")
+        check_share(said, distributed.rank(), (criterion.class_start, criterion.num_local))
+        names = said.get("names")
+        if names is not None and not (isinstance(names, list) and all(type(name) is str for name in names)):
+            raise CheckpointError(f"{ADDED}.names are not the names of parameters")
+        return names
+
+    def checkpoint(self) -> Path:
         """The file that the loop saves this rank's checkpoints in, and resumes from."""
         return Path(self.run.output) / f"checkpoint_gpu_{distributed.rank()}.pt"
+
+    def in_the_last_epoch(self) -> bool:
+        """Whether the loop is in its last epoch, or past it."""
+        sampler = None if self.loader is None else self.loader.sampler
+        return isinstance(sampler, EpochSampler) and sampler.epoch + 1 >= self.run.num_epoch
 
     def make_loader(self, batch_size: int, workers: int) -> TensorLoader:
         """The pairs of this rank; the checkout has set up its log by now."""
@@ -199,7 +236,7 @@ class Replacements:
             )
         if run.train.channels_last:
             backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch forgets it
-        self._backbone = backbone
+        self.backbone = backbone
         if QUEUE_KINDS[run.qgface.queue].keyed:
             self._keys = KeySource(backbone, run.qgface.key_momentum, run.gradient_acc)
         return backbone
@@ -220,7 +257,7 @@ class Replacements:
         criterion.key_source = self._keys
         criterion.quality_source = self._quality
         criterion.max_bad_steps = run.train.max_bad_steps
-        criterion.checkpoint = self._checkpoint()
+        criterion.checkpoint = self.checkpoint()
         self.criterion = criterion
         return criterion
 
@@ -238,9 +275,10 @@ class Replacements:
             warmup: steps; none for a negative number, as arcface_torch's `warmup_epoch = -1` gives it.
             total: steps of the whole run; milestones, in epochs, become steps.
         """
-        if self.criterion is not None and self._backbone is not None:
-            self.criterion.watch(self._backbone, optimizer, scaled=self._fp16)
-            self._check_checkpoint(self._backbone, self.criterion, optimizer)
+        self.optimizer = optimizer
+        if self.criterion is not None and self.backbone is not None:
+            self.criterion.watch(self.backbone, optimizer, scaled=self._fp16)
+            self._check_checkpoint(self.backbone, self.criterion, optimizer)
         train, steps = self.run.train, total // self.run.num_epoch
         milestones = [epoch * steps for epoch in train.milestones]
         return build_schedule(optimizer, train.schedule, max(0, round(warmup)), total, milestones, train.gamma)

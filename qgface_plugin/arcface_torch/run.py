@@ -7,11 +7,12 @@ loop. The checkout is found by sys.path, where its modules are looked for first.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import runpy
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from torch import distributed
@@ -19,31 +20,40 @@ from torch import distributed
 from ..config.recipe import load_recipe
 from ..config.run import Run
 from ..training.output_folder import own_folder
+from ..utils.distributed import fellow_ranks
 from ..utils.errors import ConfigError
 from ..utils.logs import EarlyLog, early_log
 from . import compat, seams
 from .checkout import SCRIPT, checkout_of, is_own_config, missing_parts
 from .replacements import Replacements
+from .saving import checked_saves
 
 LOGGER = logging.getLogger(__name__)
 _running: set[Path] = set()  # checkouts whose train_v2.py `train` is running in this process
 
 
-def train(checkout: Path, argument: str, run: Run | None, log: EarlyLog) -> None:
-    """Run a checkout's train_v2.py.
+def train(
+    checkout: Path, argument: str, run: Run | None, log: EarlyLog, arguments: Sequence[str] | None = None
+) -> None:
+    """Run a checkout's train_v2.py, in an output folder of its own.
 
     Args:
         checkout: its folder.
         argument: of the command line: a recipe, or a config of the checkout.
         run: the recipe, loaded; None for a config of the checkout, which trains what it says, without QGFace.
         log: the lines so far.
+        arguments: the whole command line, where it has more than `argument`.
 
     Raises:
         ConfigError: A seam is gone, or something does not fit the run; so do DataError and CheckpointError.
         TrainingError: Too many losses in a row were not finite.
     """
-    with _as_script(checkout, argument), nullcontext() if run is None else own_folder(run.output):
-        prepare(checkout, argument, run, log)
+    with _as_script(checkout, arguments or [argument]), ExitStack() as stack:
+        if run is not None:
+            stack.enter_context(own_folder(run.output))
+        parts = prepare(checkout, argument, run, log)
+        if parts is not None:
+            stack.enter_context(checked_saves(parts))
         _running.add(checkout)
         try:
             runpy.run_path(str(checkout / SCRIPT), run_name="__main__")
@@ -53,25 +63,32 @@ def train(checkout: Path, argument: str, run: Run | None, log: EarlyLog) -> None
                 distributed.destroy_process_group()
 
 
-def prepare(checkout: Path, argument: str, run: Run | None, log: EarlyLog) -> None:
-    """What comes before the checkout's first import: repairs, then, for a recipe, QGFace at the seams."""
+def prepare(checkout: Path, argument: str, run: Run | None, log: EarlyLog) -> Replacements | None:
+    """What comes before the checkout's first import: repairs, then, for a recipe, QGFace's parts at the seams."""
     compat.apply(checkout)
     if run is not None:
-        seams.install(checkout, Replacements(run, log))
-        return
+        parts = Replacements(run, log)
+        seams.install(checkout, parts)
+        return parts
     config = checkout / "configs" / f"{Path(argument).stem}.py"
     if not config.is_file():
         raise ConfigError(f"{checkout} has no config {argument}: {config} is not there")
     LOGGER.info("%s is a config of the checkout: it trains what it says, without QGFace", argument)
+    return None
 
 
-def autoload() -> None:
-    """Prepare the train_v2.py that is running and whose first line this is (`python -m qgface_plugin attach`).
+def autoload() -> bool:
+    """Run the train_v2.py that is running and whose first line this is (`python -m qgface_plugin attach`), as `train`.
 
-    Nothing happens without an argument, nor when it is `train` that runs the file.
+    The whole file is run once more, from here: with a folder of its own and ranks that tell each other why they end,
+    which need a beginning and an end. Nothing happens without an argument, nor when it is `train` that runs the file.
+
+    Returns:
+        Whether it has run, so that nothing is left to do for the file whose first line this is.
 
     Raises:
-        ConfigError: The program is no train_v2.py of a checkout, or what it is to run does not fit.
+        ConfigError: The program is no train_v2.py of a checkout, or what it is to run does not fit; and all that
+            `train` raises.
     """
     script = Path(getattr(sys.modules["__main__"], "__file__", None) or "-")
     checkout = script.resolve().parent
@@ -81,21 +98,30 @@ def autoload() -> None:
         )
     argument = next((given for given in sys.argv[1:] if not given.startswith("-")), None)
     if argument is None or checkout in _running:
-        return
-    log = EarlyLog()
-    run = None if is_own_config(argument) else load_recipe(argument)
-    if run is not None and run.host and Path(run.host).resolve() != checkout:
-        raise ConfigError(f"config.host names {run.host}, but this is the train_v2.py of {checkout}: leave it out")
-    prepare(checkout, argument, run, log)
+        return False
+    if multiprocessing.parent_process() is not None:  # a data worker that has imported the main module anew
+        prepare(checkout, argument, None if is_own_config(argument) else load_recipe(argument), EarlyLog())
+        return False
+    if distributed.is_initialized():
+        raise ConfigError(
+            f"{script} imports {__package__}.autoload below init_process_group: it belongs above all other imports. "
+            f"Take the line out, and run python -m qgface_plugin attach {checkout}"
+        )
+    with early_log() as log, fellow_ranks():
+        run = None if is_own_config(argument) else load_recipe(argument)
+        if run is not None and run.host and Path(run.host).resolve() != checkout:
+            raise ConfigError(f"config.host names {run.host}, but this is the train_v2.py of {checkout}: leave it out")
+        train(checkout, argument, run, log, sys.argv[1:])
+    return True
 
 
 @contextmanager
-def _as_script(checkout: Path, argument: str) -> Iterator[None]:
-    """The command line and import path of `python <checkout>/train_v2.py <argument>`; afterwards both are as before,
+def _as_script(checkout: Path, arguments: Sequence[str]) -> Iterator[None]:
+    """The command line and import path of `python <checkout>/train_v2.py <arguments>`; afterwards both are as before,
     with what the environment says to W&B, and the checkout's modules are forgotten."""
     argv, path, known = list(sys.argv), list(sys.path), set(sys.modules)
     tracking = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
-    sys.argv[:] = [str(checkout / SCRIPT), argument]
+    sys.argv[:] = [str(checkout / SCRIPT), *arguments]
     sys.path.insert(0, str(checkout))
     try:
         yield

@@ -18,7 +18,7 @@ from torch import Tensor, distributed
 from torch.distributed import PrefixStore
 
 from .errors import Stopped
-from .fellow_ranks import Failure, FellowRanks, Watch
+from .fellow_ranks import Failure, FellowRanks, Watch, explained_end
 from .rendezvous import int_from, meet
 
 Result = TypeVar("Result")
@@ -271,7 +271,7 @@ def fellow_ranks(environ: Mapping[str, str] = os.environ) -> Iterator[None]:
         _fellows = FellowRanks(meet(environ), int_from("RANK", environ), ranks)
     watch = Watch(_fellows, launcher)
     try:
-        with reasons():
+        with nullcontext() if _fellows is None else explained_end(_fellows), reasons():
             yield
     finally:
         watch.stop()

@@ -11,6 +11,7 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import threading
@@ -299,6 +300,55 @@ class Watch:
             self._ends = time.monotonic() + GRACE
         if time.monotonic() > self._ends:
             _end(failure.status or (2 if isinstance(error, UNFIT) else 1))
+
+
+@contextmanager
+def explained_end(fellows: FellowRanks) -> Iterator[None]:
+    """SIGTERM still ends the process in the block, but it first says which rank's end is the reason, if one is.
+
+    A launcher sends it to the ranks that are left when one has died. They may stand in a collective, where no handler
+    of Python's runs: so a thread waits for what the interpreter writes when the signal comes.
+
+    Args:
+        fellows: the ranks; nothing happens where SIGTERM is handled already, also by what the block itself sets up for
+            a while, or outside the main thread.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    asking = FellowRanks(fellows.store.clone(), fellows.rank, fellows.ranks)  # type: ignore[attr-defined]
+    end, written = os.pipe()
+    os.set_blocking(written, False)
+
+    def nothing(*_: object) -> None:
+        """The thread does it."""
+
+    def wait() -> None:
+        while read := os.read(end, 1):
+            if read[0] != signal.SIGTERM or signal.getsignal(signal.SIGTERM) is not nothing:
+                continue
+            failure = None
+            with suppress(DistError):
+                failure = asking.failure() or asking._ask()
+            if failure is None:
+                _end(128 + signal.SIGTERM)
+            elif failure.rank != fellows.rank:  # after its own one the main thread is leaving
+                fellows.say(failure.as_error())
+                _end(failure.status or (2 if isinstance(failure.as_error(), UNFIT) else 1))
+
+    thread = threading.Thread(target=wait, name="SIGTERM", daemon=True)
+    before = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, nothing)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.set_wakeup_fd(before)
+        os.close(written)  # which ends the thread
+        thread.join()
+        os.close(end)
 
 
 def _end(status: int) -> None:

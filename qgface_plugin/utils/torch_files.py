@@ -114,9 +114,25 @@ def replacing(path: Path, state: Mapping[str, Any]) -> Iterator[None]:
     The body runs once the new file is on the disk. Arguments and errors are those of `save`.
     """
     _check_plain(state, "state")
+    with _replacing(path, dict(state)):
+        yield
+
+
+def replace_file(path: Path, content: object) -> None:
+    """Write what another program's loop saves, whatever it holds, as `save` does.
+
+    Raises:
+        CheckpointError: the file cannot be written; the message gives the reason.
+    """
+    with _replacing(path, content):
+        pass
+
+
+@contextmanager
+def _replacing(path: Path, content: object) -> Iterator[None]:
     try:
         with atomic_write(path, "w+b", durable=True) as file:
-            torch.save(dict(state), file)
+            torch.save(content, file)
             seal(file)
             file.flush()
             os.fsync(file.fileno())

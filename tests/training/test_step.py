@@ -159,7 +159,7 @@ class CheckoutStep:
         torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), 5)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return self.criterion._bad_in_a_row == 0
+        return self.criterion.bad_in_a_row == 0
 
 
 @pytest.mark.parametrize("trouble", TROUBLE)
