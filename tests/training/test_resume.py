@@ -15,10 +15,11 @@ import torch
 from tiny import TIMES, same, tiny_model, tiny_run, write_faces
 
 from qgface_plugin.config.method import QGFaceConfig
-from qgface_plugin.config.options import TrainOptions
+from qgface_plugin.config.options import FinetuneOptions, TrainOptions, VerifyOptions
 from qgface_plugin.data.pair_dataset import PairDataset
 from qgface_plugin.data.sampler import EpochSampler
 from qgface_plugin.loss.partial_fc import QGPartialFC
+from qgface_plugin.models.weights import export_backbone
 from qgface_plugin.training import build, verification
 from qgface_plugin.training.checkpoints import latest, store
 from qgface_plugin.training.step import TrainStep
@@ -95,6 +96,19 @@ def sigterm(call: int) -> None:
         dict(qgface=QGFaceConfig(queue="proxy"), sample_rate=0.5, val_targets=("dev",), verbose=3),
         dict(qgface=QGFaceConfig(queue="momentum"), gradient_acc=2, optimizer="adamw", lr=0.003),
         dict(qgface=QGFaceConfig(queue="batch"), num_workers=2),
+        dict(
+            init_from="start.pt",
+            qgface=QGFaceConfig(queue="teacher", teacher_weight=0.5),
+            val_targets=("dev",),
+            finetune=FinetuneOptions(init_centres="means", frozen_epochs=0.6, backbone_lr=0.02, freeze=("layer.bias",)),
+            verify=VerifyOptions(before=True, degraded=True, keep_best="mixed", max_regression=1.0),
+        ),
+        dict(
+            init_from="start.pt",
+            finetune=FinetuneOptions(batchnorm="frozen"),
+            num_epoch=2,
+            qgface=QGFaceConfig(queue="none", teacher_weight=1.0, classification_weight=0.0),
+        ),
         pytest.param(
             dict(qgface=QGFaceConfig(queue="none", stats_scope="rank"), degradation=None, sample_rate=0.3),
             marks=pytest.mark.long,
@@ -108,12 +122,17 @@ def sigterm(call: int) -> None:
         "proxy, sampled",
         "momentum, accumulated",
         "batch, workers",
+        "fine-tuning with a teacher",
+        "fine-tuning without classes",
         "single views",
         "epoch ends in between",
     ],
 )
 def test_stopped_after_every_step(folder, monkeypatch, changes):
     """The process ends in every second step of its life, so it resumes after each step of the run."""
+    if changes.get("init_from"):
+        export_backbone(folder / "start.pt", tiny_model("", 8, True).state_dict())
+        changes = changes | {"init_from": str(folder / "start.pt")}
     run = tiny_run(folder, batch_size=12, frequent=5, warmup_epoch=1, **changes)  # 8 steps
     train(run)
     pieces = replace(run, output=str(folder / "pieces"), train=EVERY)
