@@ -36,6 +36,7 @@ NAVIGATION = {
         "docs/tracking",
         "docs/ranks",
         "docs/performance",
+        "docs/benchmarks",
     ],
     "Measuring": ["docs/evaluation", "docs/evaluation_identification", "docs/evaluation_ijb", "docs/export"],
     "The paper": ["docs/method", "docs/experiments", "docs/results"],

@@ -44,6 +44,12 @@ def test_python_is_python(page):
         ast.parse(block)
 
 
+def test_the_first_page_leads_to_every_other():
+    index = ROOT / "docs" / "index.md"
+    told = {target.partition("#")[0] for target in links(index)}
+    assert sorted(page.name for page in (ROOT / "docs").glob("*.md") if page != index and page.name not in told) == []
+
+
 def test_pages_are_found():
     assert {"docs/index.md", "docs/guide.md", "README.md"} <= set(IDS)
     assert len(links(ROOT / "docs" / "index.md")) > 30
