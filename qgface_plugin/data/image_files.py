@@ -112,22 +112,31 @@ class FaceFile:
 
 
 def check_face(path: str | Path, size: int = 112) -> FaceFile:
-    """Whether an image file can be packed as it is.
+    """`check_encoded` of an image file.
+
+    Raises:
+        DataError: unreadable too; names the path.
+    """
+    return check_encoded(read_image(path, f"{path}: "), str(path), size)
+
+
+def check_encoded(encoded: bytes, where: str, size: int = 112) -> FaceFile:
+    """Whether an image can be packed as it is.
 
     The whole image is decoded, so that no damage is packed.
 
     Args:
-        path: the file.
+        encoded: the image.
+        where: how messages name it.
         size: side in pixels that it should have.
 
     Returns:
         `fits` for a sound, square JPEG or PNG of that side, not for one of another side.
 
     Raises:
-        DataError: unreadable, neither JPEG nor PNG, damaged, or not square; names the path.
+        DataError: neither JPEG nor PNG, damaged, or not square; begins with `where`.
     """
-    encoded = read_image(path, f"{path}: ")
-    _, surplus = decode_noting(encoded, str(path), size)
+    _, surplus = decode_noting(encoded, where, size)
     return FaceFile(image_side(encoded) == size, surplus)
 
 
@@ -142,10 +151,14 @@ def load_face(path: str | Path, size: int = 112, quality: int = QUALITY) -> byte
     Raises:
         DataError: see `check_face`.
     """
-    encoded = read_image(path, f"{path}: ")
+    return fitted(read_image(path, f"{path}: "), str(path), size, quality)
+
+
+def fitted(encoded: bytes, where: str, size: int = 112, quality: int = QUALITY) -> bytes:
+    """An image as it is if it is square with `size` pixels a side, else a resized JPEG of it; see `load_face`."""
     if is_image(encoded) and image_side(encoded) == size:
         return encoded
-    return encode_jpeg(decode(encoded, str(path), size), quality)
+    return encode_jpeg(decode(encoded, where, size), quality)
 
 
 def read_image(path: str | Path, where: str = "") -> bytes:

@@ -10,8 +10,10 @@ from pathlib import Path
 from ...utils.errors import ConfigError, DataError
 from ...utils.listing import entries_in
 from ...utils.text import meant_path
+from ..image_files import FaceFile, check_encoded, check_face, fitted, load_face
 from ..recordio.lst import read_list
 from ..sources.folder import SUFFIXES
+from .stored import ImageStore
 
 SAME_NAMES = ("error", "merge", "separate")
 
@@ -26,6 +28,8 @@ class Face:
         identity: (number of the source, name of the identity); the number is 0 for all when names are merged.
         key: the key that an im2rec list gives it, else None.
         more: labels that follow the identity in an im2rec list.
+        store: what has the image, where it is no file of its own; `path` is then how messages name it.
+        at: where in `store`.
     """
 
     path: str
@@ -33,6 +37,21 @@ class Face:
     identity: tuple[int, str]
     key: int | None = None
     more: tuple[float, ...] = ()
+    store: ImageStore | None = None
+    at: tuple[int, int] = (0, 0)
+
+    def check(self, size: int) -> FaceFile:
+        """See `check_face`."""
+        if self.store is None:
+            return check_face(self.path, size)
+        return check_encoded(self.store.read(self.at), self.path, size)
+
+    def load(self, size: int, quality: int, fits: bool) -> bytes:
+        """See `load_face`; `fits`: what a store has goes in as it is."""
+        if self.store is None:
+            return load_face(self.path, size, quality)
+        encoded = self.store.read(self.at)
+        return encoded if fits else fitted(encoded, self.path, size, quality)
 
 
 @dataclass(frozen=True)
@@ -86,7 +105,7 @@ def list_faces(sources: Sequence[str | Path], root: str | Path | None = None, sa
         else:
             raise DataError(f"{source}: no such folder or list; name a folder of identities or a .lst file")
     if same_names == "error":
-        _refuse_shared_names(found.faces, sources)
+        refuse_shared_names(found.faces, sources)
     _refuse_repeated_paths(found.faces)
     return FaceList(found.faces, found.problems, passed_over, found.lists)
 
@@ -125,7 +144,8 @@ def _add_list(found: FaceList, path: Path, number: int, root: Path) -> None:
             found.problems.append((where, "not aligned, says the list: run `qgface align` first"))
 
 
-def _refuse_shared_names(faces: list[Face], sources: Sequence[str | Path]) -> None:
+def refuse_shared_names(faces: list[Face], sources: Sequence[str | Path]) -> None:
+    """Refuse, with a DataError, identities whose name is in several sources; nobody has said what that means."""
     owners: dict[str, set[int]] = {}
     for face in faces:
         owners.setdefault(face.identity[1], set()).add(face.identity[0])

@@ -13,7 +13,8 @@ from ...utils.files import write_text
 from ...utils.outputs import check_no_input
 from ...utils.parallel import ordered_map
 from ..identity_names import IDENTITIES
-from ..image_files import FaceFile, check_face
+from ..image_files import FaceFile, image_side
+from ..images import is_image
 from .faces import Face, FaceList
 from .record_set import MAX_INSIGHTFACE, PackedFace, PackOptions, write_record_set
 
@@ -69,11 +70,9 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
             nothing left to pack.
     """
     folder = Path(folder)
-    if (folder / "train.rec").exists() and not options.overwrite:
-        raise ConfigError(f"{folder / 'train.rec'} is there already: choose another folder, or --overwrite")
+    check_free(folder, options.overwrite)
     for name in (*WRITTEN, LEFT_OUT):
         check_no_input(folder / name, found.lists)
-    folder.mkdir(parents=True, exist_ok=True)
     fitting, surplus, problems = _check(found, options, progress)
     if problems and options.on_corrupt == "error":
         _list_left_out(folder, problems)
@@ -121,6 +120,29 @@ def pack_faces(found: FaceList, folder: str | Path, options: PackOptions, progre
     )
 
 
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Make the folder of a record set that is to be written.
+
+    Raises:
+        ConfigError: a record set is there, and is not to be replaced.
+    """
+    if (folder / "train.rec").exists() and not overwrite:
+        raise ConfigError(f"{folder / 'train.rec'} is there already: choose another folder, or --overwrite")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def side_of(found: FaceList) -> int:
+    """Side in pixels of the first image that a store has; 112 where none can be looked at."""
+    for face in found.faces:
+        try:
+            encoded = b"" if face.store is None else face.store.read(face.at)
+        except DataError:
+            continue
+        if is_image(encoded):
+            return image_side(encoded)
+    return 112
+
+
 def _check(
     found: FaceList, options: PackOptions, progress: bool
 ) -> tuple[list[tuple[Face, bool]], list[Face], Problems]:
@@ -129,7 +151,7 @@ def _check(
 
     def check(face: Face) -> FaceFile | str:
         try:
-            return check_face(face.path, options.size)
+            return face.check(options.size)
         except DataError as error:
             return str(error).removeprefix(f"{face.path}: ")
 
@@ -140,7 +162,7 @@ def _check(
         if isinstance(result, str):
             problems.append((face.path, result))
         else:
-            fitting.append((face, result.fits))
+            fitting.append((face, result.fits or options.as_they_are))
             if result.surplus:
                 surplus.append(face)
     return fitting, surplus, problems

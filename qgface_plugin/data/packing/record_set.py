@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ...utils.errors import ON_CORRUPT, ConfigError
 from ...utils.files import atomic_write
 from ...utils.parallel import ordered_map
-from ..image_files import QUALITY, load_face
+from ..image_files import QUALITY
 from ..recordio import Header, RecordWriter, pack
 from ..recordio.identities import EXACT_FLOAT32, write_faces
 from ..recordio.labels import LABEL_LIMIT
@@ -44,6 +44,7 @@ class PackOptions:
         on_corrupt: "error" refuses to pack when an image cannot be packed, "skip" leaves such images out.
         workers: threads.
         overwrite: replace a `train.rec` that is there.
+        as_they_are: images of another side go in as they are too; `size` is then what `property` says.
     """
 
     style: str = "insightface"
@@ -54,6 +55,7 @@ class PackOptions:
     on_corrupt: str = "error"
     workers: int = 2
     overwrite: bool = False
+    as_they_are: bool = False
 
     def __post_init__(self) -> None:
         for name, chosen, known in (("style", self.style, STYLES), ("on_corrupt", self.on_corrupt, ON_CORRUPT)):
@@ -123,7 +125,7 @@ def write_record_set(
         _refuse_others(folder, texts)
 
     def load(row: int) -> bytes:
-        return load_face(faces[row].face.path, options.size, options.quality)
+        return faces[row].face.load(options.size, options.quality, faces[row].fits)
 
     images = ordered_map(load, order, options.workers)
     bar = tqdm(images, total=len(faces), desc="writing", unit="image", disable=not progress)

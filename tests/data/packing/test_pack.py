@@ -12,6 +12,7 @@ from golden.make_golden import FOLDER, IDENTITIES, draw, im2rec_records, png
 from photographs import jpeg, save
 
 from qgface_plugin.data.images import decode, encode_jpeg
+from qgface_plugin.data.packing import faces as faces_module
 from qgface_plugin.data.packing import pack
 from qgface_plugin.data.packing.faces import list_faces
 from qgface_plugin.data.packing.pack import PackReport, pack_faces
@@ -160,14 +161,14 @@ def test_identities_with_few_images(faces: Path, tmp_path: Path) -> None:
 
 
 def test_an_image_that_changes_while_packing(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check = pack.check_face
+    check = faces_module.check_face
 
     def check_and_spoil(path: str, size: int) -> bool:
         result = check(path, size)
         Path(path).write_bytes(b"gone")
         return result
 
-    monkeypatch.setattr(pack, "check_face", check_and_spoil)
+    monkeypatch.setattr(faces_module, "check_face", check_and_spoil)
     with pytest.raises(DataError, match="0.png: neither JPEG nor PNG"):
         run(faces, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
