@@ -60,7 +60,8 @@ def _found(given: argparse.Namespace, subset: Subset | None) -> FaceList:
 
 
 def _run(given: argparse.Namespace) -> int:
-    check_output(given.json, report_of(PackReport), given.sources)
+    inputs = [*given.sources, *given.from_lmdb, *given.from_webdataset, *given.from_parquet]
+    check_output(given.json, report_of(PackReport), inputs)
     subset = Subset.parse(given.subset) if given.subset else None
     check_free(given.output, given.overwrite)
     found = _found(given, subset)
