@@ -34,9 +34,16 @@ class Run:
     """
 
     # model
-    network: str = setting("r50", "backbone: r18, r34, r50, r100, r200, mbf, ...")
+    network: str = setting("r50", "backbone: r18, r34, r50, r100, r200, mbf, ...; graph: that of an ONNX file")
     embedding_size: int = setting(512, "d, entries of an embedding", low=1)
-    init_from: str | None = setting(None, "weights to start from, or a folder with model.pt; not `resume`")
+    init_from: str | None = setting(
+        None, "encoder to start from: weights, an ONNX file, their folder, or a model of insightface; not `resume`"
+    )
+    init_color: str = setting("rgb", "channels that the ONNX file of init_from takes", choices=("rgb", "bgr"))
+    init_mean: float | tuple[float, ...] | None = setting(
+        None, "what is subtracted from pixels of 0 to 255 for that file; None: what its graph or its pack says"
+    )
+    init_std: float | tuple[float, ...] | None = setting(None, "what they are then divided by; set with init_mean")
     # class centres
     margin_list: tuple[float, float, float] = setting((1.0, 0.5, 0.0), "arcface_torch's margins (its own head only)")
     sample_rate: float = setting(1.0, "share of the class centres that compete; 0: the batch's only", low=0.0, high=1.0)
@@ -95,6 +102,8 @@ class Run:
         for key in ("margin_list", "val_targets", "rec"):
             value = getattr(self, key)
             object.__setattr__(self, key, tuple(value) if isinstance(value, list) else value)
+        if (self.init_mean is None) != (self.init_std is None):
+            raise ConfigError("config.init_mean and config.init_std go together: set both, or neither")
         if self.rec is not None and not (self.rec and all(self.rec)):
             raise ConfigError(f"config.rec is {self.rec!r}: name at least one folder, and no empty name")
         if -1 < self.warmup_epoch < 0:

@@ -122,6 +122,9 @@ def _write_graph(backbone: nn.Module, path: Path, opset: int) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings(
+                "ignore", "Constant folding"
+            )  # of the padding of an imported graph: it is not needed
             graph = io.BytesIO()  # PyTorch refuses the name of a file that is no UTF-8
             torch.onnx.export(
                 backbone,

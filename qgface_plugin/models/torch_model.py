@@ -25,7 +25,7 @@ from .weights import is_counter, read_backbone
 # The last linear layer: rows are the size of a feature. IResNet and QuickNet; MobileFaceNet; arcface_torch's ViT.
 _LAST_LAYERS = ("fc.weight", "features.layers.2.weight", "feature.2.weight")
 # By which a backbone is found in a checkpoint among other modules: those, and others that several networks have.
-_KNOWN_BY = (
+KNOWN_BY = (
     *_LAST_LAYERS, "features.weight", "features.layers.3.weight", "feature.3.weight", "conv1.weight", "bn2.weight",
     "layers.0.weight", "conv_sep.layers.0.weight", "pos_embed", KEY,
 )  # fmt: skip
@@ -124,7 +124,7 @@ def read_network(path: Path, network: str | None) -> tuple[dict[str, Tensor], st
     Raises:
         CheckpointError, ConfigError: as `load_torch_model`.
     """
-    weights = read_backbone(path, _KNOWN_BY)
+    weights = read_backbone(path, KNOWN_BY)
     structure = structure_in(weights, str(path))
     size = embedding_size(weights, str(path)) if structure is None else structure.size
     network, by = (network, "--network") if network else _of_the_recipe(path)

@@ -16,8 +16,8 @@ from .face_model import Scale
 from .onnx_import.importing import import_onnx
 from .onnx_import.network import GRAPH, GraphNetwork, structure_in
 from .onnx_model import in_pack, zoo_path
-from .torch_model import read_network
-from .weights import is_counter, others_in
+from .torch_model import KNOWN_BY, embedding_size, read_network, recognise
+from .weights import is_counter, others_in, read_backbone
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def load_trainable(
     features_bias: bool = True,
     color: str = "rgb",
     scale: Scale | None = None,
+    keep_graph: bool = False,
 ) -> Trainable:
     """The encoder that `source` names, to be trained further.
 
@@ -56,29 +57,63 @@ def load_trainable(
         features_bias: False fixes the bias of the last BatchNorm, as `get_model` has it; its value stays.
         color: the order of channels that an ONNX model was trained on, "rgb" or "bgr".
         scale: what an ONNX model wants to be done to pixels of 0 to 255; None: what its graph or its pack says.
+        keep_graph: an ONNX model keeps its graph also where its network is known.
 
     Raises:
         CheckpointError: a file that is absent, damaged, refused, of another network, or with an operation that cannot
             be trained; names the file and what it is about.
         ConfigError: a network that is not known, or a package that is absent.
     """
-    path = Path(source)
-    if not path.exists() and len(path.parts) == 1 and path.suffix not in (".pt", ".pth"):
-        path = zoo_path(str(source))
-    name = None
-    if path.is_dir() and not (path / "model.pt").is_file():
-        if not files_in(unpacked(path, ".onnx"), ".onnx"):
-            raise CheckpointError(f"{path} is a folder without model.pt and without .onnx files{others_in(path)}")
-        path, name, stated = in_pack(path)
-        scale = scale or stated
+    path, name, stated = _located(source)
     if path.suffix.lower() == ".onnx":
-        found = import_onnx(path, color, scale, name, features_bias=features_bias)
+        found = import_onnx(path, color, scale or stated, name, keep_graph, features_bias)
         return Trainable(found.backbone, found.network, found.size, path, found.notes)
-    path = path / "model.pt" if path.is_dir() else path
     weights, network, size = read_network(path, network)
     backbone = build_network(network, size, features_bias, weights, str(path))
     fill(backbone, weights)
     return Trainable(backbone.eval(), network, size, path)
+
+
+def _located(source: str | Path) -> tuple[Path, str | None, Scale | None]:
+    """The file that is meant, its name for messages, and the normalisation that its pack states."""
+    path = Path(source)
+    if not path.exists() and len(path.parts) == 1 and path.suffix not in (".pt", ".pth"):
+        path = zoo_path(str(source))
+    if not path.is_dir():
+        return path, None, None
+    if (path / "model.pt").is_file():
+        return path / "model.pt", None, None
+    if files_in(unpacked(path, ".onnx"), ".onnx"):
+        return in_pack(path)
+    raise CheckpointError(f"{path} is a folder without model.pt and without .onnx files{others_in(path)}")
+
+
+def is_pytorch(source: str | Path) -> bool:
+    """Whether `source` names PyTorch weights, and not an ONNX file, a pack or a model of insightface.
+
+    Raises:
+        CheckpointError: it names nothing.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path.suffix.lower() != ".onnx"
+    return _located(source)[0].suffix.lower() != ".onnx"
+
+
+def network_in(source: str | Path) -> str | None:
+    """The network that PyTorch weights are of, by what they hold and what recipe.json says; None where that is unknown.
+
+    Raises:
+        CheckpointError: a file that is absent, damaged or refused.
+    """
+    path = _located(source)[0]
+    weights = read_backbone(path, KNOWN_BY)
+    if structure_in(weights, str(path)) is not None:
+        return GRAPH
+    try:
+        return recognise(weights, embedding_size(weights, str(path)))
+    except CheckpointError:  # layers of none of them
+        return None
 
 
 def build_network(

@@ -26,7 +26,7 @@ from ..models.backbones import get_model
 from ..models.digest import model_digest
 from ..models.momentum_encoder import MomentumEncoder
 from ..models.teacher import Teacher
-from ..models.trainable import load_trainable
+from ..models.trainable import Trainable, load_trainable
 from ..models.weights import load_backbone
 from ..utils import distributed
 from ..utils.device import pick_precision
@@ -51,11 +51,25 @@ def make_sampler(run: Run, epoch: int = 0, start_step: int = 0) -> EpochSampler:
     return EpochSampler(run.num_image, run.batch_size, rank, ranks, run.seed, epoch=epoch, start_step=start_step)
 
 
-def make_backbone(run: Run, device: torch.device) -> nn.Module:
-    """The backbone on its device, in `channels_last` where the recipe asks for it, the same weights on every rank."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
-        backbone = get_model(run.network, num_features=run.embedding_size, features_bias=run.train.features_bias)
+def make_backbone(run: Run, device: torch.device, start: Trainable | None = None) -> nn.Module:
+    """The backbone on its device, in `channels_last` where the recipe asks for it, the same weights on every rank.
+
+    Args:
+        run: the resolved recipe.
+        device: that it trains on.
+        start: the encoder that the run starts from, of `starting_encoder`; it is not copied.
+
+    Raises:
+        CheckpointError: the weights of `config.init_from` do not fit.
+    """
+    if start is not None:
+        backbone = start.backbone
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            backbone = get_model(run.network, num_features=run.embedding_size, features_bias=run.train.features_bias)
+        if run.init_from:
+            load_backbone(run.init_from, backbone)
     return backbone.to(  # type: ignore[call-overload] # torch forgets memory_format
         device, memory_format=torch.channels_last if run.train.channels_last else torch.contiguous_format
     )
@@ -102,23 +116,31 @@ def make_schedule(run: Run, optimizer: torch.optim.Optimizer, steps_per_epoch: i
     )
 
 
-def make_step(run: Run, device: torch.device, stop_wanted: Callable[[], bool]) -> TrainStep:
+def make_step(
+    run: Run,
+    device: torch.device,
+    stop_wanted: Callable[[], bool],
+    start: Trainable | None = None,
+    unfold: Callable[[nn.Module], nn.Module] | None = None,
+) -> TrainStep:
     """The training step with everything that it changes, on the device, at the start of the run.
 
     Args:
         run: the resolved recipe.
         device: that it trains on.
         stop_wanted: has this rank been asked to leave?
+        start: the encoder that the run starts from, of `starting_encoder`.
+        unfold: gives the backbone the BatchNorms that an export has folded away; the teacher does without.
 
     Raises:
         ConfigError: a value that cannot be used here.
         CheckpointError: the weights of `config.init_from` do not fit.
     """
     dtype = pick_precision(run.train.precision, run.fp16, device)
-    backbone = make_backbone(run, device)
-    if run.init_from:
-        load_backbone(run.init_from, backbone)
+    backbone = make_backbone(run, device, start)
     teacher = make_teacher(run, backbone, device)
+    if unfold is not None:
+        backbone = unfold(backbone)
     moving = Moving(backbone, run.finetune)
     moving.set_modes(backbone)
     criterion = make_criterion(run, device, fp16=dtype == torch.float16)

@@ -18,6 +18,7 @@ from ..data.loader import PairLoader, Prefetcher, SurplusCount, open_batches
 from ..data.pair_batch import PairBatch
 from ..data.sources.source import FaceSource, open_source
 from ..evaluation.protocols.pair_sets import DecodedPairs
+from ..models.trainable import Trainable
 from ..models.weights import export_backbone, read_backbone
 from ..utils import distributed
 from ..utils.device import keep_freed_pages, pick_device, seed_everything
@@ -35,6 +36,7 @@ from .preemption import NAMES, StopWatch, watch_for_stop
 from .recorder import RunRecorder
 from .rollback import advice, skip_bad_step
 from .run_state import Progress, RunState
+from .start import folded_away, starting_encoder, with_batchnorm
 from .trackers import check_packages, open_trackers
 from .verification import Verification
 
@@ -74,6 +76,7 @@ def _train(run: Run, device: torch.device, stop: StopWatch, early: EarlyLog | No
     """The rest of `train`, in a folder of its own."""
     with stop.at_once("opening the data"):
         source, run = open_source(run)
+        run, start = starting_encoder(run)
         distributed.patient_barrier()  # opening may have taken the ranks different times
         check_data(source)
         # what cannot be used is known on all ranks before anything is written
@@ -98,7 +101,7 @@ def _train(run: Run, device: torch.device, stop: StopWatch, early: EarlyLog | No
         distributed.reasons(),
     ):
         with stop.at_once("building network and class centres"):
-            trainer = Trainer(run, source, device, recorder, stop, pair_sets)
+            trainer = Trainer(run, source, device, recorder, stop, pair_sets, start)
         return trainer.fit()
 
 
@@ -112,6 +115,7 @@ class Trainer:
         recorder: of the run, entered.
         stop: whether the run has been asked to leave.
         pair_sets: to verify on; none on ranks other than 0.
+        start: the encoder that the run starts from, of `starting_encoder`.
     """
 
     def __init__(
@@ -122,6 +126,7 @@ class Trainer:
         recorder: RunRecorder,
         stop: StopWatch | None = None,
         pair_sets: Sequence[DecodedPairs] = (),
+        start: Trainable | None = None,
     ) -> None:
         self.run, self.device, self.recorder, self.stop = run, device, recorder, stop or StopWatch()
         rank, ranks = distributed.rank(), distributed.world_size()
@@ -132,7 +137,8 @@ class Trainer:
         self.prefetcher = Prefetcher(device, run.degradation)
         self.surplus = SurplusCount()
         self.steps_per_epoch = build.make_sampler(run).steps_per_epoch
-        self.step = build.make_step(run, device, self.stop.wanted)
+        unfold = partial(with_batchnorm, run=run, dataset=self.dataset, device=device) if folded_away(run) else None
+        self.step = build.make_step(run, device, self.stop.wanted, start, unfold)
         scheduler = build.make_schedule(run, self.step.optimizer, self.steps_per_epoch)
         self.progress = Progress()
         self.state = RunState(self.step, scheduler, self.progress, recorder, run, self.steps_per_epoch)

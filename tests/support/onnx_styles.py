@@ -166,3 +166,38 @@ def graph_of(nodes, weights: dict[str, np.ndarray], size: int, opset: int = 17) 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     model.ir_version = 8
     return model
+
+
+def odd_encoder(seed: int = 0, size: int = 12) -> onnx.ModelProto:
+    """A small encoder that is no network of this project: uneven padding at stride 2, folded BatchNorms, PReLU, a sum,
+    a pool, a flattening by arithmetic of shapes."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return (rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+    weights = {
+        "w0": normal(8, 3, 7, 7), "b0": normal(8), "s0": np.full((8, 1, 1), 0.2, np.float32),
+        "w1": normal(8, 1, 3, 3), "b1": normal(8), "s1": np.full((8, 1, 1), 0.1, np.float32),
+        "w2": normal(8, 8, 1, 1), "b2": normal(8),
+        "w3": normal(size, 8 * 3 * 3), "b3": normal(size),
+        "rest": np.array([-1]), "zero": np.array(0),
+    }  # fmt: skip
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["data", "w0", "b0"], ["a"], "stem", auto_pad="SAME_UPPER", strides=[4, 4]),  # 7 and 3: 1 and 2
+        node("PRelu", ["a", "s0"], ["b"], "act_0"),
+        node("Conv", ["b", "w1", "b1"], ["c"], "depthwise", pads=[0, 0, 1, 1], strides=[2, 2], group=8),
+        node("PRelu", ["c", "s1"], ["d"], "act_1"),
+        node("Conv", ["d", "w2", "b2"], ["e"], "pointwise"),
+        node("Add", ["e", "d"], ["f"], "sum"),
+        node("AveragePool", ["f"], ["g"], "pool", kernel_shape=[4, 4], strides=[4, 4], pads=[0, 0, 0, 0]),
+        node("Shape", ["g"], ["shape"]),
+        node("Gather", ["shape", "zero"], ["count"]),
+        node("Unsqueeze", ["count", "axis"], ["counts"]),
+        node("Concat", ["counts", "rest"], ["wanted"], axis=0),
+        node("Reshape", ["g", "wanted"], ["h"], "flat"),
+        node("Gemm", ["h", "w3", "b3"], ["embedding"], "fc", transB=1),
+    ]
+    weights["axis"] = np.array([0])
+    return graph_of(nodes, weights, size)

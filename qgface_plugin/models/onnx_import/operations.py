@@ -74,12 +74,17 @@ def _unsqueeze(x: Tensor, axes: Sequence[int]) -> Tensor:
     return x
 
 
+# Sizes that depend on the number of images are no int while a network is exported, and must stay what they are.
+
+
 def _reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
-    return x.reshape([x.shape[i] if n == 0 else int(n) for i, n in enumerate(shape)])
+    return x.reshape([x.shape[i] if isinstance(n, int) and n == 0 else n for i, n in enumerate(shape)])
 
 
 def _expand(x: Tensor, shape: Sequence[int]) -> Tensor:
-    return x.expand(torch.broadcast_shapes(x.shape, tuple(int(n) for n in shape)))
+    sizes = [1] * (x.ndim - len(shape)) + list(shape)
+    kept = len(sizes) - x.ndim  # before it: dimensions that are new
+    return x.expand([-1 if i >= kept and isinstance(n, int) and n == 1 else n for i, n in enumerate(sizes)])
 
 
 def _slice(x: Tensor, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Tensor:
