@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor, nn
+
 from ..config.run import Run
+from ..data.pair_batch import normalise
+from ..data.pair_dataset import Originals, PairDataset
+from ..models.batchnorm import unfold_batchnorm
 from ..models.face_model import Scale
 from ..models.onnx_import.network import GRAPH
 from ..models.trainable import Trainable, is_pytorch, load_trainable, network_in
+from ..utils import distributed
 from ..utils.errors import ConfigError
+from ..utils.sampling import evenly_spaced
 
 LOGGER = logging.getLogger(__name__)
+SAMPLE = 512  # images for the statistics of BatchNorms
 
 
 def starting_encoder(run: Run) -> tuple[Run, Trainable | None]:
@@ -86,7 +95,7 @@ def _sample(run: Run, dataset: PairDataset, device: torch.device) -> Iterator[Te
     own = chosen[distributed.rank() :: distributed.world_size()]
     originals = Originals(dataset.source, dataset.on_corrupt)
     for start in range(0, len(own), run.batch_size):
-        batch = originals.__getitems__([(0, index) for index in own[start : start + run.batch_size]])
+        batch = originals.__getitems__([(0, int(index)) for index in own[start : start + run.batch_size]])
         images = normalise(batch.high.to(device))
         yield images.contiguous(memory_format=torch.channels_last) if run.train.channels_last else images
 

@@ -16,12 +16,14 @@ from onnx_styles import folded, odd_encoder, save
 from small_models import seeded, write_model
 from tiny import same, tiny_run, write_faces
 
-from qgface_plugin.config.options import TrainOptions
+from qgface_plugin.config.options import FinetuneOptions, TrainOptions
 from qgface_plugin.models import load_model
 from qgface_plugin.models.onnx_export import export_onnx
 from qgface_plugin.training.start import starting_encoder
 from qgface_plugin.training.trainer import train
 from qgface_plugin.utils.errors import CheckpointError, ConfigError
+
+FROZEN = FinetuneOptions(batchnorm="frozen")
 
 
 @pytest.fixture(scope="module")
@@ -138,16 +140,26 @@ def _on_two_ranks(rank: int, name: str) -> None:
     torch.set_num_threads(1)
     folder = Path(name)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
-    train(a_run(folder, "two", batch_size=4, resume=True))
+    train(a_run(folder, "two", batch_size=4, resume=True, finetune=FROZEN))
     torch.distributed.destroy_process_group()
 
 
-def test_two_ranks_go_on_with_a_graph_as_one_does(folder, whole):
-    train(a_run(folder, "two", train=TrainOptions(max_steps=3)))
+def test_two_ranks_go_on_with_a_graph_as_one_does(folder):
+    """With BatchNorm frozen, as its statistics would be those of each rank's own images."""
+    train(a_run(folder, "one", finetune=FROZEN))
+    train(a_run(folder, "two", train=TrainOptions(max_steps=3), finetune=FROZEN))
     mp.spawn(_on_two_ranks, args=(str(folder),), nprocs=2)
-    np.testing.assert_allclose(losses(folder, "two"), losses(folder, "whole"), rtol=1e-4)
-    one, two = (checkpoint(folder, out)["state_dict_backbone"] for out in ("whole", "two"))
+    assert len(losses(folder, "two")) == 6
+    np.testing.assert_allclose(losses(folder, "two"), losses(folder, "one"), rtol=1e-4)
+    one, two = (checkpoint(folder, out)["state_dict_backbone"] for out in ("one", "two"))
     torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-5)
+    assert not any(name.endswith("running_mean") for name in one), "nothing was folded out"
+
+
+def test_batchnorm_that_is_trained_comes_back(folder, whole):
+    state = checkpoint(folder, "whole")["state_dict_backbone"]
+    means = [name for name in state if name.endswith("running_mean")]
+    assert len(means) == 4 and all(state[name].any() for name in means)  # three convolutions and the last layer
 
 
 def test_the_exported_file_is_read_by_onnxruntime_alone(folder, whole):
