@@ -28,6 +28,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "eval-scface": ("eval_scface", "SCface: rank-1 at three distances"),
         "eval-tinyface": ("eval_tinyface", "TinyFace: rank-k and mAP among distractors"),
         "eval-ijb": ("eval_ijb", "IJB-B and IJB-C: 1:1 and 1:N"),
+        "eval-quality": ("eval_quality", "what a quality is worth: error-versus-discard curves; calibrate the norm"),
         "report": ("report", "one table of what many runs have measured"),
         "export": ("export", "an ONNX file for InsightFace's model zoo and other runtimes"),
     },

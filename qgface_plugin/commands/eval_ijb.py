@@ -76,12 +76,12 @@ def _run(given: argparse.Namespace) -> int:
         note_digest(given)
     if enrolled and not given.embeddings:  # what cannot be compared is said before hours of embedding
         check_comparable(model_from_arguments(given), model_from_arguments(enrolled))
-    embeddings, bad, warnings, logged = _features(given, images, json_path.parent)
+    embeddings, bad, warnings, logged = features_of(given, images, json_path.parent)
     gallery = None
     if enrolled:
         note_digest(enrolled)
         enrolled.embeddings = None
-        gallery, bad_there, further, logged_there = _features(enrolled, images, json_path.parent)
+        gallery, bad_there, further, logged_there = features_of(enrolled, images, json_path.parent)
         bad, warnings, logged = bad | bad_there, warnings + further, logged + logged_there
     if distributed.rank() != 0:
         return 0
@@ -172,12 +172,13 @@ def _save(
     )
 
 
-def _features(
+def features_of(
     given: argparse.Namespace, images: IjbImages, folder: Path
 ) -> tuple[Embeddings, dict[int, str], list[str], list[str]]:
     """Features, images without any, warnings, and those that the log has already.
 
-    The order of channels is checked where the model has to be loaded.
+    Features are kept where `given.features` says, else in `folder`/features. The order of channels is checked where the
+    model has to be loaded.
     """
     from ..utils import distributed
 

@@ -2,6 +2,7 @@
 
 qgface export --model work_dirs/qgface_r34/model.pt -o qgface_r34.onnx
 qgface export --model model.pt --network r50 -o r50.onnx --images aligned_faces
+qgface export --model model.pt -o model.onnx --calibration calibration.json
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def main(arguments: list[str] | None = None, front: str | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     from ..models import load_model
+    from ..models.digest import model_digest
     from ..models.onnx_export import ExportReport, export_onnx, sample_faces
+    from ..models.quality_calibration import QualityCalibration
     from ..models.torch_model import TorchModel
 
     real = sample_faces(given.images) if given.images else None
@@ -33,7 +36,11 @@ def _run(given: argparse.Namespace) -> int:
         raise ConfigError(f"{given.model} is ONNX already: give the model.pt that it was made of")
     check_output(given.output, ONNX, [given.model, given.images])
     check_output(given.json, report_of(ExportReport), [given.model, given.images, given.output])
+    if given.calibration:
+        calibration = QualityCalibration.load(given.calibration)
+        calibration.check_model(model_digest(given.model), given.model)
     metadata = {"recipe": given.name or model.name, "network": model.network, "source": Path(given.model).name}
+    metadata |= calibration.as_metadata() if given.calibration else {}
     report = export_onnx(model.backbone, given.output, metadata, real, given.opset)
     print_table(
         {
@@ -67,6 +74,9 @@ def _parser(front: str | None) -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the .onnx to write")
     parser.add_argument("--images", metavar="PATH", type=Path, help="compare on faces too: a folder of them, or a .bin")
     parser.add_argument("--name", metavar="TEXT", help="recipe's name in the file's metadata [the run's folder]")
+    parser.add_argument(
+        "--calibration", metavar="FILE", type=Path, help="of this model's norms, as eval-quality --calibrate writes it"
+    )
     parser.add_argument("--opset", metavar="N", type=int, default=11, help="version of ONNX's operators [%(default)s]")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything for programs too")
     return parser
