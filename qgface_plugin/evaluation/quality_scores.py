@@ -118,7 +118,9 @@ class ScoreFile:
             parts = _parts(name)
             for count in range(1, len(parts) + 1):
                 by_tail.setdefault("/".join(parts[-count:]), set()).add(name)
-        found, absent, several = np.empty(len(names)), [], []
+        found = np.empty(len(names))
+        absent: list[str] = []
+        several: list[str] = []
         for row, name in enumerate(names):
             parts = _parts(name)
             # The longest tail that the file knows: `a/1.jpg` there and `/data/a/1.jpg` here are one image.
