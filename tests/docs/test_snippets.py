@@ -23,6 +23,7 @@ ELSEWHERE = {
 }
 START = """from easydict import EasyDict as edict
 from qgface_plugin import load_config
+from qgface_plugin.models.quality_calibration import QualityCalibration
 config = load_config(__file__, "{}")
 """
 EVERY = [(str(page.relative_to(ROOT)), block) for page in PAGES for block in blocks(page, "python")]
@@ -65,9 +66,12 @@ def surroundings(folder, block: str) -> dict:
         write_onnx(folder / "qgface_r34.onnx", tiny_model("quick", 512, False))
     if "load_model" in block:
         write_model(folder / "work_dirs" / "qgface_r34")
+    if "calibration.json" in block:
+        QualityCalibration.of_norms(np.linspace(20, 40, 99), "archive_aligned", "").save(folder / "calibration.json")
     images = noise_images(12)
     names = {"PartialFC_V2": PartialFC, "num_classes": 7}
     names |= {"images": images, "bad_images": images // 4, "image_bgr": images[0]}
+    names |= {"norms": np.array([10.0, 30.0, 50.0])}
     if "criterion(" in block:
         names |= {"criterion": QGPartialFC(QGFaceMargin(quality="sharpness"), 8, 5), "embeddings": torch.randn(6, 8)}
         names |= {"labels": torch.tensor([0, 1, 2, 0, 1, 2]), "numbers": torch.randn(6)}
@@ -91,6 +95,8 @@ CHECKS = {
     "found": lambda found: 0 <= found.share <= 1 and 0 <= found.auc <= 1 and found.verdict,
     "embeddings": lambda embeddings: embeddings.features.shape == (12, 16),
     "features": lambda features: np.shape(features) == (1, 512) and np.isfinite(features).all(),
+    "percentiles": lambda percentiles: np.allclose(percentiles, [0, 50, 100]),
+    "words": lambda words: words == "better than 54 % of archive_aligned",
     "module_partial_fc": lambda fc: gated_out(fc),
 }
 
