@@ -15,6 +15,7 @@ from tiny import tiny_model
 
 from qgface_plugin import QGFaceMargin, QGPartialFC
 from qgface_plugin.config.recipe import load_recipe
+from qgface_plugin.models.quality_calibration import QualityCalibration
 
 ELSEWHERE = {
     "docs/own_parts.md": "tests/docs/test_guide.py trains with each",
@@ -23,7 +24,6 @@ ELSEWHERE = {
 }
 START = """from easydict import EasyDict as edict
 from qgface_plugin import load_config
-from qgface_plugin.models.quality_calibration import QualityCalibration
 config = load_config(__file__, "{}")
 """
 EVERY = [(str(page.relative_to(ROOT)), block) for page in PAGES for block in blocks(page, "python")]
