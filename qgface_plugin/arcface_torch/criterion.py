@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 
 from ..loss.partial_fc import QGPartialFC
 from ..models.momentum_encoder import MomentumEncoder
 from ..training.rollback import Rollback, advice, skip_bad_step
 from ..utils import distributed
+from ..utils.torch_before_2_6 import get_total_norm
 
 
 class KeySource:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ..data.pair_dataset import PairBatch, concatenate, normalise
 from ..loss.partial_fc import QGPartialFC
@@ -16,6 +15,7 @@ from ..models.momentum_encoder import MomentumEncoder
 from ..models.teacher import Teacher
 from ..utils import distributed
 from ..utils.device import autocast
+from ..utils.torch_before_2_6 import clip_grads_with_norm_, get_total_norm
 from .moving import Moving
 from .rollback import Rollback
 

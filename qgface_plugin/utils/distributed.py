@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed import PrefixStore
 
 from .errors import Stopped
 from .fellow_ranks import Failure, FellowRanks, Watch, explained_end
 from .rendezvous import int_from, meet
+from .torch_before_2_8 import PrefixStore, reduce_scatter
 
 Result = TypeVar("Result")
 _fellows: FellowRanks | None = None  # of `fellow_ranks`
@@ -69,7 +69,7 @@ class _GatherViews(torch.autograd.Function):
         views, ranks = ctx.views, world_size()
         by_rank = gradient.reshape(views, ranks, -1, *gradient.shape[1:]).transpose(0, 1).flatten(1, 2).contiguous()
         own = torch.empty_like(by_rank[0])
-        distributed.reduce_scatter(own, list(by_rank.unbind(0)))
+        reduce_scatter(own, by_rank)
         return own * ranks, None
 
 

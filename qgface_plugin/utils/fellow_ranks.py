@@ -26,6 +26,7 @@ from torch.distributed import DistError, Store
 from .error_file import note_reason
 from .errors import CheckpointError, ConfigError, CutError, DataError, Stopped, TrainingError, is_said, mark_said
 from .logs import FILE_ONLY
+from .torch_before_2_8 import PrefixStore
 
 LOGGER = logging.getLogger(__name__)
 POLL = 0.25  # seconds
@@ -97,7 +98,7 @@ class FellowRanks:
             one has died.
     """
 
-    def __init__(self, store: Store, rank: int, ranks: int) -> None:
+    def __init__(self, store: PrefixStore, rank: int, ranks: int) -> None:
         self.store, self.rank, self.ranks = store, rank, ranks
         self.doubtful: Callable[[], bool] = lambda: False
         self._waits = 0
@@ -263,7 +264,7 @@ class Watch:
 
     def __init__(self, fellows: FellowRanks | None, launcher: int | None) -> None:
         self.fellows, self.launcher = fellows, launcher
-        self._store = None if fellows is None else fellows.store.clone()  # type: ignore[attr-defined] # not in its stub
+        self._store = None if fellows is None else fellows.store.clone()
         self._done = threading.Event()
         self._ends: float | None = None
         self._thread = threading.Thread(target=self._run, name="fellow ranks", daemon=True)

@@ -14,15 +14,16 @@ import uuid
 from collections.abc import Mapping
 from datetime import timedelta
 
-from torch.distributed import DistError, PrefixStore, Store, TCPStore
+from torch.distributed import Store, TCPStore
 
 from .errors import ConfigError
+from .torch_before_2_8 import PrefixStore
 
 TIMEOUT = timedelta(minutes=30)
 POLL = 0.05  # seconds
 
 
-def attempt_store(environ: Mapping[str, str] = os.environ) -> Store | None:
+def attempt_store(environ: Mapping[str, str] = os.environ) -> PrefixStore | None:
     """A store of this attempt alone; None where torchrun does not share its own (then env:// is right)."""
     if environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
@@ -30,7 +31,7 @@ def attempt_store(environ: Mapping[str, str] = os.environ) -> Store | None:
     return PrefixStore(agree(store, int(environ["RANK"]), int(environ["WORLD_SIZE"])), store)
 
 
-def meet(environ: Mapping[str, str] = os.environ) -> Store:
+def meet(environ: Mapping[str, str] = os.environ) -> PrefixStore:
     """The store of this attempt alone, on every rank that the environment describes.
 
     Raises:
@@ -49,7 +50,7 @@ def meet(environ: Mapping[str, str] = os.environ) -> Store:
         server = TCPStore(
             host, port, ranks, rank == 0, timeout=TIMEOUT, wait_for_workers=False, multi_tenant=True
         )  # the same server serves a process group that others in this process make from the environment
-    except DistError as error:
+    except RuntimeError as error:  # a DistError; of a port that is taken only since torch 2.6
         where = f"MASTER_ADDR={environ['MASTER_ADDR']}, MASTER_PORT={port}"
         raise ConfigError(f"rank {rank} cannot meet the others at {where}: {str(error).splitlines()[0]}") from error
     return PrefixStore("qgface", server)

@@ -225,7 +225,8 @@ def _read_archive(path: Path, file: BinaryIO) -> Any:
             f"{path} is a TorchScript archive (torch.jit.save), which is code: export its state dict with "
             f"torch.save(torch.jit.load({path.name!r}, map_location='cpu').state_dict(), 'weights.pt')"
         )
-    if "archive_format" in inner or any(name.startswith("models/") and name.endswith(".json") for name in inner):
+    exported = any(name.startswith("models/") and name.endswith(".json") for name in inner)
+    if exported or "archive_format" in inner or "serialized_exported_program.json" in names:  # the last before 2.8
         raise CheckpointError(
             f"{path} is an exported program (torch.export.save): save its state dict with "
             f"torch.save(dict(torch.export.load({path.name!r}).state_dict), 'weights.pt')"

@@ -73,10 +73,12 @@ def load(path: str | Path) -> Any:
         raise DamagedError(f"{path} cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
         name = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it asks for {name[1]}" if name else "it holds more than tensors and plain values"
+        if name is None:  # the outline was one of tensors and plain values, so what does not fit in it is damage
+            reason = str(error).partition(" error: ")[2] or str(error) or type(error).__name__
+            raise DamagedError(f"{path} is damaged: {reason.splitlines()[0]}") from error
         raise CheckpointError(
-            f"{path} is refused: {what}, and such a file can run any code when it is loaded. A checkpoint holds "
-            "tensors, numbers, strings and dicts or lists of them"
+            f"{path} is refused: it asks for {name[1]}, and such a file can run any code when it is loaded. A "
+            "checkpoint holds tensors, numbers, strings and dicts or lists of them"
         ) from error
     except Exception as error:  # a damaged pickle can fail in almost any way
         reason = (str(error).splitlines() or [""])[0]

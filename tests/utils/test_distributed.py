@@ -14,7 +14,7 @@ from torch import Tensor
 from qgface_plugin import QGFaceMargin, QGPartialFC
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.loss import class_sampling
-from qgface_plugin.utils import distributed
+from qgface_plugin.utils import distributed, torch_before_2_8
 from qgface_plugin.utils.errors import ConfigError
 
 PAIRS, DIM, CLASSES, STEPS = 6, 4, 7, 8  # 12 rows a step on a queue of 30: past the wrap; 7 classes on 2 and 3 ranks
@@ -99,6 +99,12 @@ def collectives() -> dict:
     local = torch.tensor([10.0 * rank, 10.0 * rank + 1, 100 + 10.0 * rank, 101 + 10.0 * rank], requires_grad=True)
     gathered = distributed.gather_views(local)
     (gathered * torch.arange(len(gathered)) * (rank + 1)).sum().backward()
+    scattered = {}
+    for possible in {torch_before_2_8.GLOO_SCATTERS, False}:
+        by_rank, own = torch.arange(2.0 * ranks).reshape(ranks, 2) + 100 * rank, torch.empty(2)
+        with mock.patch.object(torch_before_2_8, "GLOO_SCATTERS", possible):
+            torch_before_2_8.reduce_scatter(own, by_rank)
+        scattered[possible] = own
     few = QGFaceMargin()
     try:
         QGPartialFC(few, DIM, ranks - 1)
@@ -110,6 +116,7 @@ def collectives() -> dict:
         "back": distributed.own_rows(gathered.detach()),
         "local": local.detach(),
         "gradient": local.grad,
+        "scattered": scattered,
         "shard": distributed.shard(CLASSES),
         "everywhere": (distributed.everywhere(True), distributed.everywhere(rank > 0)),
         "all_hold": distributed.all_hold([True, rank > 0, rank == 0]),
@@ -202,6 +209,8 @@ def test_each_collective(groups, ranks):
         assert torch.equal(result["back"], result["local"])
         positions = torch.tensor([2 * rank, 2 * rank + 1, 2 * ranks + 2 * rank, 2 * ranks + 2 * rank + 1])
         close(result["gradient"], positions * sum(range(1, ranks + 1)) * ranks)
+        for own in result["scattered"].values():  # by gloo, and by an all-reduce
+            close(own, [ranks * number + 100 * sum(range(ranks)) for number in (2 * rank, 2 * rank + 1)])
         assert result["everywhere"] == (True, False) and result["all_hold"] == [True, False, False]
         assert result["objects"] == [{"rank": other} for other in range(ranks)]
         assert result["message"] == f"num_classes is {ranks - 1}: each of {ranks} ranks needs a class"

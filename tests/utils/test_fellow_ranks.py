@@ -9,12 +9,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from torch.distributed import PrefixStore, TCPStore
+from torch.distributed import TCPStore
 
 from qgface_plugin.utils import fellow_ranks
 from qgface_plugin.utils.errors import ConfigError, DataError, Stopped, TrainingError, is_said
 from qgface_plugin.utils.fellow_ranks import Failure, FellowRanks, Watch, words
 from qgface_plugin.utils.rendezvous import int_from, meet
+from qgface_plugin.utils.torch_before_2_8 import PrefixStore
 
 
 @pytest.fixture
