@@ -14,6 +14,7 @@ import torch
 from torch import distributed
 
 from .repair import Repair, around_import, is_around_import, uses
+from .torch_before_2_5 import register_stream
 
 SAMPLER = "utils.utils_distributed_sampler"
 
@@ -35,6 +36,7 @@ def repair(checkout: Path) -> Repair:
 
     def apply() -> None:
         if not _replaced():
+            register_stream(HostStream)
             for owner, name, make in REPLACEMENTS:
                 original = getattr(owner, name)
                 setattr(owner, name, _named_like(original, make(original)))

@@ -67,7 +67,8 @@ def _places() -> list[tuple[ModuleType, str, object]]:
 
 
 def _deprecated() -> bool:
-    return hasattr(torch.cuda.amp.autocast, "__deprecated__")
+    autocast = torch.cuda.amp.autocast
+    return any(hasattr(marked, "__deprecated__") for marked in (autocast, autocast.__init__))  # its place has moved
 
 
 def _silenced() -> bool:

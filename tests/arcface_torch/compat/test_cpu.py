@@ -148,7 +148,8 @@ def test_pinned_memory_and_fp16_do_not_warn() -> None:
         pytest.skip("this machine has a GPU: torch does not warn")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        assert len(warnings_of_a_gpu_script()) >= 3
+        expected = 3 if torch.__version__ >= "2.8" else 2  # before, memory that is not pinned is not mentioned
+        assert len(warnings_of_a_gpu_script()) >= expected
         cpu.silence()
         assert warnings_of_a_gpu_script() == []
 

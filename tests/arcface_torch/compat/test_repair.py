@@ -40,6 +40,9 @@ def note_the_name(module: ModuleType):
     module.after = module.value + 1
 
 
+needs_verbose = pytest.mark.skipif(torch.__version__ < "2.7", reason="schedulers take `verbose` before torch 2.7")
+
+
 def optimizer() -> torch.optim.Optimizer:
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=1.0)
 
@@ -49,6 +52,7 @@ def test_a_checkout_that_needs_nothing_gets_nothing(tmp_path: Path) -> None:
     assert compat.apply(tmp_path) == []
 
 
+@needs_verbose
 def test_each_repair_is_applied_once_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     checkout = write_checkout(tmp_path, lr_scheduler=SCHEDULE)
     with importing_from(checkout), caplog.at_level(logging.INFO, "qgface_plugin"):
@@ -104,6 +108,7 @@ def test_too_late_is_said(tmp_path: Path) -> None:
             around_import(tmp_path.resolve(), "hooked", note_the_name)
 
 
+@needs_verbose
 def test_schedulers_accept_verbose_in_the_checkouts_module_only(tmp_path: Path) -> None:
     before = lr_scheduler._LRScheduler, lr_scheduler.LRScheduler
     checkout = write_checkout(tmp_path, lr_scheduler=SCHEDULE).resolve()
