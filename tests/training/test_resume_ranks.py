@@ -17,9 +17,10 @@ from tiny import TinyBackbone, same, tiny_run, write_faces
 from torch import nn
 
 from qgface_plugin.config.method import QGFaceConfig
-from qgface_plugin.config.options import TrainOptions
+from qgface_plugin.config.options import FinetuneOptions, TrainOptions
 from qgface_plugin.config.run import Run
 from qgface_plugin.loss.partial_fc import QGPartialFC
+from qgface_plugin.models.weights import export_backbone
 from qgface_plugin.training import build
 from qgface_plugin.training.checkpoints.store import CheckpointStore
 from qgface_plugin.training.trainer import train
@@ -44,6 +45,19 @@ def a_run(folder: Path, ranks: int, out: str, **changes) -> Run:
 
 def plain_run(folder: Path, ranks: int, out: str, **changes) -> Run:
     return a_run(folder, ranks, out, gradient_acc=2, lr=0.2, **changes)
+
+
+def tuned(folder: Path, **changes) -> dict:
+    """Fine-tuning with class centres from the encoder, a backbone that waits for two steps, and a teacher."""
+    method = QGFaceConfig(queue="teacher", queue_size=40, teacher_weight=0.5, b=0.4)
+    waiting = FinetuneOptions(init_centres="means", frozen_epochs=0.5, backbone_lr=0.02)
+    return {"init_from": str(folder / "start.pt"), "qgface": method, "finetune": waiting, **changes}
+
+
+def alone(folder: Path) -> dict:
+    """Fine-tuning by the teacher alone: no class centres, entries of the queue by class all the same."""
+    method = QGFaceConfig(queue="teacher", queue_size=40, teacher_weight=0.5, classification_weight=0.0, b=0.6)
+    return {"init_from": str(folder / "plain.pt"), "qgface": method}
 
 
 def stopped_after_every_step(run: Run) -> None:
@@ -124,6 +138,8 @@ def work(rank: int, name: str) -> None:
         if ranks == 4:
             train(plain_run(folder, 4, "whole"))
             train(plain_run(folder, 4, "stopped", train=TrainOptions(max_steps=STOP)))
+            train(plain_run(folder, 4, "alone", **alone(folder)))
+            train(plain_run(folder, 4, "alone2", train=TrainOptions(max_steps=STOP), **alone(folder)))
             if rank == 0:
                 for fewer in (3, 2, 1):
                     shutil.copytree(folder / "stopped", folder / f"on{fewer}")
@@ -134,7 +150,10 @@ def work(rank: int, name: str) -> None:
             build.get_model = lambda name, num_features, features_bias: TinyBackbone(num_features)
             train(a_run(folder, 3, "three", num_epoch=1))
             stopped_after_every_step(a_run(folder, 3, "three again", num_epoch=1))
+            train(a_run(folder, 3, "tuned", num_epoch=1, **tuned(folder)))
+            stopped_after_every_step(a_run(folder, 3, "tuned again", num_epoch=1, **tuned(folder)))
         if ranks == 2:
+            train(plain_run(folder, 2, "alone2", resume=True, **alone(folder)))
             build.get_model = lambda name, num_features, features_bias: TinyBackbone(num_features)
             said["sigterm"] = sigterm_on_the_last_rank(a_run(folder, 2, "sigterm"))
             said["disk"] = full_disk_on_the_last_rank(a_run(folder, 2, "disk"))
@@ -148,6 +167,9 @@ def folder(tmp_path_factory) -> Path:
     """What the processes have left, after four of them have run."""
     found = tmp_path_factory.mktemp("ranks")
     write_faces(found / "data")
+    torch.manual_seed(1)
+    export_backbone(found / "start.pt", TinyBackbone(8).state_dict())
+    export_backbone(found / "plain.pt", PlainBackbone(8).state_dict())
     mp.spawn(work, args=(str(found),), nprocs=4)
     return found
 
@@ -162,10 +184,11 @@ def checkpoints(folder: Path, out: str, ranks: int) -> list[dict]:
     return [torch.load(file, weights_only=True) for file in files]
 
 
-def test_three_ranks_stopped_after_every_step_are_exact(folder):
+@pytest.mark.parametrize("name", ["three", "tuned"])
+def test_three_ranks_stopped_after_every_step_are_exact(folder, name):
     """On three ranks the order of a sum over the ranks depends on where a number lies in DDP's buckets."""
-    assert losses(folder, "three") == losses(folder, "three again") and len(losses(folder, "three")) == 4
-    for one, other in zip(checkpoints(folder, "three", 3), checkpoints(folder, "three again", 3), strict=True):
+    assert losses(folder, name) == losses(folder, f"{name} again") and len(losses(folder, name)) == 4
+    for one, other in zip(checkpoints(folder, name, 3), checkpoints(folder, f"{name} again", 3), strict=True):
         for state in (one, other):
             del state["qgface"]["run_id"], state["qgface"]["recipe"], state["qgface"]["record"]
         assert same(one, other)
@@ -184,6 +207,14 @@ def test_another_number_of_ranks_goes_on_with_the_same_losses(folder, ranks):
     backbones = [who[0]["state_dict_backbone"] for who in (cut, expected)]
     torch.testing.assert_close(*backbones, rtol=1e-4, atol=1e-6)
     assert all(part["qgface"]["world_size"] == ranks and part["global_step"] == 8 for part in cut)
+
+
+def test_two_of_four_ranks_go_on_without_class_centres(folder):
+    whole, found = losses(folder, "alone"), losses(folder, "alone2")
+    assert len(whole) == 8 and found[:STOP] == whole[:STOP]
+    np.testing.assert_allclose(found, whole, rtol=2e-5)
+    state = checkpoints(folder, "alone2", 2)[1]["state_dict_softmax_fc"]
+    assert state["weight"].shape == (0, 8) and (state["queue.serial"] >= 0).any()
 
 
 def test_sigterm_on_one_rank_stops_all_after_the_same_step(folder):
