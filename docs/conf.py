@@ -26,7 +26,14 @@ extensions = ["myst_parser"]
 myst_heading_anchors = 4
 
 NAVIGATION = {
-    "Start": ["docs/quickstart", "docs/training", "docs/arcface_torch", "docs/troubleshooting", "docs/glossary"],
+    "Start": [
+        "docs/quickstart",
+        "docs/install",
+        "docs/training",
+        "docs/arcface_torch",
+        "docs/troubleshooting",
+        "docs/glossary",
+    ],
     "Data": ["docs/packing", "docs/bad_input", "docs/fuzzing"],
     "Training": [
         "docs/guide",
