@@ -67,7 +67,7 @@ def surroundings(folder, block: str) -> dict:
     if "load_model" in block:
         write_model(folder / "work_dirs" / "qgface_r34")
     if "calibration.json" in block:
-        QualityCalibration.of_norms(np.linspace(20, 40, 99), "archive_aligned", "").save(folder / "calibration.json")
+        QualityCalibration.of_norms(np.linspace(10, 50, 99), "archive_aligned", "").save(folder / "calibration.json")
     images = noise_images(12)
     names = {"PartialFC_V2": PartialFC, "num_classes": 7}
     names |= {"images": images, "bad_images": images // 4, "image_bgr": images[0]}
@@ -96,7 +96,7 @@ CHECKS = {
     "embeddings": lambda embeddings: embeddings.features.shape == (12, 16),
     "features": lambda features: np.shape(features) == (1, 512) and np.isfinite(features).all(),
     "percentiles": lambda percentiles: np.allclose(percentiles, [0, 50, 100]),
-    "words": lambda words: words == "better than 54 % of archive_aligned",
+    "words": lambda words: words == "better than 52 % of archive_aligned",
     "module_partial_fc": lambda fc: gated_out(fc),
 }
 
