@@ -19,7 +19,7 @@ def parse_change(text: str) -> tuple[str, Any]:
         text: as typed; `config.` in front of the key, as messages have it, may be there.
 
     Raises:
-        ConfigError: there is no `=`, or no key.
+        ConfigError: there is no `=`, or no key, or it is a secret's.
 
     Example:
         >>> parse_change("lr=0.02"), parse_change("config.network=r34")
@@ -29,6 +29,10 @@ def parse_change(text: str) -> tuple[str, Any]:
     key = key.strip().removeprefix("config.")
     if not separator or not all(key.split(".")):
         raise ConfigError(f"{text!r} sets nothing: write KEY=VALUE, such as lr=0.02 or qgface.train.threads=1")
+    if key in SECRETS:
+        raise ConfigError(
+            f"{key} is a secret, and command lines are seen by others and kept by W&B: set WANDB_API_KEY instead"
+        )
     try:
         return key, ast.literal_eval(value.strip())
     except (ValueError, SyntaxError):

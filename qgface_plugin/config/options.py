@@ -27,6 +27,12 @@ class DataOptions:
         "labels, or a folder to draw procedural faces into",
         choices=("recordio", "folder", "unlabelled", "procedural"),
     )
+    label_spaces: str = setting(
+        "shared",
+        "several folders in config.rec: a label is one person in all of them, or each has persons of its own, whose "
+        "labels follow those of the folder before",
+        choices=("shared", "separate"),
+    )
     on_corrupt: str = setting("error", "an unreadable image: stop, or skip and count it", choices=("error", "skip"))
     degrade_on: str = setting(
         "cpu", "who makes the degraded views: the data workers, or the training device", choices=("cpu", "device")

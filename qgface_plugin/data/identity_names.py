@@ -41,7 +41,8 @@ def shared_identity_names(folders: Iterable[Path]) -> dict[int, str]:
             if before != name:
                 raise DataError(
                     f"label {label} is {before!r} in {where} and {name!r} in {path}: these sources have not one label "
-                    "space, so different people would become one identity; pack their images together (pack_rec.py "
-                    "takes several folders)"
+                    "space, so different people would become one identity. If no person is in both, set "
+                    "config.qgface.data.label_spaces = 'separate'; else pack their images together (`pack` takes "
+                    "several folders)"
                 )
     return {label: name for label, (name, _) in known.items()}

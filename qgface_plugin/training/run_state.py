@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -268,12 +269,26 @@ def check_same_run(extra: Mapping[str, Any], now: Mapping[str, Any], where: str)
             "to it to start from its weights, and config.output to a new folder"
         )
     then = as_now(extra["recipe"])
-    clashes = difference(_must_agree(then), _must_agree(now))
+    clashes = difference(_must_agree(then), _must_agree(now)) + _renumbered(then, now)
     if clashes:
         raise CheckpointError(
             f"the checkpoint in {where} is of another recipe: {'; '.join(clashes)}. Set config.output to a new folder, "
             "or config.init_from to start from its weights"
         )
+
+
+def _renumbered(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What gives the identities of several folders other labels: the label spaces, or the order of separate ones."""
+    folders = [recipe["rec"] if isinstance(recipe["rec"], list) else [] for recipe in (then, now)]
+    spaces = [recipe["data"]["label_spaces"] for recipe in (then, now)]
+    if len(folders[0]) < 2 or len(folders[1]) < 2:
+        return []
+    if spaces[0] != spaces[1]:
+        return [f"data.label_spaces: {spaces[0]!r} in the checkpoint, {spaces[1]!r} in the recipe"]
+    names = [[Path(folder).name for folder in given] for given in folders]  # the paths may be another host's
+    if spaces[0] == "separate" and names[0] != names[1] and sorted(names[0]) == sorted(names[1]):
+        return [f"rec: {names[0]!r} in the checkpoint, {names[1]!r} in the recipe, and labels follow that order"]
+    return []
 
 
 def as_now(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,13 @@ def test_what_a_user_types(text, change):
     assert parse_change(text) == change
 
 
+def test_a_secret_is_not_for_a_command_line():
+    for text in ("wandb_key=s3cret", "config.wandb_key = s3cret"):
+        with pytest.raises(ConfigError, match="set WANDB_API_KEY instead") as caught:
+            parse_change(text)
+        assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["lr", "=3", "qgface.=3", ".lr=3", "qgface..b=3", ""])
 def test_what_sets_nothing(text):
     with pytest.raises(ConfigError, match="sets nothing: write KEY=VALUE"):

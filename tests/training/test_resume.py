@@ -15,7 +15,7 @@ import torch
 from tiny import TIMES, same, tiny_model, tiny_run, write_faces
 
 from qgface_plugin.config.method import QGFaceConfig
-from qgface_plugin.config.options import FinetuneOptions, TrainOptions, VerifyOptions
+from qgface_plugin.config.options import DataOptions, FinetuneOptions, TrainOptions, VerifyOptions
 from qgface_plugin.data.pair_dataset import PairDataset
 from qgface_plugin.data.sampler import EpochSampler
 from qgface_plugin.loss.partial_fc import QGPartialFC
@@ -443,3 +443,22 @@ def test_a_run_that_is_given_more_steps_goes_on(folder):
     train(run)
     train(replace(run, resume=True, train=TrainOptions(max_steps=5)))
     assert end(folder, "out")["global_step"] == 5 and [line["step"] for line in lines(folder, "out")] == [1, 2, 3, 4, 5]
+
+
+def test_several_label_spaces_resume_exactly_and_in_their_order_only(tmp_path):
+    for name in ("a", "b"):
+        write_faces(tmp_path / name, identities=3)
+    folders, separate = tuple(str(tmp_path / name) for name in "ab"), DataOptions(label_spaces="separate")
+    asked = dict(rec=folders, data=separate)
+    train(tiny_run(tmp_path, **asked, output=str(tmp_path / "straight")))
+    train(tiny_run(tmp_path, **asked, train=TrainOptions(max_steps=5, checkpoint_every=5)))
+    train(tiny_run(tmp_path, **asked, resume=True))
+    straight, resumed = ((tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("straight", "out"))
+    losses = [[json.loads(line)["loss"] for line in lines] for lines in (straight, resumed)]
+    assert len(losses[0]) == 12 and losses[0] == losses[1]
+    saved = torch.load(tmp_path / "out" / "checkpoint_gpu_0.pt", weights_only=True)
+    assert len(saved["state_dict_softmax_fc"]["weight"]) == 6
+    with pytest.raises(CheckpointError, match=r"rec: \['a', 'b'\] in the checkpoint, \['b', 'a'\] in the recipe"):
+        train(tiny_run(tmp_path, rec=folders[::-1], data=separate, resume=True))
+    with pytest.raises(CheckpointError, match="num_classes: 6 in the checkpoint, 3 in the recipe"):
+        train(tiny_run(tmp_path, rec=folders, resume=True))

@@ -81,7 +81,7 @@ def _opened(run: Run) -> FaceRecords | FaceFolder | UnlabelledFaces:
     if run.data.source == "unlabelled":
         return UnlabelledFaces(_one_folder(run))
     if run.data.source != "folder":
-        return FaceRecords(run.rec, on_corrupt=run.data.on_corrupt)
+        return FaceRecords(run.rec, on_corrupt=run.data.on_corrupt, label_spaces=run.data.label_spaces)
     if isinstance(run.rec, str):
         return FaceFolder(run.rec)
     if len(run.rec) > 1:

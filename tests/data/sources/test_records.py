@@ -379,3 +379,83 @@ def test_shards_of_one_folder_have_one_file_of_names(tmp_path: Path) -> None:
         write(tmp_path / name, faces(0, 1))
     (tmp_path / "identities.tsv").write_text("no names at all\n")
     assert len(FaceRecords(tmp_path)) == 4
+
+
+def test_separate_label_spaces_follow_each_other(tmp_path: Path) -> None:
+    """20 people and 20 others are 40, whatever a set says of itself."""
+    first = named(tmp_path / "a", "0\tAnna\n1\tBob\n2\tCy\n")
+    second = write(tmp_path / "b" / "train.rec", faces(1, 0, 3)).parent  # no property: 1 + the largest label
+    third = named(tmp_path / "c", "0\tAnna\n2\tDan\n")
+    source = FaceRecords([first, second, third], label_spaces="separate")
+    assert (len(source), source.num_classes) == (9, 3 + 4 + 3)
+    assert source.labels().tolist() == [0, 1, 2, 4, 3, 6, 7, 8, 9]
+    assert [source.read(index)[1] for index in range(9)] == source.labels().tolist()
+    assert source.names() == {0: "Anna", 1: "Bob", 2: "Cy", 7: "Anna", 9: "Dan"}
+    source.check()
+    copy = pickle.loads(pickle.dumps(source))
+    assert [copy.read(index)[1] for index in (3, 8)] == [4, 9]
+    assert source.fingerprint()["identities of each label space"] == [3, 4, 3]
+    assert FaceRecords([third, first], label_spaces="separate").read(3)[1] == 3
+
+
+def test_labels_are_read_in_any_order_of_asking(tmp_path: Path) -> None:
+    sets = [write(tmp_path / name / "train.rec", faces(1, 0)).parent for name in "ab"]
+    for index, label in ((3, 2), (2, 3), (0, 1)):
+        assert FaceRecords(sets, label_spaces="separate").read(index)[1] == label
+
+
+def test_shards_of_one_folder_are_one_label_space_beside_others(tmp_path: Path) -> None:
+    for name in ("1.rec", "2.rec"):
+        write(tmp_path / "a" / name, faces(0, 1))
+    write(tmp_path / "b" / "train.rec", faces(0))
+    source = FaceRecords([tmp_path / "b", tmp_path / "a"], label_spaces="separate")
+    assert source.labels().tolist() == [0, 1, 2, 1, 2] and source.num_classes == 3
+    alone = FaceRecords(tmp_path / "a", label_spaces="separate")
+    assert alone.labels().tolist() == [0, 1, 0, 1] and alone.num_classes == 2
+
+
+def test_a_label_outside_its_own_label_space_is_refused(tmp_path: Path) -> None:
+    """It is a label of the next folder's people."""
+    first, second = named(tmp_path / "a", None), named(tmp_path / "b", None)
+    (first / "property").write_text("2,112,112")
+    source = FaceRecords([first, second], label_spaces="separate")
+    assert source.num_classes == 5
+    with pytest.raises(DataError, match=r"a/train.rec key 2 .*: label 2 is outside \[0, 2\)"):
+        source.read(2)
+    with pytest.raises(DataError, match=r"a/train.rec key 2 .*: label 2 is outside \[0, 2\), as are 0 others"):
+        source.check()
+
+
+def test_unreadable_records_stay_without_a_label(tmp_path: Path) -> None:
+    first = named(tmp_path / "a", None)
+    second = write(tmp_path / "b" / "train.rec", [(0, 0, 0, FACE), (1, 1, 1, b"no image"), (2, 1, 2, FACE)]).parent
+    source = FaceRecords([first, second], on_corrupt="skip", label_spaces="separate")
+    assert source.labels().tolist() == [0, 1, 2, 3, -1, 4]
+
+
+def test_people_that_nobody_can_tell_apart_are_not_mixed_in_silence(tmp_path: Path, caplog) -> None:
+    first, second = named(tmp_path / "a", "0\tAnna\n1\tBob\n2\tCy\n"), named(tmp_path / "b", None)
+    with caplog.at_level(logging.WARNING):
+        FaceRecords([first, second])
+    assert f"label 0 is taken for one person in all of them, and {second} has no identities.tsv" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        FaceRecords([first, second], label_spaces="separate")
+        (second / "identities.tsv").write_text("0\tAnna\n")
+        FaceRecords([first, second])
+    assert not caplog.records
+
+
+def test_a_contradiction_points_to_the_setting(tmp_path: Path) -> None:
+    sets = [named(tmp_path / name, f"0\t{name}\n") for name in "ab"]
+    with pytest.raises(DataError, match="set config.qgface.data.label_spaces = 'separate'"):
+        FaceRecords(sets)
+    with pytest.raises(ConfigError, match="label_spaces is 'own'; it is one of"):
+        FaceRecords(sets, label_spaces="own")
+
+
+def test_files_of_one_name_are_told_apart_by_ranks(tmp_path: Path) -> None:
+    sets = [named(tmp_path / name, None) for name in "ab"]
+    facts = FaceRecords(sets).fingerprint()
+    assert {"bytes of train.rec (1)", "bytes of train.rec (2)"} <= facts.keys()
+    assert "bytes of train.rec" in FaceRecords(sets[0]).fingerprint()
