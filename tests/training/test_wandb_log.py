@@ -84,7 +84,8 @@ def test_how_a_run_ended_is_told(offline):
     for error, code in ((None, 0), (RuntimeError("x"), 1), (Stopped("left"), 1)):
         log = WandbLog(tiny_run(offline, using_wandb=True))
         log.close(error)
-        found = records(run_file(offline / "out"))
+        (path,) = (offline / "out" / "wandb").glob(f"offline-run-*/run-{log.id}.wandb")
+        found = records(path)
         assert [r.exit.exit_code for r in found if r.WhichOneof("record_type") == "exit"] == [code]
         assert any(r.WhichOneof("record_type") == "preempting" for r in found) == isinstance(error, Stopped)
 
