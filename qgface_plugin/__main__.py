@@ -50,6 +50,8 @@ MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Exit status 2: there is none of that name; else the command's own."""
     name, *others = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name == "help":  # `qgface help`, `qgface help train`
+        name, *others = [*others[:1], "--help"]
     if name in ("-h", "--help"):
         print(overview())
         return 0

@@ -88,7 +88,7 @@ def test_a_script_that_is_in_no_checkout_is_status_2(tmp_path: Path, capsys: pyt
 
 def test_the_list_of_commands(capsys: pytest.CaptureFixture) -> None:
     said = []
-    for arguments in ([], ["--help"], ["-h"]):
+    for arguments in ([], ["--help"], ["-h"], ["help"]):
         assert main(arguments) == 0
         said.append(capsys.readouterr().out)
     assert len(set(said)) == 1
@@ -96,6 +96,10 @@ def test_the_list_of_commands(capsys: pytest.CaptureFixture) -> None:
     assert max(map(len, lines)) <= 120 and all(f"{title}:" in lines for title in COMMANDS)
     for name in MODULES:
         assert len([line for line in lines if line.startswith(f"  {name} ")]) == 1
+    with pytest.raises(SystemExit, match="0"):
+        main(["help", "pack"])
+    assert capsys.readouterr().out.startswith("usage: qgface pack ")
+    assert main(["help", "pakc"]) == 2 and "did you mean pack? " in capsys.readouterr().err
     assert main(["--version"]) == 0 and capsys.readouterr().out == f"qgface {__version__}\n"
 
 
