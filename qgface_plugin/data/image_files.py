@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import simplejpeg
 
 from ..utils.errors import DataError
 from ..utils.files import read_regular
 from ..utils.listing import walk
-from .images import JPEG_SIGNATURE, PNG_SIGNATURE, decode, decode_noting, encode_jpeg, is_image, png_ends
+from .images import (
+    JPEG_SIGNATURE,
+    PNG_SIGNATURE,
+    check_png_ends,
+    decode,
+    decode_noting,
+    decode_opencv,
+    encode_jpeg,
+    is_image,
+)  # fmt: skip
 from .jpeg_surplus import ends_well, without_surplus
 from .photo_headers import MAX_PIXELS, check_size
 
@@ -62,16 +70,10 @@ def decode_photo(encoded: bytes) -> np.ndarray:
     Raises:
         DataError: too large (see `photo_headers`), or nothing that OpenCV decodes; does not name the image.
     """
-    if encoded[:8] == PNG_SIGNATURE and not png_ends(encoded):
-        raise DataError(f"undecodable image of {len(encoded)} bytes (PNG cut short, or a chunk's size is damaged)")
-    try:
-        check_size(encoded)
-        image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise DataError(f"undecodable image of {len(encoded)} bytes ({error.err})") from error
-    if image is None:
-        raise DataError(f"undecodable image of {len(encoded)} bytes")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if encoded[:8] == PNG_SIGNATURE:
+        check_png_ends(encoded)
+    check_size(encoded)
+    return decode_opencv(encoded)
 
 
 def whole_jpeg(encoded: bytes) -> bytes:

@@ -111,7 +111,7 @@ def _decode_jpeg(encoded: memoryview | bytes, where: str) -> tuple[np.ndarray, b
             raise DataError(f"{where}: undecodable JPEG of {len(encoded)} bytes ({error})") from error
         image, encoded, surplus = _decode_strictly(whole, where), whole, True
     # Only OpenCV obeys orientation tags; the strict decoding above still vouches for the whole file.
-    return (_decode_opencv(encoded, where) if _oriented(encoded) else image), surplus
+    return (decode_opencv(encoded, f"{where}: ") if _oriented(encoded) else image), surplus
 
 
 def _decode_strictly(encoded: memoryview | bytes, where: str) -> np.ndarray:
@@ -125,13 +125,26 @@ def _oriented(encoded: memoryview | bytes) -> bool:
     return b"Exif\0\0" in bytes(encoded[:EXIF_REACH])
 
 
-def _decode_png(encoded: memoryview | bytes, where: str) -> np.ndarray:
-    _check_sides(int.from_bytes(encoded[20:24], "big"), int.from_bytes(encoded[16:20], "big"), where)
+def check_png_ends(encoded: memoryview | bytes, where: str = "") -> None:
+    """See that a PNG is whole before OpenCV, which would allocate what a damaged chunk claims.
+
+    Args:
+        encoded: the file's bytes.
+        where: what the message begins with.
+
+    Raises:
+        DataError: it is cut short.
+    """
     if not png_ends(encoded):
         raise DataError(
-            f"{where}: undecodable image of {len(encoded)} bytes (PNG cut short, or a chunk's size is damaged)"
+            f"{where}undecodable image of {len(encoded)} bytes (PNG cut short, or a chunk's size is damaged)"
         )
-    return _decode_opencv(encoded, where)
+
+
+def _decode_png(encoded: memoryview | bytes, where: str) -> np.ndarray:
+    _check_sides(int.from_bytes(encoded[20:24], "big"), int.from_bytes(encoded[16:20], "big"), where)
+    check_png_ends(encoded, f"{where}: ")
+    return decode_opencv(encoded, f"{where}: ")
 
 
 def png_ends(encoded: memoryview | bytes) -> bool:
@@ -142,13 +155,22 @@ def png_ends(encoded: memoryview | bytes) -> bool:
     return at + 12 <= len(encoded)
 
 
-def _decode_opencv(encoded: memoryview | bytes, where: str) -> np.ndarray:
+def decode_opencv(encoded: memoryview | bytes, where: str = "") -> np.ndarray:
+    """An image as OpenCV decodes it, uint8 (h, w, 3) RGB; sizes are checked before.
+
+    Args:
+        encoded: the file's bytes.
+        where: what the message begins with.
+
+    Raises:
+        DataError: nothing that OpenCV decodes.
+    """
     try:
         image = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise DataError(f"{where}: undecodable image of {len(encoded)} bytes ({error.err})") from error
+        raise DataError(f"{where}undecodable image of {len(encoded)} bytes ({error.err})") from error
     if image is None:
-        raise DataError(f"{where}: undecodable image of {len(encoded)} bytes")
+        raise DataError(f"{where}undecodable image of {len(encoded)} bytes")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

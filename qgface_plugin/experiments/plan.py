@@ -180,9 +180,11 @@ def _run(
 def read_record(run: PlannedRun) -> list[dict[str, Any]]:
     """What was done in the run's folder: command, commit, start, seconds and exit status of each step."""
     try:
-        return list(read_json(run.folder / RECORD, "record")["steps"])
-    except (DataError, KeyError, TypeError):
+        said = read_json(run.folder / RECORD, "record")
+    except DataError:
         return []
+    steps = said.get("steps") if isinstance(said, dict) else None
+    return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
 
 
 def begin_record(run: PlannedRun, step: Mapping[str, Any]) -> None:

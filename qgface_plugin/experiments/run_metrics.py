@@ -5,6 +5,7 @@ Without what its gates did nobody can say what a row of a table stands for.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from ..utils.errors import ConfigError, DataError
-from ..utils.text import parse_json, read_lines
+from ..utils.text import read_json_lines
+
+WHAT = "log of a run's numbers"
 
 # key in metrics.jsonl -> how tables call it; all are fractions
 GATES = {
@@ -55,11 +58,12 @@ def read_metrics(run: str | Path, name: str | None = None) -> RunMetrics:
         raise DataError(f"{path}: it cannot be read (No such file or directory); name a run's folder")
     terms: dict[str, list[tuple[float, float]]] = {}
     accuracy: dict[str, list[tuple[float, float]]] = {}
-    for number, text in read_lines(path, "log of a run's numbers"):
+    for number, line in read_json_lines(path, WHAT):
         where = f"{path} line {number}"
-        line = parse_json(text, where)
         if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
-            raise DataError(f"{where}: {text[:80]!r} is no line of numbers, which has a `kind`; remove the line")
+            raise DataError(
+                f"{where}: {json.dumps(line)[:80]} is no line of numbers, which has a `kind`; remove the line"
+            )
         if line["kind"] not in ("train", "verification"):
             continue
         step = _number(line.get("step"))

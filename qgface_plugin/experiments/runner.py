@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from .. import __version__
 from ..config.packaged import checkout
 from ..utils.folder_lock import BusyError, FolderLock
+from ..utils.text import parse_json
 from .evaluations import Evaluation
 from .plan import OUTPUT, PlannedRun, begin_record, end_record
 
@@ -176,14 +176,16 @@ class Runner:
 def _step_of(run: PlannedRun) -> str:
     """How far its training has come, from the end of its metrics.jsonl; "" where it has not begun."""
     try:
+        if not (run.folder / "metrics.jsonl").is_file():  # a FIFO would wait for a writer
+            return ""
         with open(run.folder / "metrics.jsonl", "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
             lines = file.read().splitlines()
     except OSError:
         return ""
     for line in reversed(lines):
-        with suppress(ValueError, KeyError, TypeError):
-            found = json.loads(line)
+        with suppress(ValueError, KeyError, TypeError):  # DataError is a ValueError
+            found = parse_json(line.decode("utf-8", "replace"), "metrics.jsonl")
             return f", epoch {int(found['epoch']) + 1} of {run.config.get('num_epoch', 20)}, step {found['step']}"
     return ""
 

@@ -13,7 +13,8 @@ import torch
 
 from ..utils.errors import CheckpointError
 from ..utils.listing import files_in
-from ..utils.tensor_files import StoredTensor, read_tensors
+from ..utils.tensor_files import read_tensors
+from ..utils.tensor_pickle import StoredTensor
 from ..utils.torch_files import save
 
 LOGGER = logging.getLogger(__name__)

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.files import write_text
+from ..utils.text import read_json_lines
+
+WHAT = "log of a run's numbers"
 
 
 class MetricsLog:
@@ -19,6 +22,10 @@ class MetricsLog:
     Args:
         path: the file; its folder exists.
         start_step: global steps that are done already; 0 drops all lines.
+
+    Raises:
+        DataError: the file of before cannot be read, and its lines are to stay; names it.
+        OSError: the file cannot be written.
 
     Attributes:
         kept: the lines that stay, as dicts.
@@ -35,8 +42,8 @@ class MetricsLog:
 
     def __init__(self, path: str | Path, start_step: int = 0) -> None:
         self.path = path = Path(path)
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-        parsed = [line for line in map(_parse, lines) if line is not None]
+        lines = read_json_lines(path, WHAT, damaged=True) if start_step > 0 and path.exists() else ()
+        parsed = [line for _, line in lines if _is_line(line)]
         self.kept = [line for line in parsed if line["step"] <= start_step and start_step > 0]
         write_text(path, "".join(map(_spell, self.kept)))
         self._file = open(path, "a", encoding="utf-8")
@@ -77,10 +84,11 @@ def is_verification(line: Mapping[str, Any]) -> bool:
     return all(type(line.get(key)) in (int, float) for key in ("accuracy", "highest"))
 
 
-def _parse(text: str) -> dict[str, Any] | None:
+def _is_line(line: object) -> bool:
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        return False
     try:
-        line = json.loads(text)
         _spell(line)  # it has to be written again
-    except (ValueError, RecursionError):  # no JSON, numbers of thousands of digits, or nested without end
-        return None
-    return line if isinstance(line, dict) and type(line.get("step")) is int else None
+    except (ValueError, RecursionError):  # numbers of thousands of digits, or nested without end
+        return False
+    return True

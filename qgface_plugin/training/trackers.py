@@ -6,14 +6,14 @@ Rank 0 alone has them. A key comes from the environment, or goes there from the 
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from ..config.run import Run
-from ..utils.errors import ConfigError
+from ..utils.errors import ConfigError, DataError
 from ..utils.files import write_json
+from ..utils.text import read_json
 
 TRACKING_FILE = "tracking.json"  # in the output folder: which runs of these services the numbers went to
 
@@ -77,8 +77,8 @@ def open_trackers(run: Run, start_step: int) -> list[Tracker]:
 def known_ids(folder: str | Path) -> dict[str, str]:
     """Service -> id of the run there that `folder` belongs to, as `note_ids` wrote it; empty where it did not."""
     try:
-        found = json.loads((Path(folder) / TRACKING_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(Path(folder) / TRACKING_FILE, "list of tracked runs")
+    except DataError:
         return {}
     if not isinstance(found, dict):
         return {}

@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .errors import ConfigError
+from .errors import ConfigError, DataError
+from .text import parse_json
 
 LOGGER = logging.getLogger(__name__)
 PATIENCE = 2.0  # seconds that a process may take to die
@@ -228,9 +229,12 @@ def _at_work(owner: Owner | str) -> str:
 
 def _read(file: int) -> Owner | None:
     try:
-        return Owner(**json.loads(os.pread(file, 4096, 0)))
-    except (ValueError, TypeError):
+        said = parse_json(os.pread(file, 4096, 0).decode("utf-8", "replace"), "lock")
+        owner = Owner(**said)
+    except (DataError, TypeError):
         return None
+    numbers, texts = (owner.pid, owner.started), (owner.host, owner.since, owner.boot, owner.launch)
+    return owner if {type(n) for n in numbers} == {int} and {type(text) for text in texts} == {str} else None
 
 
 def _alive(owner: Owner, me: Owner, locks: bool, silence: float) -> bool:

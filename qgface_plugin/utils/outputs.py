@@ -7,7 +7,6 @@ suffix and kind, as when it runs a second time.
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
@@ -15,6 +14,7 @@ from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from .errors import ConfigError
+from .text import read_json
 
 SMALL = 1 << 16  # bytes from the beginning that tell a kind
 
@@ -101,7 +101,7 @@ def json_with(keys: Collection[str], what: str = "JSON") -> Kind:
     """JSON objects that have all of these keys."""
 
     def holds(path: Path) -> bool:
-        content = json.loads(path.read_bytes())
+        content = read_json(path, what)  # its DataError is a ValueError
         return isinstance(content, dict) and set(keys) <= content.keys()
 
     return Kind(what, (".json",), holds)

@@ -1,55 +1,34 @@
 """Tensors in files that other programs wrote: torch.save's of any version, with whatever trainers put in, safetensors.
 
 A checkpoint of Lightning or mmcv holds more than tensors: settings, callbacks, NumPy's numbers. torch.load refuses such
-a file or runs the code that it names. Here nothing is called: what is no tensor and no plain value becomes a `Foreign`,
-which does nothing, where it is of a package that trainers are known to save from; else the file is refused. Tensors
-stay in the file until they are read, so that an optimiser's state costs nothing.
+a file or runs the code that it names; `tensor_pickle` calls nothing. Tensors stay in the file until they are read, so
+that an optimiser's state costs nothing.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
-import pickle
 import struct
 import zipfile
-from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import torch
 
 from .errors import CheckpointError
-from .safe_pickle import Opcodes
-from .torch_archive import KEY_TYPES, OPCODES, REBUILDING, Outline, RefusedError, check_entries, refuse_opcode
+from .tensor_pickle import Storages, StoredTensor, Tensors, exactly, text_of
+from .text import parse_json
+from .torch_archive import RefusedError, check_entries
 from .torch_files import DamagedError, check_whole
 
-STORAGES = {
-    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
-    "UntypedStorage": torch.uint8,
-}  # fmt: skip
 SAFETENSORS = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 MAX_HEADER = 100_000_000  # bytes of a safetensors header, the limit of its own readers
-# Top-level packages, and single names, that trainers save beside the weights; none of it is ever imported or called.
-INERT_PACKAGES = frozenset(
-    "argparse datetime easydict fastai lightning lightning_fabric lightning_utilities mmcv mmengine numpy omegaconf "
-    "pytorch_lightning timm typing yacs".split()
-)
-INERT_NAMES = frozenset(
-    [("_codecs", "encode"), ("collections", "defaultdict"), ("collections", "deque"), ("torch", "device")]
-    + [("copyreg", "_reconstructor"), ("copy_reg", "_reconstructor")]
-    + [(module, name) for module in ("builtins", "__builtin__") for name in "bool bytes complex dict float frozenset "
-       "int list object range set slice str tuple unicode long".split()]
-)  # fmt: skip
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6: its magic number, pickled
 _STARTS = {
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`",
@@ -64,77 +43,6 @@ _STARTS = {
     b"\x93numpy": "an array of NumPy: PyTorch weights are needed",
     b"\x12\x01\0\0\0\0\0\0": "a .params file of MXNet: convert the model to ONNX and give the .onnx file",
 }
-
-
-class Storages:
-    """Where the storages of a file are.
-
-    Attributes:
-        path: the file.
-        places: first byte and number of bytes, by key.
-    """
-
-    def __init__(self, path: Path, places: dict[str, tuple[int, int]]) -> None:
-        self.path, self.places = path, places
-
-    def read(self, key: str, start: int, length: int) -> bytes:
-        """`length` bytes of a storage from `start` on."""
-        with open(self.path, "rb") as file:
-            file.seek(self.places[key][0] + start)
-            return _exactly(self.path, file, length)
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor that is still in its file.
-
-    Attributes:
-        file: the file's storages.
-        key: which of them.
-        start: bytes of the storage before its first number.
-        dtype: of its numbers.
-        shape: sides.
-        stride: numbers from one index to the next.
-    """
-
-    file: Storages
-    key: str
-    start: int
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    def read(self) -> torch.Tensor:
-        """The tensor, with a memory of its own."""
-        if not math.prod(self.shape):
-            return torch.empty(self.shape, dtype=self.dtype)
-        last = sum((side - 1) * step for side, step in zip(self.shape, self.stride, strict=True))
-        raw = bytearray(self.file.read(self.key, self.start, (last + 1) * self.dtype.itemsize))
-        flat = torch.frombuffer(raw, dtype=torch.uint8)
-        flat = flat.bool() if self.dtype == torch.bool else flat.view(self.dtype)
-        return flat.as_strided(self.shape, self.stride).contiguous()
-
-
-class Foreign:
-    """Something that is neither a tensor nor a plain value; nothing is known of it but its name."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self, *_: object) -> Foreign:
-        return Foreign(self.name)
-
-    def __setstate__(self, state: object) -> None:
-        """What it held is forgotten."""
-
-    def __setitem__(self, key: object, value: object) -> None:
-        """What it held is forgotten."""
-
-    def append(self, value: object) -> None:
-        """What it held is forgotten."""
-
-    def __repr__(self) -> str:
-        return f"<{self.name}>"
 
 
 def read_tensors(path: str | Path) -> Any:
@@ -255,7 +163,7 @@ def _unpickled_archive(path: Path, file: BinaryIO) -> Any:
             if name.startswith("data/")
         }
     try:
-        return _Tensors(io.BytesIO(pickled), Storages(path, places)).load()
+        return Tensors(io.BytesIO(pickled), Storages(path, places)).load()
     except RefusedError as error:
         raise _refusal(path, error, pickled) from error
 
@@ -278,7 +186,7 @@ def _read_legacy(path: Path, file: BinaryIO) -> Any:
     claimed: dict[str, tuple[torch.dtype, int]] = {}
     bounded = _Bounded(file, size)
     try:
-        _, version, system, value, keys = (_Tensors(bounded, storages, claimed).load() for _ in range(5))
+        _, version, system, value, keys = (Tensors(bounded, storages, claimed).load() for _ in range(5))
     except RefusedError as error:
         file.seek(0)
         raise _refusal(path, error, file.read(min(size, 1 << 22))) from error
@@ -286,12 +194,12 @@ def _read_legacy(path: Path, file: BinaryIO) -> Any:
         raise ValueError("it says another version of the format before PyTorch 1.6 than 1001")
     if not system.get("little_endian", system.get(b"little_endian", True)):
         raise CheckpointError(f"{path} was written by a big-endian machine: save it anew on this one")
-    names = [_text(key) for key in keys]
+    names = [text_of(key) for key in keys]
     if len(set(names)) != len(names) or set(names) != claimed.keys():
         raise ValueError("the storages at its end are not those of its tensors")
     for key in names:
         dtype, items = claimed[key]
-        (count,) = struct.unpack("<q", _exactly(path, file, 8))
+        (count,) = struct.unpack("<q", exactly(path, file, 8))
         start, length = file.tell(), items * dtype.itemsize
         if count != items:
             raise ValueError(f"the storage {key!r:.40} has {count} items, not {items}")
@@ -323,12 +231,12 @@ class _Bounded:
 def _read_safetensors(path: Path, file: BinaryIO) -> dict[str, StoredTensor]:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    (length,) = struct.unpack("<Q", _exactly(path, file, 8))
+    (length,) = struct.unpack("<Q", exactly(path, file, 8))
     if length > MAX_HEADER:
         raise ValueError(f"its header claims {length} bytes")
     if 8 + length > size:
         raise DamagedError(f"{path} is cut short: its {size} bytes end within a header of {length}")
-    header = json.loads(_exactly(path, file, length))
+    header = parse_json(exactly(path, file, length).decode(), path)
     bytes_of = Storages(path, {"": (8 + length, size - 8 - length)})
     tensors: dict[str, StoredTensor] = {}
     spans = []
@@ -358,153 +266,5 @@ def _read_safetensors(path: Path, file: BinaryIO) -> dict[str, StoredTensor]:
     return tensors
 
 
-# --- the pickle of torch.save -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """A storage's class."""
-
-    dtype: torch.dtype
-
-
-@dataclass(frozen=True)
-class _Storage:
-    key: str
-    dtype: torch.dtype
-    first: int  # items of the file's storage before this one, a view of it
-    count: int
-
-
-class _Tensors(Outline):
-    """The value of a pickle, with tensors as `StoredTensor`.
-
-    Args:
-        file: with `read` and `readline`.
-        storages: of the file; those before 1.6 are known only after the pickle.
-        claimed: filled with the kind and length of each storage that the pickle names, where its length is not known;
-            None: `storages` knows.
-    """
-
-    def __init__(
-        self, file: Any, storages: Storages, claimed: dict[str, tuple[torch.dtype, int]] | None = None
-    ) -> None:
-        super().__init__(file, {})
-        self._storages, self._claimed = storages, claimed
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("collections", "Counter"):
-            return Counter
-        if module in ("torch", "torch.storage") and name in STORAGES:
-            return _Kind(STORAGES[name])
-        if module == "torch._utils" and name in (*REBUILDING, "_rebuild_tensor"):
-            return self._parameter if name == "_rebuild_parameter" else self._tensor
-        if module == "torch" and name == "Size":
-            return _size
-        if module == "torch" and isinstance(dtype := getattr(torch, name, None), torch.dtype):
-            return dtype
-        if (module, name) in INERT_NAMES or module.partition(".")[0] in INERT_PACKAGES:
-            return Foreign(f"{module}.{name}")
-        if module.startswith("torch.optim."):
-            return Foreign(f"{module}.{name}")
-        raise RefusedError(f"it asks for {module}.{name}")
-
-    def persistent_load(self, pid: Any) -> Any:
-        if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] not in ("storage", b"storage"):
-            if isinstance(pid, tuple) and pid[:1] in (("module",), (b"module",)):  # before 1.6: a class and its source
-                raise RefusedError("it holds a whole module, which is code: save its state_dict()")
-            raise ValueError("one of its tensors has no storage")
-        _, kind, key, _, count, *view = pid
-        key = _text(key)
-        if not isinstance(kind, _Kind) or type(count) is not int or count < 0:
-            raise ValueError(f"the storage {key!r:.40} has no type or no length")
-        if self._claimed is not None:
-            if self._claimed.setdefault(key, (kind.dtype, count)) != (kind.dtype, count):
-                raise ValueError(f"the storage {key!r:.40} has two lengths")
-        else:
-            _, held = self._storages.places.get(key, (0, None))
-            if held != count * kind.dtype.itemsize:
-                raise ValueError(
-                    f"the storage {key!r:.40} has {held} bytes, not {count} items of {kind.dtype.itemsize}"
-                )
-        if view and view[0] is not None:
-            _, first, part = view[0]
-            if not (type(first) is type(part) is int and first >= 0 <= part and first + part <= count):
-                raise ValueError(f"a part of the storage {key!r:.40} lies outside of it")
-            return _Storage(key, kind.dtype, first, part)
-        return _Storage(key, kind.dtype, 0, count)
-
-    def _tensor(self, storage: Any, offset: Any, shape: Any, stride: Any, *more: Any) -> StoredTensor:
-        """_rebuild_tensor, and its second (more: requires_grad, hooks) and third version (and dtype)."""
-        if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
-            raise ValueError("one of its tensors has no storage or no shape")
-        dtype = next((one for one in more if isinstance(one, torch.dtype)), storage.dtype)
-        numbers = (offset, *shape, *stride)
-        if len(shape) != len(stride) or not all(type(number) is int and number >= 0 for number in numbers):
-            raise ValueError("one of its tensors has a shape or place that is no whole number")
-        held = storage.count * storage.dtype.itemsize // dtype.itemsize
-        last = offset + sum((side - 1) * step for side, step in zip(shape, stride, strict=True))
-        if math.prod(shape) and (last >= held or math.prod(shape) > held):
-            raise ValueError(f"one of its tensors, {shape}, lies outside of its storage of {held}")
-        start = storage.first * storage.dtype.itemsize + offset * dtype.itemsize
-        return StoredTensor(self._storages, storage.key, start, dtype, shape, stride)
-
-    @staticmethod
-    def _parameter(tensor: Any, *_: Any) -> StoredTensor:
-        if not isinstance(tensor, StoredTensor):
-            raise ValueError("one of its parameters is no tensor")
-        return tensor
-
-    def _check_key(self, key: object) -> None:
-        if not isinstance(key, (*KEY_TYPES, Foreign)):
-            raise ValueError(f"a key of one of its dicts is {type(key).__name__}")
-
-    def load_newobj(self) -> None:
-        self.stack.pop()
-        if not isinstance(self.stack[-1], Foreign):
-            raise ValueError("it makes an object of something that is no class")
-        self.stack[-1] = self.stack[-1]()
-
-    def load_build(self) -> None:
-        """State, of a `Foreign` or of an OrderedDict (its _metadata), is forgotten."""
-        self.stack.pop()
-        if not isinstance(self.stack[-1], Foreign | OrderedDict):
-            raise RefusedError("it changes an object after making it")
-
-    # Protocol 4, for those who ask torch.save for it. No ADDITEMS: sets would hash what is not checked.
-    dispatch = Opcodes(
-        f"{OPCODES} NEWOBJ FRAME MEMOIZE STACK_GLOBAL SHORT_BINUNICODE BINBYTES SHORT_BINBYTES BINSTRING LONG_BINPUT",
-        refuse_opcode,
-    )
-    dispatch[pickle.SETITEM[0]] = Outline.load_setitem
-    dispatch[pickle.SETITEMS[0]] = Outline.load_setitems
-    dispatch[pickle.REDUCE[0]] = Outline.load_reduce
-    dispatch[pickle.NEWOBJ[0]] = load_newobj
-    dispatch[pickle.BUILD[0]] = load_build
-
-
-def _size(sides: object = ()) -> tuple[int, ...]:
-    """torch.Size; no copy, of which a file could ask for many."""
-    if not isinstance(sides, tuple):
-        raise ValueError("a size in it is made of something else than a tuple")
-    return sides
-
-
-def _text(key: object) -> str:
-    """The key of a storage; one that Python 2 wrote is bytes. Of a nested tuple the text alone could be endless."""
-    if not isinstance(key, str | bytes):
-        raise ValueError(f"the key of a storage is {type(key).__name__}")
-    return key.decode("utf-8", "replace") if isinstance(key, bytes) else key
-
-
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
-def _exactly(path: Path, file: Any, length: int) -> bytes:
-    found: bytes = file.read(length)
-    if len(found) != length:
-        raise DamagedError(f"{path} is cut short: {length - len(found)} bytes are missing")
-    return found

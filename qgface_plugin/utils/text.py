@@ -16,6 +16,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from .errors import DataError
 from .files import read_regular
 
 LARGEST = 1 << 53  # up to here every whole number is exact in float64
+MAX_JSON = 1 << 28  # bytes of a JSON file
+MAX_LINES = 1 << 31  # bytes of a file with a JSON text per line: some four million steps of a run
 MAX_DIGITS = 18  # every number of up to 18 digits fits int64
 BLOCK = 1 << 20  # bytes of text at a time
 TAB, NEWLINE, BLANK, ZERO, NINE = b"\t\n 09"
@@ -34,18 +37,20 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,20}(?:\.0*)?")
 _NUMBER_LENGTH = 100  # characters; printf's longest spelling of a float64 that anybody writes is shorter
 
 
-def read_text(path: str | Path, what: str) -> str:
+def read_text(path: str | Path, what: str, most: int | None = None) -> str:
     r"""The text of a file, its lines ended by "\n".
 
     Args:
         path: the file.
         what: it holds, for messages.
+        most: bytes that it may have; None: any number.
 
     Raises:
-        DataError: unreadable, no regular file, in UTF-16 and damaged, or with a NUL byte; names file and line.
+        DataError: unreadable, no regular file, too large, in UTF-16 and damaged, or with a NUL byte; names file and
+            line.
     """
     try:
-        data = read_regular(path)
+        data = read_regular(path, most)
     except OSError as error:
         raise DataError(f"{path}: the {what} cannot be read ({error.strerror})") from error
     text = plain(data, path, what).decode("utf-8", "surrogateescape")
@@ -97,8 +102,36 @@ def read_csv(path: str | Path, what: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def read_json(path: str | Path, what: str) -> Any:
-    """The content of a JSON file. Raises DataError as `read_text`, and for what is not JSON; names the file."""
-    return parse_json(read_text(path, what), path)
+    """The content of a JSON file of at most MAX_JSON bytes.
+
+    Raises DataError as `read_text`, and for what is not JSON; names the file.
+    """
+    return parse_json(read_text(path, what, MAX_JSON), path)
+
+
+def read_json_lines(path: str | Path, what: str, *, damaged: bool = False) -> Iterator[tuple[int, Any]]:
+    """Number (from 1) and content of each line of a file with one JSON text per line, of at most MAX_LINES bytes.
+
+    Args:
+        path: the file.
+        what: it holds, for messages.
+        damaged: pass over lines that are no JSON: a kill can cut the last one short, a power cut fill some with NULs.
+
+    Raises:
+        DataError: as `read_text`, and for a line that is not JSON, unless `damaged`; names file and line.
+    """
+    if not damaged:
+        for number, text in enumerate(read_text(path, what, MAX_LINES).split("\n"), start=1):
+            if text.strip():
+                yield number, parse_json(text, f"{path} line {number}")
+        return
+    try:
+        data = read_regular(path, MAX_LINES)
+    except OSError as error:
+        raise DataError(f"{path}: the {what} cannot be read ({error.strerror})") from error
+    for number, line in enumerate(data.splitlines(), start=1):
+        with suppress(DataError):
+            yield number, parse_json(line.decode("utf-8", "replace"), path)
 
 
 def parse_json(text: str, where: str | Path) -> Any:

@@ -129,17 +129,38 @@ class Outline(pickle._Unpickler):
         self._sizes = sizes
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("collections", "Counter"):
-            return Counter
-        if module in ("torch", "torch.storage") and name in ITEM_BYTES:
-            return _storage(name)
-        if module == "torch._utils" and name in REBUILDING:
-            return _Part
-        if module == "torch" and (name in ("Size", "device") or name.startswith(("float", "bfloat", "int", "uint"))):
-            return _Part
-        raise RefusedError(f"it asks for {module}.{name}")
+        """What stands for a name: never what it names, but for two dicts; a name that nothing stands for is refused."""
+        found = None
+        if module == "collections":
+            found = {"OrderedDict": OrderedDict, "Counter": Counter}.get(name)
+        elif module == "torch._utils":
+            found = self.for_rebuilding(name)
+        elif module in ("torch", "torch.storage"):
+            found = self.for_storage(name)
+        if found is None and module == "torch":
+            found = self.for_value(name)
+        if found is None:
+            found = self.for_other(module, name)
+        if found is None:
+            raise RefusedError(f"it asks for {module}.{name}")
+        return found
+
+    def for_rebuilding(self, name: str) -> Any:
+        """What stands for a function of torch._utils; None for those that no file of torch.save needs."""
+        return _Part if name in REBUILDING else None
+
+    def for_storage(self, name: str) -> Any:
+        """What stands for a storage's class; None for other names."""
+        return _storage(name) if name in ITEM_BYTES else None
+
+    def for_value(self, name: str) -> Any:
+        """What stands for a size or a dtype of torch; None for other names."""
+        known = name in ("Size", "device") or name.startswith(("float", "bfloat", "int", "uint"))
+        return _Part if known else None
+
+    def for_other(self, module: str, name: str) -> Any:
+        """What stands for anything else; None, as nothing else is in our own files."""
+        return None
 
     def persistent_load(self, pid: Any) -> _Part:
         if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] not in ("storage", b"storage"):

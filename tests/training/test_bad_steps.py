@@ -18,12 +18,8 @@ from qgface_plugin.training.trainer import train
 from qgface_plugin.utils.errors import Stopped, TrainingError
 from qgface_plugin.utils.torch_files import save
 
+pytestmark = pytest.mark.usefixtures("tiny_network")
 OPTIONS = TrainOptions(checkpoint_every=1, max_bad_steps=3)
-
-
-@pytest.fixture(autouse=True)
-def _tiny(monkeypatch):
-    monkeypatch.setattr(build, "get_model", tiny_model)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from checkouts import MINI, metrics, run, write_recipe
-from tiny import tiny_model, tiny_run, write_faces
+from tiny import tiny_model, tiny_run
 
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import TrainOptions
@@ -37,12 +37,6 @@ def get_model(name, num_features, features_bias):
 build.get_model = get_model
 run_recipe("builtin")
 """
-
-
-@pytest.fixture
-def folder(tmp_path):
-    write_faces(tmp_path / "data")
-    return tmp_path
 
 
 def lines(path) -> list[dict]:

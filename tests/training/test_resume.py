@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import TIMES, same, tiny_model, tiny_run, write_faces
+from tiny import TIMES, same, tiny_model, tiny_run
 
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import DataOptions, FinetuneOptions, TrainOptions, VerifyOptions
@@ -20,7 +20,7 @@ from qgface_plugin.data.pair_dataset import PairDataset
 from qgface_plugin.data.sampler import EpochSampler
 from qgface_plugin.loss.partial_fc import QGPartialFC
 from qgface_plugin.models.weights import export_backbone
-from qgface_plugin.training import build, verification
+from qgface_plugin.training import verification
 from qgface_plugin.training.checkpoints import latest, store
 from qgface_plugin.training.step import TrainStep
 from qgface_plugin.training.trainer import train
@@ -28,22 +28,12 @@ from qgface_plugin.utils import torch_files
 from qgface_plugin.utils.errors import CheckpointError, Stopped
 from qgface_plugin.utils.torch_files import save
 
+pytestmark = pytest.mark.usefixtures("tiny_network")
 EVERY = TrainOptions(checkpoint_every=1)
 
 
 class Crash(BaseException):
     """What no code handles, like the end of a process."""
-
-
-@pytest.fixture(autouse=True)
-def _tiny(monkeypatch):
-    monkeypatch.setattr(build, "get_model", tiny_model)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    write_faces(tmp_path / "data")
-    return tmp_path
 
 
 def lines(folder: Path, out: str) -> list[dict]:

@@ -15,21 +15,11 @@ from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import DataOptions, TrainOptions
 from qgface_plugin.data.sources.records import FaceRecords
 from qgface_plugin.loss.partial_fc import QGPartialFC
-from qgface_plugin.training import build
 from qgface_plugin.training.step import TrainStep
 from qgface_plugin.training.trainer import train
 from qgface_plugin.utils.errors import CheckpointError, ConfigError, CutError, DataError, TrainingError
 
-
-@pytest.fixture(autouse=True)
-def _tiny(monkeypatch):
-    monkeypatch.setattr(build, "get_model", tiny_model)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    write_faces(tmp_path / "data")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("tiny_network")
 
 
 def lines(folder, kind="train", out="out"):

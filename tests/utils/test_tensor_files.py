@@ -21,7 +21,8 @@ import torch
 from torch import nn
 
 from qgface_plugin.utils.errors import CheckpointError
-from qgface_plugin.utils.tensor_files import Foreign, StoredTensor, read_tensors
+from qgface_plugin.utils.tensor_files import read_tensors
+from qgface_plugin.utils.tensor_pickle import Foreign, StoredTensor
 from qgface_plugin.utils.torch_files import DamagedError
 
 NAMES = {

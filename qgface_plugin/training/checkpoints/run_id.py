@@ -6,10 +6,13 @@ import json
 import os
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ...utils import distributed
+from ...utils.errors import DataError
 from ...utils.files import write_text
+from ...utils.text import read_json
 
 RUN_FILE = "run.json"
 
@@ -31,11 +34,10 @@ def run_id(folder: str | Path, *, new: bool) -> str:
     """
     path, name = Path(folder) / RUN_FILE, ""
     if distributed.rank() == 0:
-        try:
-            found = "" if new else json.loads(path.read_text(encoding="utf-8"))["id"]
+        with suppress(DataError):
+            said = None if new else read_json(path, "name of a run")
+            found = said.get("id") if isinstance(said, dict) else None
             name = found if isinstance(found, str) else ""
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            name = ""
         name = name or uuid.uuid4().hex
     return distributed.gather_objects(name)[0]
 

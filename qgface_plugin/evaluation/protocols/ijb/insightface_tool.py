@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 
 from ....models.embeddings import Embeddings
 from ....utils.errors import ConfigError, DataError
+from ....utils.text import read_json
 from .evaluation import IjbResult
 from .identification import RANKS
 from .templates import DEFAULT_MODE
@@ -123,6 +123,6 @@ def run_tool(
         if ran.returncode != 0:
             said = "\n".join(ran.stderr.splitlines()[-8:]) if ran.stderr else "its message is above"
             raise DataError(f"{tools / TOOL} ended with status {ran.returncode} on {folder}: {said}")
-        numbers = json.loads((data / "r.json").read_text())
+        numbers = read_json(data / "r.json", "result of InsightFace's tool")
     tables = "\n".join(line for line in ran.stdout.splitlines() if line.startswith("|"))
     return ToolResult(tables, numbers)
