@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.sources.folder import SUFFIXES
+from ..evaluation.data_mark import data_mark
 from ..evaluation.protocols.ijb.metadata import find_folder
-from ..evaluation.report.results import default_path, read_result
+from ..evaluation.report.results import MARK, default_path, read_result
 from ..models.digest import model_digest
 from ..utils.errors import DataError
 from ..utils.listing import entries_in, files_in, walk
@@ -40,13 +41,15 @@ class Evaluation:
         return [self.tool, "--model", str(model), "--data", str(self.data), *self.options, "--quiet"]
 
     def done(self, model: Path) -> bool:
-        """Whether a result is saved beside the model, of the same data, and of these very weights, by their SHA-256.
+        """Whether a result is saved beside the model, of these very weights, by their SHA-256, and of the same data.
 
-        Results of earlier versions do not say which weights they are of: they are made anew.
+        Data are the same under the same path while they look the same (see `evaluation.data_mark`). Results of earlier
+        versions do not say what they are of: they are made anew.
         """
         try:
             result = read_result(default_path(model, self.protocol))
             same_data = Path(result.data).resolve() == self.data.resolve()
+            same_data = same_data and result.settings.get(MARK, "") == data_mark(self.data, self.protocol)
             return same_data and result.settings.get("sha256") == model_digest(model)
         except (OSError, DataError):
             return False

@@ -9,6 +9,7 @@ import small_models
 from identification_sets import write_face, write_model, write_scface
 
 from qgface_plugin.commands import eval_scface
+from qgface_plugin.evaluation.data_mark import data_mark
 from qgface_plugin.evaluation.report.results import read_result
 
 
@@ -31,7 +32,7 @@ def test_table_result_and_figure(data, tmp_path, capsys):
     assert set(saved.results["rank1"]) == {"d1", "d2", "d3"} and saved.results["mated_probes"]["d1"] == 10
     digest = hashlib.sha256((tmp_path / "mine" / "model.pt").read_bytes()).hexdigest()
     assert saved.settings == {
-        "sha256": digest,
+        "sha256": digest, "data_mark": data_mark(data, "scface"),
         "name": "mine", "dim": 8, "color": "rgb", "mean": [127.5], "std": [127.5], "flip_fusion": True,
         "on_corrupt": "error", "subjects": None,
     }  # fmt: skip

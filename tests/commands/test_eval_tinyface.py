@@ -9,6 +9,7 @@ import pytest
 from identification_sets import write_model, write_tinyface
 
 from qgface_plugin.commands import eval_tinyface
+from qgface_plugin.evaluation.data_mark import data_mark
 from qgface_plugin.evaluation.report.results import read_result
 
 
@@ -27,7 +28,7 @@ def test_table_and_result(tmp_path, capsys):
     assert set(saved.results["rank"]) == {"1", "5", "20"} and 0 < saved.results["map"] <= 1
     digest = hashlib.sha256((tmp_path / "mine" / "model.pt").read_bytes()).hexdigest()
     assert saved.settings == {
-        "sha256": digest,
+        "sha256": digest, "data_mark": data_mark(data, "tinyface"),
         "name": "mine", "dim": 8, "color": "rgb", "mean": [127.5], "std": [127.5],
         "aligned": "aligned_pad_0.1_pad_high", "flip_fusion": True, "on_corrupt": "error",
     }  # fmt: skip

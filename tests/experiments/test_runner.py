@@ -50,6 +50,25 @@ def test_a_new_model_or_other_data_is_evaluated_anew(runner, tmp_path):
     assert not Evaluation("pairs", "eval-pairs", tmp_path / "else").done(run.model)
 
 
+def test_other_data_under_the_same_path_are_evaluated_anew(runner, tmp_path):
+    run = planned(tmp_path / "out", "a", 1)
+    data = runner.evaluations[0].data
+    data.mkdir(exist_ok=True)
+    (data / "dev.bin").write_bytes(b"a" * 100)
+    runner.make([run], progress=False)
+    assert runner.missing(run) == []
+    (data / "notes.md").write_text("no data of this protocol")
+    assert runner.missing(run) == []
+    times = (data / "dev.bin").stat()
+    (data / "dev.bin").write_bytes(b"b" * 100)
+    os.utime(data / "dev.bin", ns=(times.st_atime_ns, times.st_mtime_ns))  # restored with its time
+    assert runner.missing(run) == ["pairs"]
+    runner.make([run], progress=False)
+    assert runner.missing(run) == []
+    (data / "new.bin").write_bytes(b"")
+    assert runner.missing(run) == ["pairs"]
+
+
 def test_a_result_that_does_not_say_which_weights_it_is_of_is_made_anew(runner, tmp_path):
     run = planned(tmp_path / "out", "a", 1)
     runner.make([run], progress=False)

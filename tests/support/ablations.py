@@ -29,11 +29,12 @@ for name in ("model.pt", "checkpoint_gpu_0.pt"):
 """
 EVALUATOR = """
 import hashlib, json, pathlib, sys
+from qgface_plugin.evaluation.data_mark import data_mark
 model, data = pathlib.Path(sys.argv[3]), sys.argv[5]
 path = model.parent / "results" / "pairs.json"
 path.parent.mkdir(exist_ok=True)
 result = {"accuracy": 0.9 if "seed1" in str(model) else 0.8}
-settings = {"sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
+settings = {"sha256": hashlib.sha256(model.read_bytes()).hexdigest(), "data_mark": data_mark(data, "pairs")}
 path.write_text(json.dumps({"protocol": "pairs", "data": data, "model": str(model), "settings": settings,
                             "results": {"sets": {"dev": result}}, "warnings": []}))
 """

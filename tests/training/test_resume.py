@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import TIMES, same, tiny_model, tiny_run
+from tiny import TIMES, same, tiny_model, tiny_run, write_faces
 
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import DataOptions, FinetuneOptions, TrainOptions, VerifyOptions

@@ -18,8 +18,10 @@ from ...utils.files import write_text
 from ...utils.listing import files_in
 from ...utils.outputs import check_output, report_of
 from ...utils.text import read_json
+from ..data_mark import data_mark
 
 FOLDER = "results"
+MARK = "data_mark"  # the setting that says what the data looked like
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 OF_THE_RUN = re.compile(r"model|backbone|checkpoint.*")  # one to a folder
 
@@ -85,7 +87,8 @@ def write_result(
     """Save a result and return where. Folders are made; the file appears under its name only when it is complete.
 
     NumPy numbers and arrays become plain ones, floats that are not finite become null, keys become strings. Paths of
-    model and data are saved as absolute ones, so that they say the same in another working directory.
+    model and data are saved as absolute ones, so that they say the same in another working directory. What the data
+    look like now is saved among the settings (see `evaluation.data_mark`).
 
     Args:
         protocol, data, model, settings, results, warnings: as `Result` has them.
@@ -97,9 +100,11 @@ def write_result(
     """
     if not NAME.fullmatch(protocol):
         raise ConfigError(f"protocol is {protocol!r}: lower case letters, digits, - and _ make a protocol's name")
-    result = Result(protocol, absolute(data), absolute(model), dict(settings), dict(results), list(warnings))
     path = Path(path) if path is not None else default_path(model, protocol)
     try:
+        if mark := data_mark(data, protocol):
+            settings = {**settings, MARK: mark}
+        result = Result(protocol, absolute(data), absolute(model), dict(settings), dict(results), list(warnings))
         check_output(path, RESULT, [model])
         write_text(path, json.dumps(_plain(asdict(result)), indent=2, allow_nan=False) + "\n")
     except OSError as error:
