@@ -14,6 +14,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "train": {
         "train": ("train", "train a recipe, with the built-in loop or in an arcface_torch checkout"),
         "recipe": ("recipe", "the recipes that there are, and a copy of one to work on"),
+        "settings": ("settings", "the keys of a recipe: default, what each takes and what it means"),
         "plan-memory": ("plan_memory", "GPU memory that class centres, queue and loss will take, without a GPU"),
         "merge-checkpoint": ("merge_checkpoint", "one checkpoint of those that all ranks have saved"),
     },

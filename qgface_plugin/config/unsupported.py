@@ -82,3 +82,13 @@ def _lines(run: Run, reasons: Iterable[tuple[str, str]]) -> list[str]:
                 yield f"config.{key} = {value!r} has no effect here: {why}"
 
     return list(found())
+
+
+def in_ours_place(key: str) -> str | None:
+    """What QGFace does in the place of a key of arcface_torch that has no effect in either trainer; None for others."""
+    return _OURS.get(key)
+
+
+def only_built_in(key: str) -> bool:
+    """Whether a key of `config.qgface.train` has no effect in a checkout's loop."""
+    return key in _BUILT_IN_ONLY

@@ -12,6 +12,7 @@ import qgface_plugin
 from docs.reference import api, configuration
 from docs.reference.__main__ import DOCS, PAGES, main
 from docs.reference.docstring import as_markdown
+from qgface_plugin.config.degradation import DegradationPolicy
 from qgface_plugin.config.recipe import HOMES
 
 
@@ -30,7 +31,7 @@ def test_every_key_of_a_recipe_is_there_with_its_help():
             group
         )
         assert [key for key, meaning in rows.items() if not meaning.strip()] == [], f"{group}: no help"
-    degradation = {f.name for f in fields(configuration.DegradationPolicy)}
+    degradation = {f.name for f in fields(DegradationPolicy)}
     assert set(re.findall(r"^\| `(\w+)` ", sections["config.qgface.degradation"], re.MULTILINE)) == degradation
 
 
