@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn.functional import normalize
 
 from ..utils import distributed
 from ..utils.errors import DataError
+from .functional import SHORTEST
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class BatchSpec:
         needs_teacher: embeddings that a frozen teacher has of the originals come with the batch.
         taught: the contrast's keys are the teacher's, for both views those of their original.
         needs_quality: the source whose scores come with the batch; None: it measures by itself.
+        late: nothing is read of the device: what is wrong with the batch is known one step later.
     """
 
     dim: int
@@ -37,6 +40,7 @@ class BatchSpec:
     needs_quality: str | None = None
     needs_teacher: bool = False
     taught: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +53,11 @@ class GlobalBatch:
         keys: (N, d) unit: of the momentum encoder or the teacher, without gradient, or `unit` itself.
         norms: (N,) z = ||h||, without gradient.
         labels: (N,) in [0, num_classes).
+        given: (N,) labels as they came.
         column: (N,) index of each row's class among this rank's centres, -1 where another rank owns it.
         quality: (N,) scores that came with the batch, or None.
-        finite: every number that came is.
+        finite: every number that came is; with `BatchSpec.late` () bool, and False for labels that do not fit, too.
+        fits: with `BatchSpec.late` () bool: the labels as they came fit.
         teacher: (B x ranks, d) unit: what the teacher makes of the originals, without gradient, or None.
     """
 
@@ -62,7 +68,9 @@ class GlobalBatch:
     labels: Tensor
     column: Tensor
     quality: Tensor | None
-    finite: bool
+    finite: bool | Tensor
+    given: Tensor
+    fits: Tensor | None = None
     teacher: Tensor | None = None
 
     @property
@@ -103,11 +111,15 @@ class GlobalBatch:
         keys = None if keys is None else distributed.gather_views(keys.detach().to(wide), spec.views)
         quality = None if quality is None else distributed.gather_views(quality.detach(), spec.views)
         teacher = None if teacher is None else distributed.gather_views(teacher.detach().to(wide), views=1)
-        norms = raw.detach().norm(dim=1)
-        fits, finite = torch.stack([labels_fit(labels, spec), all_finite(norms, keys, quality, teacher)]).tolist()
-        if not fits:
-            complain_about(labels, spec)
-        unit, column = normalize(raw), labels - spec.class_start
+        lengths = raw.norm(dim=1, keepdim=True)
+        norms, unit = lengths.detach().squeeze(1), raw / lengths.clamp_min(SHORTEST)
+        given, finite, fits = labels, True, None
+        if spec.late:
+            labels, finite, fits = _judged_late(labels, [norms, keys, quality, teacher], spec)
+        else:
+            sound, finite = torch.stack([labels_fit(labels, spec), all_finite(norms, keys, quality, teacher)]).tolist()
+            if not sound:
+                complain_about(labels, spec)
         taught = None if teacher is None else normalize(teacher)
         if taught is not None and spec.taught:
             keys = taught.repeat(spec.views, 1)
@@ -117,11 +129,33 @@ class GlobalBatch:
             keys=unit if keys is None else normalize(keys),
             norms=norms,
             labels=labels,
-            column=torch.where((column >= 0) & (column < spec.num_local), column, -1),
+            column=_local(labels, spec),
             quality=quality,
             finite=finite,
             teacher=taught,
+            fits=fits,
+            given=given,
         )
+
+
+def _local(labels: Tensor, spec: BatchSpec) -> Tensor:
+    """Index of each class among this rank's centres, -1 where another rank owns it."""
+    if spec.num_local == spec.num_classes:
+        return labels
+    column = labels - spec.class_start
+    return torch.where((column >= 0) & (column < spec.num_local), column, -1)
+
+
+def _judged_late(labels: Tensor, numbers: list[Tensor | None], spec: BatchSpec) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels moved into [0, num_classes), so that nothing is looked up where there is nothing; whether labels and
+    numbers are sound; and whether the labels fit; () bool each."""
+    inside = labels.clamp(0, spec.num_classes - 1)
+    fits = (labels.view(spec.views, -1) == inside.view(spec.views, -1)[0]).all()  # inside, and the same in both views
+    finite = fits
+    for number in numbers:
+        if number is not None:
+            finite = finite & (number.abs() < math.inf).all()
+    return inside, finite, fits
 
 
 def check_batch(

@@ -33,20 +33,22 @@ class _ClassLogSumExp(torch.autograd.Function):
     negative."""
 
     @staticmethod
-    def forward(ctx, unit, weight, own, rule, index, half, kept):
+    def forward(ctx, unit, weight, own, rule, index, half, kept, owned):
         scale, bound = rule.scale.unsqueeze(1), rule.bound
         ctx.index, ctx.scale, ctx.bound, ctx.half = index, scale, bound, half
         trained = any(ctx.needs_input_grad[:2]) and not torch.is_inference_mode_enabled()
-        target, ctx.slope = _target(unit, weight, own, rule, index, trained)
+        target, ctx.slope = _target(unit, weight, own, rule, index, trained, owned)
         ctx.size = classes_at_a_time(len(unit), unit.is_cuda)
         ctx.inverse, ctx.shifts, ctx.weights, parts = [], [], [], []
         room = kept if trained else 0
         query = unit * scale
-        for start in range(0, len(weight if index is None else index), ctx.size):
+        count = len(weight if index is None else index)
+        ctx.inside = owned and count <= ctx.size  # each row's class is in the one chunk that there is
+        for start in range(0, count, ctx.size):
             centres = _centres(weight, index, start, ctx.size)
             inverse = torch.linalg.vector_norm(centres, dim=1).clamp_min_(SHORTEST).reciprocal_().unsqueeze(0)
             logits, flat = _logits(query, centres, inverse, scale, bound, half)
-            _put(logits, own - start, target)
+            _put(logits, own - start if start else own, target, ctx.inside)
             shift = logits.amax(1, keepdim=True)
             weights = logits.sub_(shift).exp_()
             parts.append(weights.sum(1, keepdim=True).log_().add_(shift))
@@ -55,7 +57,10 @@ class _ClassLogSumExp(torch.autograd.Function):
             ctx.shifts.append(shift)
             ctx.weights.append(_marked(weights, flat) if room >= 0 else None)
             del centres, logits, weights, flat  # before the next chunk is made
-        lse = torch.cat(parts, 1).logsumexp(1) if parts else target.new_full((len(unit),), -math.inf)
+        if len(parts) == 1:
+            lse = parts[0].squeeze(1)
+        else:
+            lse = torch.cat(parts, 1).logsumexp(1) if parts else target.new_full((len(unit),), -math.inf)
         ctx.save_for_backward(unit, weight, own, target, lse)
         return lse, target
 
@@ -78,7 +83,7 @@ class _ClassLogSumExp(torch.autograd.Function):
             if ctx.bound is not None:
                 gradient.clamp_min_(0.0)
             gradient.mul_((shift - lse.unsqueeze(1)).exp_().mul_(factor))
-            _put(gradient, own - start, on_target)  # with respect to the cosines, (R, c)
+            _put(gradient, own - start if start else own, on_target, ctx.inside)  # by the cosines, (R, c)
             if ctx.half:
                 gradient = gradient.half()
                 grad_unit.add_(gradient @ _half_units(centres, inverse))
@@ -92,27 +97,30 @@ class _ClassLogSumExp(torch.autograd.Function):
             elif ctx.half:
                 grad_weight[start:stop] = part
             del centres, gradient, part  # before the next chunk is made
-        return grad_unit, grad_weight, *[None] * 5
+        return grad_unit, grad_weight, *[None] * 6
 
 
 def _marked(weights: Tensor, flat: Tensor | None) -> Tensor:
     return weights if flat is None else torch.where(flat, -weights, weights)
 
 
-def _target(unit, weight, own, rule: Rule, index, trained: bool) -> tuple[Tensor, Tensor]:
+def _target(unit, weight, own, rule: Rule, index, trained: bool, owned: bool) -> tuple[Tensor, Tensor]:
     """Each row's target logit and, if `trained`, its derivative by the cosine, (R,) both; 0 where the class is not
     here."""
-    here = own >= 0
     if len(weight if index is None else index) == 0:
         return unit.new_zeros(len(unit)), unit.new_zeros(len(unit))
-    column = own.clamp_min(0)
+    column, factor = own, rule.scale
+    if not owned:
+        column, factor = own.clamp_min(0), torch.where(own >= 0, rule.scale, 0.0)
     centre = torch.nn.functional.normalize(weight[column if index is None else index[column]])
     cosine = (unit * centre).sum(1)
+    if rule.slope is not None and rule.bound is None:
+        target, slope = rule.target(cosine), rule.slope(cosine) if trained else torch.zeros_like(cosine)
+        return target * factor, slope * factor
     with torch.set_grad_enabled(trained):
         cosine = cosine.requires_grad_(trained)
         target = rule.target(cosine if rule.bound is None else cosine.clamp(-rule.bound, rule.bound))
         slope = torch.autograd.grad(target.sum(), cosine)[0] if trained else torch.zeros_like(cosine)
-    factor = torch.where(here, rule.scale, 0.0)
     return target.detach() * factor, slope * factor
 
 
@@ -145,11 +153,15 @@ def _project(gradient: Tensor, centres: Tensor, inverse: Tensor) -> None:
     gradient.addcmul_(centres, along, value=-1.0)
 
 
-def _put(matrix: Tensor, column: Tensor, values: Tensor) -> None:
-    """Write values (R,) at `column` (R,) of each row, where it is in the matrix (R, c); without asking the device."""
-    inside = (column >= 0) & (column < matrix.shape[1])
+def _put(matrix: Tensor, column: Tensor, values: Tensor, inside: bool) -> None:
+    """Write values (R,) at `column` (R,) of each row, where it is in the matrix (R, c), as with `inside` it always is;
+    without asking the device."""
+    if inside:
+        matrix.scatter_(1, column.unsqueeze(1), values.unsqueeze(1))
+        return
+    here = (column >= 0) & (column < matrix.shape[1])
     column = column.clamp(0, matrix.shape[1] - 1).unsqueeze(1)
-    matrix.scatter_(1, column, torch.where(inside.unsqueeze(1), values.unsqueeze(1), matrix.gather(1, column)))
+    matrix.scatter_(1, column, torch.where(here.unsqueeze(1), values.unsqueeze(1), matrix.gather(1, column)))
 
 
 def class_logsumexp(
@@ -161,6 +173,7 @@ def class_logsumexp(
     index: Tensor | None = None,
     half: bool = False,
     kept: int | None = None,
+    owned: bool = False,
 ) -> PartialSoftmax:
     """This rank's part of the classification's softmax, the logits being those of `margin.apply_rule`.
 
@@ -172,6 +185,7 @@ def class_logsumexp(
         index: (k,) ascending, the centres that compete; None for all.
         half: products in float16.
         kept: logits that may be kept for the backward pass, KEPT by default.
+        owned: every row's class is among the centres here, as on one rank; saves operations.
 
     Returns:
         Log-sum-exp and target logit (R,) each; -inf and 0 without classes. Gradients reach `unit` and `weight`, once:
@@ -180,4 +194,4 @@ def class_logsumexp(
     assert rule.others is None, "a head that changes others needs the matrix"
     kept = KEPT if kept is None else kept
     with torch.autocast(unit.device.type, enabled=False):
-        return PartialSoftmax(*_ClassLogSumExp.apply(unit, weight, own, rule, index, half, kept))
+        return PartialSoftmax(*_ClassLogSumExp.apply(unit, weight, own, rule, index, half, kept, owned))

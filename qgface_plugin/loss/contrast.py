@@ -9,14 +9,15 @@ q: the degraded view of a pair, k: its original view, f: queue entries of other 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from ..config.method import QGFaceConfig
 from . import functional as F
-from .feature_queue import FeatureQueue
+from .feature_queue import Block, FeatureQueue
+from .gates import Taking
 from .partial_softmax import PartialSoftmax
 
 
@@ -24,7 +25,7 @@ def contrast(
     embeddings: Tensor,
     keys: Tensor,
     column: Tensor,
-    pairs: Tensor,
+    pairs: Taking,
     queue: FeatureQueue,
     centres: Tensor,
     candidates: Tensor | None,
@@ -36,7 +37,7 @@ def contrast(
         embeddings: (2P, d) unit vectors, original views first.
         keys: (2P, d) the same, or those of the momentum encoder.
         column: (2P,) index of the identity among this rank's centres, -1 where another rank owns it.
-        pairs: (p,) indices of the pairs that take part.
+        pairs: those that take part; p of them are computed.
         queue: this rank's entries.
         centres: (n_local, d) raw class centres now.
         candidates: (n_local,) bool, classes whose entries compete; None for all.
@@ -47,41 +48,45 @@ def contrast(
         on the rank that owns the identity, 0 elsewhere. Gradients reach the queries; they reach the positives only with
         `detach_key=False`; they never reach the queue or the centres.
     """
-    original, degraded = pairs, pairs + len(embeddings) // 2
-    query_rows, key_rows = degraded, original
+    half = len(embeddings) // 2
+    query, own, key = pairs.of(embeddings[half:]), pairs.of(column[half:]), pairs.of(keys[:half])
     if config.coupling == "both":
-        query_rows, key_rows = torch.cat([degraded, original]), torch.cat([original, degraded])
-    query, own = embeddings[query_rows], column[query_rows]
-    key = keys[key_rows].detach() if config.detach_key else keys[key_rows]
+        query = torch.cat([query, pairs.of(embeddings[:half])])
+        own, key = torch.cat([own, own]), torch.cat([key, pairs.of(keys[half:])])
+    key = key.detach() if config.detach_key else key
 
     positive = (query * key).sum(1)  # cos(q, k)
     if not config.renormalise:
         positive = positive.clamp(-1.0, 1.0)
     blocks = queue.blocks(centres, candidates, renormalise=config.renormalise)
-    negatives = queue_logsumexp(query, own, blocks, config) if len(query_rows) else positive
+    negatives = queue_logsumexp(query, own, blocks, config) if len(query) else positive
     return PartialSoftmax(lse=negatives, target=torch.where(own >= 0, positive * config.s, 0.0))
 
 
-def mean_contrast(softmax: PartialSoftmax, config: QGFaceConfig, *, pairs: int, entries: Tensor) -> Tensor:
+def mean_contrast(
+    softmax: PartialSoftmax, config: QGFaceConfig, pairs: Taking, entries: Callable[[], Tensor]
+) -> Tensor:
     """Eqs. 13-14 over all ranks: the mean over all queries, of which those gated out add 0 (or log(1 + Q)).
 
     Args:
-        softmax: finished, of the R queries that take part.
+        softmax: finished, of the R queries that are computed.
         config: the settings.
-        pairs: P of the global batch, whether or not they take part.
-        entries: () Q, living entries over all ranks.
+        pairs: P of the global batch, and which of them take part.
+        entries: gives () Q, living entries over all ranks, where a setting asks for it.
 
     Returns:
         (), exactly 0 where no pair takes part.
     """
     each = F.info_nce(softmax.target, softmax.lse, positive_in_denominator=config.positive_in_denominator)
-    queries = pairs * (2 if config.coupling == "both" else 1)
-    loss, ways = each.sum(), 1.0 + entries.to(each.dtype)
+    taking = pairs.twice() if config.coupling == "both" else pairs
+    loss, queries = taking.total(each), len(taking.part)
     if config.contrastive_gate == "zero_logits":
-        loss = loss + (queries - len(each)) * ways.log()
+        loss = loss + (~taking.part).sum() * (1.0 + entries().to(each.dtype)).log()
     loss = loss / max(1, queries)  # single views have no pairs
     # an empty queue leaves nothing to contrast and nothing to rescale
-    return loss * math.log(129.0) / ways.log().clamp_min(math.log(2.0)) if config.queue_rescale else loss
+    if not config.queue_rescale:
+        return loss
+    return loss * math.log(129.0) / (1.0 + entries().to(each.dtype)).log().clamp_min(math.log(2.0))
 
 
 # --- The denominator of eq. 14 over the queue, a block of entries at a time -------------------------------------------
@@ -92,12 +97,9 @@ def mean_contrast(softmax: PartialSoftmax, config: QGFaceConfig, *, pairs: int, 
 
 class _QueueLogSumExp(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx, query: Tensor, own: Tensor, blocks: Iterable[tuple[Tensor, Tensor]], config: QGFaceConfig
-    ) -> Tensor:
-        top = query.new_full((len(query), 1), -math.inf)
-        total, slope = torch.zeros_like(top), torch.zeros_like(query)
-        for features, labels in blocks:  # (c, d), (c,)
+    def forward(ctx, query: Tensor, own: Tensor, blocks: Iterable[Block], config: QGFaceConfig) -> Tensor:
+        top = total = slope = None
+        for features, labels, dead in blocks:  # (c, d), (c,), (c,) or None
             logits = query @ features.T  # (R, c)
             same = own.unsqueeze(1) == labels.unsqueeze(0)
             flat = None  # where the cosine does not depend on the query
@@ -109,16 +111,30 @@ class _QueueLogSumExp(torch.autograd.Function):
                 logits.masked_fill_(same, 0.0)
             else:
                 logits.masked_fill_(same, -math.inf)
+            if dead is not None:
+                logits.masked_fill_(dead, -math.inf)
             logits.mul_(config.s)
-            higher = torch.maximum(top, logits.amax(1, keepdim=True))
+            highest = logits.amax(1, keepdim=True)
+            higher = highest if top is None else torch.maximum(top, highest)
             shift = higher.nan_to_num(nan=math.nan, posinf=math.inf, neginf=0.0)
-            weights, shrink = logits.sub_(shift).exp_(), (top - shift).exp()
-            total, top = total * shrink + weights.sum(1, keepdim=True), higher
-            if ctx.needs_input_grad[0]:
-                weights = weights if flat is None else weights.masked_fill_(flat, 0.0)
-                slope = slope.mul_(shrink).addmm_(weights, features)
-            del features, logits, weights, same, flat  # before the next block is made
-        ctx.save_for_backward((slope * config.s / total).where(total > 0, 0.0))
+            weights = logits.sub_(shift).exp_()
+            here = weights.sum(1, keepdim=True)
+            if ctx.needs_input_grad[0] and flat is not None:
+                weights.masked_fill_(flat, 0.0)
+            if top is None:
+                total, slope = here, weights @ features if ctx.needs_input_grad[0] else None
+            else:
+                shrink = (top - shift).exp()
+                total = total * shrink + here
+                slope = slope.mul_(shrink).addmm_(weights, features) if ctx.needs_input_grad[0] else None
+            top = higher
+            del features, dead, logits, weights, same, flat  # before the next block is made
+        if top is None:
+            ctx.save_for_backward(torch.zeros_like(query))
+            return query.new_full((len(query),), -math.inf)
+        if slope is not None:
+            slope = slope * config.s / total.clamp_min(1.0)  # the largest weight is 1, or there is none
+        ctx.save_for_backward(slope)
         return (total.log() + top).squeeze(1)
 
     @staticmethod
@@ -127,15 +143,13 @@ class _QueueLogSumExp(torch.autograd.Function):
         return gradient.unsqueeze(1) * slope, None, None, None
 
 
-def queue_logsumexp(
-    query: Tensor, own: Tensor, blocks: Iterable[tuple[Tensor, Tensor]], config: QGFaceConfig
-) -> Tensor:
+def queue_logsumexp(query: Tensor, own: Tensor, blocks: Iterable[Block], config: QGFaceConfig) -> Tensor:
     """log sum exp of s cos(q, f) over queue entries f of other identities; -inf where there is none.
 
     Args:
         query: (R, d) unit vectors.
         own: (R,) their identities.
-        blocks: entries that compete, as features (c, d) and labels (c,), see `FeatureQueue.blocks`.
+        blocks: entries, see `FeatureQueue.blocks`.
         config: same_identity="zero" keeps entries of the own identity with cosine 0, renormalise=False clamps cosines
             to [-1, 1].
 

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from ..utils import distributed
+from ..utils.late_read import LateRead
 from ..utils.registry import QUEUE_KINDS
 from .functional import SHORTEST, split_refresh
 
 NEVER = -(2**62)  # serial number of a slot that holds nothing
 BLOCK = 1024  # entries that are refreshed and scored at a time on a CPU: they stay in its cache
-BLOCK_CUDA = 8192  # on a GPU: each block keeps all of it busy
+BLOCK_CUDA = 16384  # on a GPU: each block keeps all of it busy
+
+Block = tuple[Tensor, Tensor, Tensor | None]  # refreshed features (c, d), labels (c,), which are dead (c,) or None
 
 
 def entries_at_a_time(cuda: bool) -> int:
@@ -38,12 +41,18 @@ class FeatureQueue(nn.Module):
     An entry is alive iff fewer than Q entries were enqueued after it, counted over all ranks; so what is alive does
     not depend on the number of ranks. Everything is a buffer and is saved with the model.
 
+    Which entries a rank owns, and which are alive, is known on its device. A CPU reads it and touches those alone. A
+    GPU would have to wait for that: there every row of a batch is written somewhere, those of other ranks with what the
+    slot held before, and every slot is scored, dead ones with a mask; buffers, losses and gradients are the same.
+
     Args:
         size: Q, entries alive over all ranks; None: only the entries of the latest step (queue kind `batch`).
         dim: d, numbers in an embedding.
         slots: slots to start with on this rank.
 
     Attributes:
+        late: nothing is read of the device; None: on CUDA.
+        usable: () bool, for `late`: False lets the next `enqueue` change nothing; None: it is written.
         EMPTY: what a slot without an entry holds, by buffer.
         BUFFERS: names of the buffers that have one row per slot; `enqueued` and `cursor` are the others.
 
@@ -75,6 +84,13 @@ class FeatureQueue(nn.Module):
         self.register_buffer("enqueued", torch.zeros((), dtype=torch.long))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
         self.last_rows = 0
+        self.late: bool | None = None
+        self.usable: Tensor | None = None
+        self._crowd = LateRead()  # entries alive after the step before
+
+    @property
+    def _is_late(self) -> bool:
+        return self.residual.is_cuda if self.late is None else self.late
 
     def _allocate(self, slots: int) -> None:
         self.register_buffer("residual", torch.zeros(slots, self.dim))
@@ -109,8 +125,12 @@ class FeatureQueue(nn.Module):
             proxies: (N, d) centres of the classes now (rows with label -1 are not read), or None when the entries are
                 not to be refreshed.
         """
+        self.last_rows = len(features)
+        (self._enqueue_late if self._is_late else self._enqueue_own)(features, labels, proxies)
+
+    def _enqueue_own(self, features: Tensor, labels: Tensor, proxies: Tensor | None) -> None:
+        """Write the rows that this rank owns, of which the device tells."""
         rows = len(features)
-        self.last_rows = rows
         serial = self.enqueued + torch.arange(rows - 1, -1, -1, device=labels.device)
         keep = ((labels >= 0) & (serial >= self.enqueued + rows - self.limit)).nonzero().squeeze(1).flip(0)
         self.enqueued += rows
@@ -125,6 +145,48 @@ class FeatureQueue(nn.Module):
         self.labels[slots] = labels[keep]
         self.serial[slots] = serial[keep]
         self.cursor.copy_((slots[-1] + 1) % len(self.serial))
+
+    def _enqueue_late(self, features: Tensor, labels: Tensor, proxies: Tensor | None) -> None:
+        """Write every row that can live, each in a slot of its own; one that is not to be kept, with what was there."""
+        rows, lasting = len(features), min(len(features), self.limit)  # rows beyond the limit are dead at once
+        features, labels = features[:lasting], labels[:lasting]
+        behind = torch.arange(lasting - 1, -1, -1, device=labels.device)  # the first row is the newest, written last
+        serial = behind + (self.enqueued + (rows - lasting))
+        self.enqueued += rows if self.usable is None else rows * self.usable
+        self._make_room(lasting)
+        keep, place, count = self.usable, behind, lasting
+        if distributed.world_size() > 1:
+            owned = labels >= 0
+            up_to = owned.flip(0).cumsum(0).flip(0)  # rows of this rank that are as old or older
+            count = up_to[0]
+            place = torch.where(owned, up_to - 1, count + behind - up_to)
+            keep = owned if self.usable is None else owned & self.usable
+        slots = (self.cursor + place).remainder_(len(self.serial))
+        if proxies is None:
+            residual, scale = features.to(self.residual.dtype), torch.zeros_like(self.scale[:lasting])
+        else:
+            residual, scale = split_refresh(features, proxies[:lasting])
+        for buffer, new in zip(self.entries().values(), (residual, scale, labels, serial), strict=True):
+            if keep is not None:
+                new = torch.where(keep.unsqueeze(-1) if new.ndim == 2 else keep, new, buffer[slots])
+            buffer.index_copy_(0, slots, new)
+        self.cursor.add_(count if self.usable is None else count * self.usable).remainder_(len(self.serial))
+        self.count_living()
+
+    def count_living(self) -> None:
+        """Let the next step know how many slots hold a living entry, where a ring may have to grow."""
+        if self._is_late and len(self.serial) != self.size:
+            self._crowd.put(self.alive().sum())
+
+    def _make_room(self, count: int) -> None:
+        """Grow the ring where `count` entries more could meet a living one, by what the step before has told."""
+        if len(self.serial) == self.size:  # what is overwritten has Q newer ones after it
+            return
+        crowd = None if self.size is None else self._crowd.take()
+        if crowd is None:  # the first step, or one that leaves only its own entries alive
+            crowd = 0 if self.size is None else int(self.alive().sum())
+        if crowd + count > len(self.serial):
+            self._grow(count)
 
     def _free_slots(self, count: int) -> Tensor:
         """The next `count` slots in ring order; grows the ring when one of them still holds a living entry."""
@@ -143,14 +205,14 @@ class FeatureQueue(nn.Module):
         alive = alive[self.serial[alive].argsort()]
         needed = len(alive) + count
         roomy = max(needed, len(self.serial) + len(self.serial) // 2)
-        slots = roomy if self.size is None else max(needed, min(roomy, self.size))
+        slots = roomy if self.size is None else min(roomy, self.size)
         for name, fill in self.EMPTY.items():  # one at a time, so that only one of them exists twice
             old = getattr(self, name)
             new = old.new_full((slots, *old.shape[1:]), fill)
             torch.index_select(old, 0, alive, out=new[: len(alive)])
             self.register_buffer(name, new)
             del old, new
-        self.cursor.fill_(len(alive))
+        self.cursor.fill_(len(alive) % slots)
 
     def refreshed(self, centres: Tensor, slots: Tensor | None = None, *, renormalise: bool = True) -> Tensor:
         """Section III-C: r + a W_now[y], without gradient. Dead slots hold garbage; see `alive`.
@@ -174,34 +236,44 @@ class FeatureQueue(nn.Module):
             now = self.residual[slots].clone()
         return now.div_(torch.linalg.vector_norm(now, dim=1, keepdim=True).clamp_min_(SHORTEST)) if renormalise else now
 
-    def blocks(
-        self, centres: Tensor, candidates: Tensor | None = None, *, renormalise: bool = True
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Living entries, a block at a time: (refreshed features (c, d), labels (c,)).
+    def blocks(self, centres: Tensor, candidates: Tensor | None = None, *, renormalise: bool = True) -> Iterator[Block]:
+        """Entries, a block at a time: refreshed features (c, d), labels (c,), and which are not to be counted, (c,)
+        bool; None for the last where all of them are.
 
         Args:
             centres: (n_local, d) this rank's class centres now.
             candidates: (n_local,) bool, classes whose entries are wanted; None: all.
             renormalise: unit vectors again.
         """
-        wanted = self.alive()
-        if candidates is not None:
-            wanted &= candidates[self.labels.clamp_min(0)]
-        chosen, size = wanted.nonzero().squeeze(1), entries_at_a_time(self.residual.is_cuda)
-        every = len(chosen) == len(wanted)  # then a block is read where it lies
-        for start in range(0, len(chosen), size):
-            slots = slice(start, start + size) if every else chosen[start : start + size]
+        size, chosen, dead = entries_at_a_time(self.residual.is_cuda), None, None
+        if self._is_late:
+            dead = self.serial < self.enqueued - self.limit
+            if candidates is not None:
+                dead |= ~candidates[self.labels.clamp_min(0)]
+        else:
+            wanted = self.alive()
+            if candidates is not None:
+                wanted &= candidates[self.labels.clamp_min(0)]
+            chosen = wanted.nonzero().squeeze(1)
+            if len(chosen) == len(wanted):
+                chosen = None  # then a block is read where it lies
+        for start in range(0, len(self.serial if chosen is None else chosen), size):
+            part = slice(start, start + size)
+            slots = part if chosen is None else chosen[part]
             # no_grad is not around this generator: its wrapper would hold each block until the next one is made
-            yield self._refreshed(centres, slots, renormalise), self.labels[slots]
+            yield self._refreshed(centres, slots, renormalise), self.labels[slots], None if dead is None else dead[part]
 
     @torch.no_grad()
     def drift(self, centres: Tensor) -> Tensor:
         """How far refreshing has moved the living entries: mean | ||r + a W_now|| - 1 |, () and 0 when none moved."""
-        blocks = self.blocks(centres, renormalise=False)
-        moved = sum(((now.norm(dim=1) - 1.0).abs().sum() for now, _ in blocks), self.scale.new_zeros(()))
+        moved = self.scale.new_zeros(())
+        for now, _, dead in self.blocks(centres, renormalise=False):
+            each = (now.norm(dim=1) - 1.0).abs()
+            moved = moved + (each if dead is None else each.masked_fill(dead, 0.0)).sum()
         return moved / self.alive().sum().clamp_min(1)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        self._crowd = LateRead()
         saved = state_dict.get(prefix + "serial")
         if saved is not None and saved.shape != self.serial.shape:
             for name, fill in self.EMPTY.items():

@@ -15,6 +15,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, normalize, softplus
 
 NORM_RANGE = (1e-3, 100.0)  # norms are clipped to it before statistics and indicator
@@ -102,6 +103,20 @@ def _shifted_cosine(cosine: Tensor, shift: Tensor | float) -> Tensor:
     return torch.cos((angle(cosine) + shift).clamp(ANGLE_MARGIN, math.pi - ANGLE_MARGIN))
 
 
+def shifted_cosine_slope(cosine: Tensor, shift: Tensor | float) -> Tensor:
+    """Eq. 12, df/dcos of cos(theta + shift): sin(theta + shift) / sin(theta), and 0 where either angle is clamped. (N,)
+
+    Args:
+        cosine: (N,) cos(theta).
+        shift: radians, (N,) or one for all; AdaFace's is -m zhat.
+    """
+    edge = 1.0 - torch.finfo(cosine.dtype).eps
+    inner = cosine.clamp(-edge, edge)
+    moved = torch.arccos(inner) + shift
+    free = (moved == moved.clamp(ANGLE_MARGIN, math.pi - ANGLE_MARGIN)) & (cosine == inner)
+    return torch.sin(moved) * torch.addcmul(torch.ones_like(cosine), inner, inner, value=-1.0).rsqrt() * free
+
+
 def adaface_target(cosine: Tensor, zhat: Tensor, m: float) -> Tensor:
     """Eqs. 6-10: f = cos(theta_y - m zhat) - (m zhat + m), the target's cosine after the adaptive margin.
 
@@ -149,6 +164,30 @@ def cosines(unit: Tensor, centres: Tensor, *, half: bool = False) -> Tensor:
         return linear(unit.half(), centres.half()).float() if half else linear(unit, centres)
 
 
+class _WithTarget(torch.autograd.Function):
+    """One matrix forward and one backward; nothing about `column` is read of its device."""
+
+    @staticmethod
+    def forward(ctx, cosine: Tensor, column: Tensor, target: Tensor, s: Tensor | float) -> Tensor:
+        ctx.s = s.unsqueeze(1) if isinstance(s, Tensor) else s
+        logits = cosine * ctx.s
+        here, at = (column >= 0).unsqueeze(1), column.clamp_min(0).unsqueeze(1)
+        ctx.save_for_backward(here, at)
+        if cosine.shape[1]:
+            logits.scatter_(1, at, torch.where(here, target.unsqueeze(1) * ctx.s, logits.gather(1, at)))
+        return logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, Tensor, None]:
+        here, at = ctx.saved_tensors
+        of_cosine = gradient * ctx.s
+        if not gradient.shape[1]:
+            return of_cosine, None, gradient.new_zeros(len(gradient)), None
+        own = of_cosine.gather(1, at)
+        return of_cosine.scatter_(1, at, own.masked_fill(here, 0.0)), None, own.where(here, 0.0).squeeze(1), None
+
+
 def with_target(cosine: Tensor, column: Tensor, target: Tensor, s: float | Tensor) -> Tensor:
     """Logits s * cosine with each row's own class after the margin.
 
@@ -156,14 +195,12 @@ def with_target(cosine: Tensor, column: Tensor, target: Tensor, s: float | Tenso
         cosine: (N, n).
         column: (N,) index of each row's own class; -1 leaves the row.
         target: (N,) what stands at `column` in the place of the cosine.
-        s: scale of all rows, or of each, (N,).
+        s: scale of all rows, or of each, (N,), without gradient.
 
     Returns:
-        (N, n); gradients reach `cosine` and `target`.
+        (N, n); gradients reach `cosine` and `target`, once: they have no second derivative.
     """
-    rows = (column >= 0).nonzero().squeeze(1)
-    logits = cosine * (s.unsqueeze(1) if isinstance(s, Tensor) else s)
-    return logits.index_put_((rows, column[rows]), target[rows] * (s[rows] if isinstance(s, Tensor) else s))
+    return _WithTarget.apply(cosine, column, target, s)
 
 
 class _LogSumExp(torch.autograd.Function):
@@ -175,16 +212,18 @@ class _LogSumExp(torch.autograd.Function):
         highest = highest.nan_to_num(nan=math.nan, posinf=math.inf, neginf=0.0)
         weights = (logits - highest).exp_()
         total = weights.sum(1, keepdim=True)
-        rows = (column >= 0).nonzero().squeeze(1)
-        target = logits.new_zeros(len(logits)).index_copy_(0, rows, logits[rows, column[rows]])
-        ctx.save_for_backward(weights, total, rows, column)
+        here, at = column >= 0, column.clamp_min(0).unsqueeze(1)
+        target = logits.gather(1, at).squeeze(1).where(here, 0.0) if logits.shape[1] else logits.new_zeros(len(logits))
+        ctx.save_for_backward(weights, total, here, at)
         return (highest + total.log()).squeeze(1), target
 
     @staticmethod
     def backward(ctx, grad_logsumexp: Tensor, grad_target: Tensor) -> tuple[Tensor, None]:
-        weights, total, rows, column = ctx.saved_tensors
+        weights, total, here, at = ctx.saved_tensors
         gradient = weights * (grad_logsumexp.unsqueeze(1) / total).where(total > 0, 0.0)
-        return gradient.index_put_((rows, column[rows]), grad_target[rows], accumulate=True), None
+        if gradient.shape[1]:
+            gradient.scatter_add_(1, at, grad_target.where(here, 0.0).unsqueeze(1))
+        return gradient, None
 
 
 def logsumexp_and_target(logits: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:

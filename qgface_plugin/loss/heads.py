@@ -8,6 +8,7 @@ then names it. It works with sharded and sampled class centres, since all that a
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
@@ -30,12 +31,14 @@ class ClassifiedRows(NamedTuple):
         norms: (R,) of the raw embeddings, WITH gradient; None unless the head has `wants_norms`.
         own_cosine: (R,) to the own class centre, without gradient; None unless the head has `wants_own_cosine`.
         gate_zhat: (R,) quality that the gates follow where that is another than `zhat`, else None.
+        part: (R,) bool, which rows count, where others are among them (only for a head with `by_row`); None: all.
     """
 
     zhat: Tensor
     norms: Tensor | None = None
     own_cosine: Tensor | None = None
     gate_zhat: Tensor | None = None
+    part: Tensor | None = None
 
 
 class MarginHead(nn.Module):
@@ -51,6 +54,9 @@ class MarginHead(nn.Module):
         wants_norms: `rows.norms` is given.
         wants_own_cosine: `rows.own_cosine` is given, which costs an all-reduce of (R,) numbers.
         changes_others: `others` is called.
+        by_row: what is made of a row depends on no other row, and `observe` leaves out the rows that `rows.part` leaves
+            out. A class says so itself, it does not inherit it; without it a GPU has to wait, once a step, for the list
+            of the rows that are classified.
 
     Example:
         >>> from qgface_plugin import QGFaceConfig
@@ -64,6 +70,7 @@ class MarginHead(nn.Module):
     wants_norms = False
     wants_own_cosine = False
     changes_others = False
+    by_row = False
 
     def __init__(self, config: QGFaceConfig) -> None:
         super().__init__()
@@ -74,12 +81,22 @@ class MarginHead(nn.Module):
         """Whether the logits have to be held as a matrix (R, n); else the classes are scored a chunk at a time."""
         return self.changes_others or self.wants_norms or self.wants_own_cosine
 
+    @property
+    def row_by_row(self) -> bool:
+        """`by_row`, where this very class says it."""
+        return bool(vars(type(self)).get("by_row", False))
+
     def observe(self, rows: ClassifiedRows) -> None:
         """Move what the head keeps; called once per step in training mode, before the other methods."""
 
     def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         """Cosine of the own class after the margin, from `cosine` (R,) before it. (R,)"""
         return cosine
+
+    def slope_of(self, rows: ClassifiedRows) -> Callable[[Tensor], Tensor] | None:
+        """The derivative of `target` by the cosine, from `cosine` (R,) to (R,); None: autograd finds it, which takes
+        twice as many operations."""
+        return None
 
     def others(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         """Cosines (R, n) of this rank's classes; each row's own class may be among them and is overwritten later."""
@@ -118,8 +135,13 @@ def margin_head(name: str) -> Callable[[Head], Head]:
 class AdaFace(MarginHead):
     """The margin grows with the quality of the row."""
 
+    by_row = True
+
     def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         return F.adaface_target(cosine, rows.zhat, self.config.m)  # eqs. 6-10
+
+    def slope_of(self, rows: ClassifiedRows) -> Callable[[Tensor], Tensor]:
+        return partial(F.shifted_cosine_slope, shift=-self.config.m * rows.zhat)  # eq. 12
 
 
 # --- ArcFace (Deng et al., CVPR 2019), eq. 3: cos(theta_y + m) --------------------------------------------------------
@@ -129,8 +151,13 @@ class AdaFace(MarginHead):
 class ArcFace(MarginHead):
     """An additive angle, the same for every row; m in radians."""
 
+    by_row = True
+
     def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         return F.arcface_target(cosine, self.config.m)
+
+    def slope_of(self, rows: ClassifiedRows) -> Callable[[Tensor], Tensor]:
+        return partial(F.shifted_cosine_slope, shift=self.config.m)
 
 
 # --- CosFace (Wang et al., CVPR 2018), eq. 4: cos(theta_y) - m --------------------------------------------------------
@@ -140,8 +167,13 @@ class ArcFace(MarginHead):
 class CosFace(MarginHead):
     """An additive cosine, the same for every row."""
 
+    by_row = True
+
     def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         return F.cosface_target(cosine, self.config.m)
+
+    def slope_of(self, rows: ClassifiedRows) -> Callable[[Tensor], Tensor]:
+        return torch.ones_like
 
 
 # --- CurricularFace (Huang et al., "CurricularFace: Adaptive Curriculum Learning Loss", CVPR 2020), section 3 ---------
@@ -162,7 +194,7 @@ class CurricularFace(MarginHead):
     a is `config.curricular_momentum`. t is the same on every rank and is saved.
     """
 
-    wants_own_cosine = changes_others = True
+    wants_own_cosine = changes_others = by_row = True
     t: Tensor
 
     def __init__(self, config: QGFaceConfig) -> None:
@@ -172,8 +204,12 @@ class CurricularFace(MarginHead):
     @torch.no_grad()
     def observe(self, rows: ClassifiedRows) -> None:
         assert rows.own_cosine is not None  # which this head wants
-        if len(rows.own_cosine):
+        if rows.part is None and len(rows.own_cosine):
             self.t.lerp_(rows.own_cosine.mean().to(self.t.dtype), self.config.curricular_momentum)
+        elif rows.part is not None:
+            count, total = rows.part.sum(), rows.own_cosine.where(rows.part, 0.0).sum()
+            moved = self.t.lerp((total / count).to(self.t.dtype), self.config.curricular_momentum)
+            self.t.copy_(torch.where(count > 0, moved, self.t))
 
     def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         return F.arcface_target(cosine, self.config.m)
@@ -205,7 +241,7 @@ def magnitude_regulariser(norms: Tensor, a_high: float) -> Tensor:
 class MagFace(MarginHead):
     """Gradients reach the norms through m(a) and g(a). `config.m` is not used; see `config.magface_*`."""
 
-    wants_norms = True
+    wants_norms = by_row = True
 
     def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         config = self.config
@@ -226,6 +262,11 @@ class MagFace(MarginHead):
 @margin_head("softmax")
 class Softmax(MarginHead):
     """The cosines as they are."""
+
+    by_row = True
+
+    def slope_of(self, rows: ClassifiedRows) -> Callable[[Tensor], Tensor]:
+        return torch.ones_like
 
 
 MARGIN_HEADS.freeze()

@@ -36,12 +36,14 @@ class Rule(NamedTuple):
         target: cosines (R,) to the own class centres -> what stands in their place, (R,).
         bound: all cosines are clamped to +-bound before anything else; None: they are not.
         others: cosines (R, n) -> those of the other classes, (R, n); None: as they are.
+        slope: cosines (R,) to the own class centres -> derivative of `target`, (R,); None: as autograd finds it.
     """
 
     scale: Tensor
     target: Callable[[Tensor], Tensor]
     bound: float | None = None
     others: Callable[[Tensor], Tensor] | None = None
+    slope: Callable[[Tensor], Tensor] | None = None
 
 
 def own_cosines(cosine: Tensor, column: Tensor) -> Tensor:
@@ -130,9 +132,13 @@ class QGFaceMargin(nn.Module):
 
     def gate(self, zhat: Tensor) -> Tensor:
         """Rows that take part in the classification (N,) bool: eq. 3, or all rows where the gate is soft or absent."""
+        return self.gate_of(F.unit_scale(zhat))
+
+    def gate_of(self, u: Tensor) -> Tensor:
+        """`gate`, from u (N,) in [0, 1]."""
         if self.config.classification_gate != "exact":
-            return torch.ones_like(zhat, dtype=torch.bool)
-        return F.classification_gate(F.unit_scale(zhat), self.b)
+            return torch.ones_like(u, dtype=torch.bool)
+        return F.classification_gate(u, self.b)
 
     def rule(self, rows: ClassifiedRows) -> Rule:
         """The margin of these rows as a value (eqs. 6-10); in training mode the head observes them first.
@@ -152,6 +158,7 @@ class QGFaceMargin(nn.Module):
             target=partial(self._target, rows=rows),
             bound=CLAMP if config.cosine_rule == "clamp" else None,
             others=partial(head.others, rows=rows) if head.changes_others else None,
+            slope=torch.ones_like if config.straight_through else head.slope_of(rows),
         )
 
     def _target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:

@@ -104,9 +104,10 @@ def plan_memory(
     positives = min(local, rows // 2)  # all classes of the batch on one rank, at most
     competing = max(round(sample_rate * local), positives)
     entries = min(slots, rows + slots * positives // local)  # of these classes: the batch's own rows, and older ones
-    wanted = max(round(sample_rate * slots), entries)
+    wanted = slots if cuda else max(round(sample_rate * slots), entries)
     chunk, block = min(competing, classes_at_a_time(rows, cuda)), min(wanted, entries_at_a_time(cuda))
-    selection = -(-(slots + 8 * wanted) // size)  # which entries are alive, and where those that compete are
+    # which entries are alive, and where those that compete are; a GPU keeps masks alone
+    selection = -(-(2 * slots if cuda else slots + 8 * wanted) // size)
     scoring = selection + block * (2 * dim + 5 * rows // 8)  # by rows / 2 queries
     step = _step(local * dim, competing, chunk, dim, rows, scoring, sample_rate < 1.0) * size
     return MemoryPlan(centres, centres, MOMENTS[optimizer] * centres, kept, step)

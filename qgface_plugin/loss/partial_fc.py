@@ -6,6 +6,7 @@ A drop-in for arcface_torch's PartialFC_V2: same leading arguments, same call, s
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -15,15 +16,16 @@ from torch import Tensor, nn
 from ..config.method import READ_BY_MARGIN, QGFaceConfig
 from ..utils import distributed
 from ..utils.errors import ConfigError
+from ..utils.late_read import LateRead
 from ..utils.registry import QUEUE_KINDS
 from . import functional as F
 from . import terms
-from .batch import BatchSpec, GlobalBatch
+from .batch import BatchSpec, GlobalBatch, complain_about
 from .class_sampling import CompetingClasses, sampled_classes
 from .class_softmax import class_logsumexp
 from .contrast import contrast, mean_contrast
 from .feature_queue import FeatureQueue
-from .gates import Gates, pair_gate, true_indices
+from .gates import Gates, Taking, pair_gate, true_indices
 from .heads import ClassifiedRows
 from .margin import QGFaceMargin, apply_rule
 from .partial_softmax import PartialSoftmax, finish
@@ -57,6 +59,12 @@ class QGPartialFC(nn.Module):
     Attributes:
         terms: named scalars of the last step, 0-d tensors; see `terms.summary`.
         u_views: (2B,) u of this rank's rows in the last step.
+        late: a step reads nothing of its device, so that a GPU never waits: all rows and pairs are computed, those that
+            take no part with weight 0, and labels that do not fit are refused one step later, until when the loss is
+            NaN. Losses, gradients and buffers are the same. None: on CUDA.
+        looks_at_queue: `terms` has what the queue is like.
+        is_rolled_back: whoever calls puts queue and statistics back after a loss that is not finite, so that a late
+            step need not leave them untouched itself.
 
     Raises:
         ConfigError: settings that contradict each other.
@@ -116,8 +124,19 @@ class QGPartialFC(nn.Module):
         self.queue: FeatureQueue | None = QUEUE_KINDS[self.config.queue].make(
             self.config.queue_size or num_classes, embedding_size
         )
+        self.late: bool | None = None
+        self.looks_at_queue = True
+        self.is_rolled_back = False
+        self._fit = LateRead()  # the labels of the step before
+        self._labels: Tensor | None = None
         self.terms: dict[str, Tensor] = {}
         self.u_views: Tensor | None = None
+
+    @property
+    def reads_nothing(self) -> bool:
+        """Whether a step reads nothing of its device, see `late`; a margin head of one's own has to allow it."""
+        late = self.weight.is_cuda if self.late is None else self.late
+        return late and self.margin_softmax.head.row_by_row
 
     def forward(
         self,
@@ -145,25 +164,42 @@ class QGPartialFC(nn.Module):
         Raises:
             ValueError: an odd batch, labels out of range, or views that do not belong together.
         """
-        batch = GlobalBatch.gather(
-            local_embeddings, local_labels, local_keys, local_quality, self._spec(), local_teacher
-        )
-        if not batch.finite:
-            return batch.raw.sum() * float("nan")
+        batch = self.gather(local_embeddings, local_labels, local_keys, local_quality, local_teacher)
+        if batch.finite is False:
+            return batch.raw.sum() * math.nan
         classes = self.sample(batch)  # centres that compete, and each row's own among them
         quality = self.quality(batch, classes)  # eq. 1
         gates = self.gates(quality.zhat)  # eqs. 2-4: rows that are classified, pairs that are contrasted
         hq = self.classify(batch, classes, quality, gates.rows)  # eqs. 6-10, over this rank's class centres
         lq = self.contrast(batch, classes, gates.pairs)  # eqs. 13-14, over this rank's queue entries
         hq, lq = finish(hq, lq)  # over all ranks: two all-reduces
-        classification = (hq.lse - hq.target).sum() / batch.rows  # cross entropy; rows gated out add 0
-        contrastive = mean_contrast(lq, self.config, pairs=len(gates.u_pair), entries=self.entries())  # eqs. 13-14
+        classification = gates.rows.total(hq.lse - hq.target) / batch.rows  # cross entropy; rows gated out add 0
+        contrastive = mean_contrast(lq, self.config, gates.pairs, self.entries)  # eqs. 13-14
         taught = self.pull(batch)  # both views towards the teacher's original
         loss = self.total(classification, contrastive, taught)  # eq. 5
         losses = terms.Losses(loss, classification, contrastive, taught)
         self.u_views = distributed.own_rows(gates.u, self.views)
-        self.terms = terms.summary(losses, batch, quality, gates, self.queue, self.weight)
-        return loss
+        queue = self.queue if self.looks_at_queue else None
+        self.terms = terms.summary(losses, batch, quality, gates, queue, self.weight)
+        return loss if batch.finite is True else loss.where(batch.finite, math.nan)
+
+    def gather(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        keys: Tensor | None,
+        quality: Tensor | None,
+        teacher: Tensor | None,
+    ) -> GlobalBatch:
+        """The global batch, checked; where nothing is read of the device, it is the labels before that are refused."""
+        spec = self._spec()
+        if self._fit.take() is False:
+            complain_about(self._labels, spec)
+        batch = GlobalBatch.gather(embeddings, labels, keys, quality, spec, teacher)
+        if batch.fits is not None:
+            self._fit.put(batch.fits)
+            self._labels = batch.given
+        return batch
 
     def sample(self, batch: GlobalBatch) -> CompetingClasses:
         """This rank's centres that compete in this step: all, or those of the batch and a draw (`sample_rate` < 1)."""
@@ -186,16 +222,18 @@ class QGPartialFC(nn.Module):
         margin, scores, margin_zhat = self.margin_softmax, batch.quality, None
         if scores is None:
             centres = self.weight.detach()
-            rows = BatchRows(batch.raw.detach(), batch.unit.detach(), centres, classes.index, classes.position)
+            rows = BatchRows(
+                batch.raw.detach(), batch.unit.detach(), centres, classes.index, classes.position, batch.norms
+            )
             scores = margin.source.of_rows(rows)
-        zhat = self._indicator(margin.quality, scores)
+        zhat = self._indicator(margin.quality, scores, batch)
         if margin.norm_quality is not None:
-            margin_zhat = self._indicator(margin.norm_quality, batch.norms)
+            margin_zhat = self._indicator(margin.norm_quality, batch.norms, batch)
         statistics = margin.quality
         return Quality(scores, statistics.mean, statistics.std, zhat, margin_zhat, self.config.quality == "norm")
 
     def gates(self, zhat: Tensor) -> Gates:
-        """Eqs. 2-4, and the threshold where it follows a quantile. One read of the device."""
+        """Eqs. 2-4, and the threshold where it follows a quantile. One read of the device, on a CPU."""
         margin, u = self.margin_softmax, F.unit_scale(zhat)
         if self.views == 2:
             u_original, u_degraded = u.chunk(2)
@@ -204,44 +242,50 @@ class QGPartialFC(nn.Module):
             u_pair = u[:0]
         margin.follow(u_pair if self.views == 2 else u)
         contrasted = pair_gate(u_pair if self.queue is not None else u[:0], self.config, margin.b)  # eq. 4
-        classified = (
-            margin.gate(zhat) if self.config.classification_weight else torch.zeros_like(zhat, dtype=torch.bool)
-        )
-        rows, pairs = true_indices(classified, contrasted)  # eq. 3
-        return Gates(margin.b, u, u_pair, rows, pairs)
+        if self.config.classification_weight:
+            classified = margin.gate_of(u)  # eq. 3
+        else:
+            classified = torch.zeros_like(u, dtype=torch.bool)
+        taking = [None, None] if self.reads_nothing else true_indices(classified, contrasted)
+        return Gates(margin.b, u, u_pair, Taking(classified, taking[0]), Taking(contrasted, taking[1]))
 
-    def classify(self, batch: GlobalBatch, classes: CompetingClasses, quality: Quality, rows: Tensor) -> PartialSoftmax:
-        """Eqs. 6-10: this rank's part of the classification's softmax, of the `rows` (R,) that take part.
+    def classify(self, batch: GlobalBatch, classes: CompetingClasses, quality: Quality, rows: Taking) -> PartialSoftmax:
+        """Eqs. 6-10: this rank's part of the classification's softmax, of the R `rows` that are computed.
 
         What the margin adds to the loss of a row is taken off its target logit, on the rank that owns its class. Empty
         with `classification_weight` 0.
         """
         if not self.config.classification_weight:
             return PartialSoftmax.empty(like=batch.unit.detach())
-        margin, unit, own = self.margin_softmax, batch.unit[rows], classes.position[rows]
+        margin, unit, own = self.margin_softmax, rows.of(batch.unit), rows.of(classes.position)
         half = self.fp16 and unit.is_cuda
-        given = ClassifiedRows(quality.zhat[rows])
+        given = ClassifiedRows(rows.of(quality.zhat), part=rows.part if rows.indices is None else None)
         if quality.margin_zhat is not None:
-            given = ClassifiedRows(quality.margin_zhat[rows], gate_zhat=given.zhat)
+            given = given._replace(zhat=rows.of(quality.margin_zhat), gate_zhat=given.zhat)
         if not margin.head.needs_matrix:
-            return class_logsumexp(unit, self.weight, own, margin.rule(given), index=classes.index, half=half)
+            owned = distributed.world_size() == 1
+            rule = margin.rule(given)
+            return class_logsumexp(unit, self.weight, own, rule, index=classes.index, half=half, owned=owned)
         if margin.head.wants_norms:
-            given = given._replace(norms=batch.raw[rows].norm(dim=1))
+            given = given._replace(norms=rows.of(batch.raw).norm(dim=1))
         cosine = F.cosines(unit, classes.of(self.weight), half=half)
         given = margin.with_own_cosine(given, cosine, own)
         lse, target = F.logsumexp_and_target(apply_rule(margin.rule(given), cosine, own), own)
         added = margin.head.added_loss(given)
         return PartialSoftmax(lse, target if added is None else target - added.where(own >= 0, 0.0))
 
-    def contrast(self, batch: GlobalBatch, classes: CompetingClasses, pairs: Tensor) -> PartialSoftmax:
-        """Eqs. 13-14: this rank's part of the contrast's softmax, of the `pairs` (p,) that take part; empty without a
+    def contrast(self, batch: GlobalBatch, classes: CompetingClasses, pairs: Taking) -> PartialSoftmax:
+        """Eqs. 13-14: this rank's part of the contrast's softmax, of the `pairs` that are computed; empty without a
         queue. In training mode both views of every image are enqueued first (section III-C), of a teacher's the
         originals."""
         if self.queue is None:
             return PartialSoftmax.empty(like=batch.unit.detach())
+        self.queue.late, self.queue.usable = self.reads_nothing, None
+        if batch.finite is not True and not self.is_rolled_back:
+            self.queue.usable = batch.finite
         if self.training:
             kind = QUEUE_KINDS[self.config.queue]
-            proxies = self.weight.detach()[batch.column.clamp_min(0)] if kind.refreshed else None
+            proxies = self.weight.detach()[_some_class(batch.column)] if kind.refreshed else None
             rows = len(batch.teacher) if kind.taught and batch.teacher is not None else batch.rows
             self.queue.enqueue(batch.keys.detach()[:rows], batch.column[:rows], proxies)
         candidates = classes.mask if self.config.queue_policy == "active" else None
@@ -282,12 +326,20 @@ class QGPartialFC(nn.Module):
             self.num_local,
             needs_keys=kind.keyed,
             needs_quality=self.config.quality if self.margin_softmax.source.given else None,
+            late=self.reads_nothing,
             needs_teacher=self.needs_teacher,
             taught=kind.taught,
         )
 
-    def _indicator(self, statistics: RunningQuality, scores: Tensor) -> Tensor:
+    def _indicator(self, statistics: RunningQuality, scores: Tensor, batch: GlobalBatch) -> Tensor:
         """zhat (N,), from the scores of all ranks or of each rank by itself (`stats_scope`)."""
+        if batch.finite is not True and not self.is_rolled_back:
+            scores = scores.where(batch.finite, math.nan)  # of which the statistics take no notice
         if self.config.stats_scope == "global":
             return statistics(scores)
         return distributed.gather_views(statistics(distributed.own_rows(scores, self.views)), self.views)
+
+
+def _some_class(column: Tensor) -> Tensor:
+    """(N,) what can be looked up for each row; of a row whose class another rank owns, whatever it is."""
+    return column if distributed.world_size() == 1 else column.clamp_min(0)

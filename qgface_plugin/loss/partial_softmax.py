@@ -44,6 +44,8 @@ def finish(hq: PartialSoftmax, lq: PartialSoftmax) -> tuple[PartialSoftmax, Part
     Two all-reduces for both together, of (R,) maxima and (2, R) sums, R the rows of `hq` and `lq`; none in the backward
     pass. Gradients reach each rank's parts as far as its own columns have contributed.
     """
+    if distributed.world_size() == 1:
+        return hq, lq
     count = len(hq.lse)
     lse, target = distributed.finish_softmax(torch.cat([hq.lse, lq.lse]), torch.cat([hq.target, lq.target]))
     return PartialSoftmax(lse[:count], target[:count]), PartialSoftmax(lse[count:], target[count:])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -29,6 +30,7 @@ class BatchRows:
         centres: (n, d) this rank's class centres.
         index: (k,) ascending, the centres that compete in this step; None for all.
         position: (N,) index of each row's class among the centres that compete, -1 where another rank owns it.
+        norms: (N,) ||h||.
     """
 
     raw: Tensor
@@ -36,6 +38,7 @@ class BatchRows:
     centres: Tensor
     index: Tensor | None
     position: Tensor
+    norms: Tensor
 
 
 class Quality(NamedTuple):
@@ -158,9 +161,10 @@ def certainty(rows: BatchRows) -> Tensor:
         centres = rows.centres[part] if rows.index is None else rows.centres.index_select(0, rows.index[part])
         cosine = cosines(rows.unit, centres)
         column = rows.position - start
-        here = ((column >= 0) & (column < cosine.shape[1])).nonzero().squeeze(1)
-        own[here] = cosine[here, column[here]]
-        cosine[here, column[here]] = -math.inf
+        here, at = (column >= 0) & (column < cosine.shape[1]), column.clamp(0, cosine.shape[1] - 1).unsqueeze(1)
+        of_own = cosine.gather(1, at).squeeze(1)
+        own = torch.where(here, of_own, own)
+        cosine.scatter_(1, at, of_own.masked_fill(here, -math.inf).unsqueeze(1))
         nearest = torch.maximum(nearest, cosine.amax(1))
     own, nearest = distributed.maximum(torch.stack([own, nearest])).unbind(0)
     return own / (nearest.clamp_min(-1.0) + 1.0 + EPSILON)  # one class alone has no other: as one that is opposite
@@ -192,7 +196,7 @@ DEGRADATION = quality_source(QualitySource("degradation", (-16.0, 0.0), of_image
 
 def norm(rows: BatchRows) -> Tensor:
     """||h|| (N,)."""
-    return rows.raw.norm(dim=1)
+    return rows.norms
 
 
 NORM = quality_source(QualitySource("norm", NORM_RANGE, of_rows=norm))
@@ -227,9 +231,15 @@ def sharpness(images: Tensor, strength: Tensor | None = None) -> Tensor:
 
     images: float (N, 3, h, w) RGB in [-1, 1], h and w at least 6. `strength` is not looked at.
     """
-    grey = (images.float() * images.new_tensor(GREY, dtype=torch.float32).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    kernel = grey.new_tensor(LAPLACIAN).view(1, 1, 3, 3)
+    weights, kernel = _constants(images.device)
+    grey = (images.float() * weights).sum(1, keepdim=True)
     return (conv2d(avg_pool2d(grey, 2), kernel).abs() + LEVEL).log().mean((1, 2, 3))
+
+
+@cache
+def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
+    """GREY and LAPLACIAN, made once on each device: a GPU waits for what comes from the host."""
+    return torch.tensor(GREY, device=device).view(1, 3, 1, 1), torch.tensor(LAPLACIAN, device=device).view(1, 1, 3, 3)
 
 
 SHARPNESS = quality_source(QualitySource("sharpness", (-6.0, 3.0), of_images=sharpness))

@@ -5,6 +5,8 @@ Where the scores come from: `quality.py`. Statistics, scale and gates are the sa
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -13,8 +15,8 @@ from .functional import NORM_RANGE, clip_norms, quality_indicator
 
 def _follow(running: Tensor, batch: Tensor, *, momentum: float, started: Tensor, usable: Tensor) -> None:
     """Move () `running`, in place, towards the batch's value; onto it at first, and not at all if not `usable`."""
-    moved = torch.where(started, running + momentum * (batch - running), batch)
-    running.copy_(torch.where(usable, moved, running))
+    moved = torch.where(started, torch.lerp(running, batch, momentum), batch)
+    torch.where(usable, moved, running, out=running)
 
 
 class RunningQuality(nn.Module):
@@ -61,9 +63,9 @@ class RunningQuality(nn.Module):
         """Move the statistics towards those of one batch of scores (N,)."""
         if scores.numel() < 2:
             return
-        usable = scores.isfinite().all()
-        scores = clip_norms(scores.to(self.mean.dtype), self.limits)
-        for running, batch in ((self.mean, scores.mean()), (self.std, scores.std())):
+        usable = (scores.abs() < math.inf).all()
+        std, mean = torch.std_mean(clip_norms(scores.to(self.mean.dtype), self.limits))
+        for running, batch in ((self.mean, mean), (self.std, std)):
             _follow(running, batch, momentum=self.momentum, started=self.started, usable=usable)
         self.started.logical_or_(usable)
 
@@ -119,7 +121,7 @@ class RunningThreshold(nn.Module):
     @torch.no_grad()
     def update(self, u: Tensor) -> None:
         """Move b towards the quantile of u (P,) in [0, 1], at least one."""
-        usable = u.isfinite().all()
+        usable = (u.abs() < math.inf).all()
         quantile = sample_quantile(u.to(self.value.dtype), self.quantile)
         _follow(self.value, quantile, momentum=self.momentum, started=self.started, usable=usable)
         self.started.logical_or_(usable)

@@ -16,6 +16,13 @@ from .teacher import cosines
 PAIRS, ENTRIES = 32, 512  # pairs and queue entries at most that the cosines to negatives are measured on
 
 
+class Measured(NamedTuple):
+    """What a step has left for loggers, as `QGPartialFC` had it after that step: `terms` and `u_views`."""
+
+    terms: dict[str, Tensor]
+    u_views: Tensor | None
+
+
 class Losses(NamedTuple):
     """The loss and its terms, () each: those of eq. 5, and the pull to the teacher where there is one."""
 
@@ -72,11 +79,16 @@ def summary(
     if len(gates.u_pair):
         (z_original, z_degraded), (better, worse) = norms.chunk(2), quality.scores.chunk(2)
         query, key = batch.unit.detach().chunk(2)[1], batch.keys.detach().chunk(2)[0]
-        out["lq_share_pair"] = (gates.u_pair <= b).float().mean()
-        out["norm_order"] = (z_original > z_degraded).float().mean()
-        out["quality_order"] = ((better > worse).float() + 0.5 * (better == worse).float()).mean()
-        out["norm_original"], out["norm_degraded"] = z_original.mean(), z_degraded.mean()
-        out["positive_cosine"] = (query * key).sum(1).mean()
+        of_pairs = {
+            "lq_share_pair": gates.u_pair <= b,
+            "norm_order": z_original > z_degraded,
+            "quality_order": (better - worse).sign() * 0.5 + 0.5,
+            "norm_original": z_original,
+            "norm_degraded": z_degraded,
+            "positive_cosine": (query * key).sum(1),
+        }
+        means = torch.stack([of_pair.to(norms.dtype) for of_pair in of_pairs.values()]).mean(1)  # one for all of them
+        out |= dict(zip(of_pairs, means.unbind(), strict=True))
     if batch.teacher is not None:
         to_teacher = cosines(batch.unit, batch.teacher).split(len(batch.teacher))
         for view, cosine in zip(("original", "degraded"), to_teacher, strict=False):

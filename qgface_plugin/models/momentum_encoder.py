@@ -33,10 +33,16 @@ class MomentumEncoder(nn.Module):
         self.encoder = copy.deepcopy(backbone).requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, backbone: nn.Module) -> None:
-        """Move the parameters towards those of `backbone`, once after each optimiser step."""
+    def update(self, backbone: nn.Module, share: Tensor | float = 1.0) -> None:
+        """Move the parameters towards those of `backbone`, once after each optimiser step.
+
+        Args:
+            backbone: the query encoder.
+            share: of the way, () or a number; 0 leaves them where they are.
+        """
+        weight = (1.0 - self.momentum) * share
         for key, query in zip(self.encoder.parameters(), backbone.parameters(), strict=True):
-            key.lerp_(query.detach(), 1.0 - self.momentum)
+            key.lerp_(query.detach(), weight)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

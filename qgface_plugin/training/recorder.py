@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..data.pair_batch import PairBatch
 from ..loss.partial_fc import QGPartialFC
+from ..loss.terms import Measured
 from ..utils.errors import Stopped, is_said
 from ..utils.logs import FILE_ONLY, EarlyLog, logging_to
 from .event_files import make_room
@@ -170,16 +171,21 @@ class RunRecorder:
         criterion: QGPartialFC,
         batch: PairBatch,
         waited: float | None = None,
+        measured: Measured | None = None,
     ) -> None:
         """Take one step's terms, as `StepLog.step` does."""
         if self.rank != 0:
             return
         log = self._started()
         self._bar.update(global_step - self._bar.n)
-        means = log.step(global_step, epoch, lr, criterion, batch, waited)
+        means = log.step(global_step, epoch, lr, criterion, batch, waited, measured)
         if means is not None:
             loss, share = (means.get(name, math.nan) for name in ("loss", "lq_share_view"))
             self._bar.set_postfix({"loss": f"{loss:.4f}", "LQ": f"{share:.1%}"}, refresh=False)
+
+    def line_due(self, global_step: int) -> bool:
+        """Whether a line is written after this step."""
+        return self.rank == 0 and self._started().line_due(global_step)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..loss.feature_queue import FeatureQueue
 from ..loss.partial_fc import QGPartialFC
@@ -36,14 +36,13 @@ class Rollback:
         buffers = [b for module in modules if module is not None for b in module.buffers()]
         buffers += [buffer for name, buffer in criterion.named_buffers() if name not in ring]
         buffers = [b.data for b in buffers]  # autograd may still hold them, for a backward pass that does not matter
-        self._buffers = [[b for b in buffers if b.dtype == dtype] for dtype in {b.dtype for b in buffers}]
-        self._copies = [[b.clone() for b in group] for group in self._buffers]
+        self._groups = [_Flat([b for b in buffers if b.dtype == dtype]) for dtype in {b.dtype for b in buffers}]
 
     @torch.no_grad()
     def remember(self, rows: int) -> None:
         """Before the forward pass of a global batch of `rows` = 2B x ranks views."""
-        for copies, group in zip(self._copies, self._buffers, strict=True):
-            torch._foreach_copy_(copies, group)
+        for group in self._groups:
+            group.remember()
         queue = self._queue
         if queue is not None:
             count = min(rows, len(queue.serial))
@@ -55,14 +54,51 @@ class Rollback:
     @torch.no_grad()
     def restore(self) -> None:
         """Everything as it was at `remember`."""
-        for copies, group in zip(self._copies, self._buffers, strict=True):
-            torch._foreach_copy_(group, copies)
+        for group in self._groups:
+            group.restore()
         queue = self._queue
         if queue is not None:
             for name, buffer in self._ring.items():
                 buffer.data[self._slots] = self._rows[name]
                 queue.register_buffer(name, buffer)
             queue.last_rows = self._last_rows
+            queue.count_living()
+
+    @torch.no_grad()
+    def restore_where(self, bad: Tensor) -> None:
+        """`restore` where `bad` () bool says so, and nothing else, without asking the device."""
+        queue = self._queue
+        if queue is not None and queue.serial is not self._ring["serial"]:  # the ring has grown, which is seldom
+            if bool(bad):
+                self.restore()
+            return
+        for group in self._groups:
+            group.restore_where(bad)
+        if queue is not None:
+            for name, buffer in self._ring.items():
+                buffer.data[self._slots] = torch.where(bad, self._rows[name], buffer[self._slots])
+            queue.count_living()
+
+
+class _Flat:
+    """Buffers of one type, copied in one piece: a model has hundreds, and a GPU takes longer to start than to copy."""
+
+    def __init__(self, buffers: list[Tensor]) -> None:
+        self._buffers = buffers
+        self._copy = torch.cat([b.reshape(-1) for b in buffers])
+
+    def remember(self) -> None:
+        torch.cat([b.reshape(-1) for b in self._buffers], out=self._copy)
+
+    def restore(self) -> None:
+        self._write(self._copy)
+
+    def restore_where(self, bad: Tensor) -> None:
+        self._write(torch.where(bad, self._copy, torch.cat([b.reshape(-1) for b in self._buffers])))
+
+    def _write(self, flat: Tensor) -> None:
+        parts = flat.split([b.numel() for b in self._buffers])
+        torch._foreach_copy_(self._buffers, [part.view(b.shape) for part, b in zip(parts, self._buffers, strict=True)])
 
 
 def skip_bad_step(what: str, in_a_row: int, limit: int, advise: Callable[[], str], step: int | None = None) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +18,7 @@ from ..models.momentum_encoder import MomentumEncoder
 from ..models.teacher import Teacher
 from ..utils import distributed
 from ..utils.device import autocast
+from ..utils.late_read import LateRead
 from ..utils.torch_before_2_6 import clip_grads_with_norm_, get_total_norm
 from .moving import Moving
 from .rollback import Rollback
@@ -43,6 +47,10 @@ class TrainStep:
         stop_wanted: has this rank been asked to leave?
         leaving: what all ranks agree on at each update, by the all-reduce that tells them whether the gradients are
             finite, so asking costs nothing.
+        late: nothing is read of the device while a step is on its way, so that a GPU never waits for the host: whether
+            a step was finite decides there, and `verdict` tells it. None: on CUDA. Not with `accumulate` above 1, where
+            what a bad step has collected could not be told from what others have, nor with an optimiser that cannot
+            leave out a step by a number on the device, as torch's fused ones can.
     """
 
     model: nn.Module
@@ -62,15 +70,27 @@ class TrainStep:
     moving: Moving | None = None
     waiting: bool = False
     leaving: bool = False
+    late: bool | None = None
 
-    def __call__(self, batch: PairBatch, global_step: int) -> bool:
+    def __post_init__(self) -> None:
+        self.criterion.is_rolled_back = True
+        self._verdicts: deque[LateRead] = deque()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether `verdict` tells what became of a step, and not the step itself; see `late`."""
+        late = self.device.type == "cuda" if self.late is None else self.late
+        return late and self.accumulate == 1 and getattr(self.optimizer, "_step_supports_amp_scaling", False)
+
+    def __call__(self, batch: PairBatch, global_step: int) -> bool | None:
         """Train on this rank's batch as step `global_step` (from 1).
 
         Returns:
             False when loss or gradient was not finite on any rank: then weights, optimiser, running statistics and
-            queue are as before, and the gradients collected so far are dropped.
+            queue are as before, and the gradients collected so far are dropped. None: `verdict` will tell.
         """
-        images, labels = concatenate(batch.to(self.device, non_blocking=True))
+        batch = batch.to(self.device, non_blocking=True)
+        images, labels = concatenate(batch)
         images = normalise(images)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -86,6 +106,10 @@ class TrainStep:
             quality = of_teacher(self.criterion.config.quality, teacher) if quality is None else quality
             teacher = teacher[: len(batch)] if self.criterion.needs_teacher else None
         loss: Tensor = self.criterion(embeddings, labels, keys, quality, teacher)
+        if self.is_late:
+            self.scaler.scale(loss).backward()
+            self._update_late(loss.detach(), rollback)
+            return None
         if not bool(loss.isfinite()):  # the loss is global: every rank decides alike
             self.optimizer.zero_grad()
             rollback.restore()
@@ -95,6 +119,15 @@ class TrainStep:
             return True
         rollback.restore()
         return False
+
+    def verdict(self) -> bool:
+        """What `__call__` would have returned of the oldest late step that has not been asked for.
+
+        A step later nobody waits for it. `leaving` is of that step then.
+        """
+        good, going_on = self._verdicts.popleft().take()
+        self.leaving = not going_on
+        return bool(good)
 
     def wait(self, waiting: bool) -> None:
         """Freeze the whole backbone, its BatchNorm included, or let it train again; the class centres train on."""
@@ -136,25 +169,73 @@ class TrainStep:
         embeddings.float().sum().backward()
         self.optimizer.zero_grad()
 
-    def _update(self) -> bool:
+    def _norms(self) -> Tensor:
+        """(2,) of the gradients of backbone and class centres."""
         self.scaler.unscale_(self.optimizer)
-        parts = (gradients(module) for module in (self.backbone, self.criterion))
-        norms = torch.stack([get_total_norm(part).to(self.device) for part in parts])  # of none: 0, on the CPU
+        parts = [gradients(module) for module in (self.backbone, self.criterion)]
+        none = torch.zeros((), device=self.device)
+        return torch.stack([get_total_norm(part) if part else none for part in parts])
+
+    def _update(self) -> bool:
+        norms = self._norms()
         going_on = not self.stop_wanted()
         finite, going_on = distributed.all_hold([bool(norms.isfinite().all()), going_on], self.device)
         self.leaving = not going_on
         if finite:
             if self.clip:
                 clip_grads_with_norm_(self.backbone.parameters(), self.clip, norms[0])
-            self.scaler.step(self.optimizer)
+            self._step(torch.zeros((), device=self.device))
             if self.key_encoder is not None:
                 self.key_encoder.update(self.backbone)
-        if self.scaler.is_enabled():  # one that is not has no factor
-            self.scaler.update(None if finite else self.scaler.get_scale() * self.scaler.get_backoff_factor())
+        elif self.scaler.is_enabled():
+            self._step(torch.ones((), device=self.device))
         self.optimizer.zero_grad()
         return finite
+
+    def _update_late(self, loss: Tensor, rollback: Rollback) -> None:
+        norms = self._norms()
+        good = (loss.abs() < math.inf) & (norms.abs() < math.inf).all()
+        going_on = torch.full((), float(not self.stop_wanted()), device=self.device)  # made there, not sent
+        verdict = distributed.minimum(torch.stack([good.float(), going_on]))
+        bad = verdict[0] < 0.5
+        if self.clip:
+            clip_grads_with_norm_(self.backbone.parameters(), self.clip, norms[0])
+        self._step(bad.float())
+        if self.key_encoder is not None:
+            self.key_encoder.update(self.backbone, share=verdict[0])
+        rollback.restore_where(bad)
+        self.optimizer.zero_grad()
+        self._verdicts.append(LateRead())
+        self._verdicts[-1].put(verdict)
+
+    def _step(self, bad: Tensor) -> None:
+        """Update the weights, unless `bad` () is 1, which a fused optimiser looks at on its device; and the scaler."""
+        optimizer: Any = self.optimizer
+        if self.is_late or self.scaler.is_enabled():
+            start_momentum(optimizer)
+        if self.scaler.is_enabled():
+            for found in self.scaler._found_inf_per_device(optimizer).values():
+                found.copy_(bad)  # the ranks decide together
+            self.scaler.step(optimizer)
+            self.scaler.update()
+        elif self.is_late:
+            optimizer.grad_scale, optimizer.found_inf = None, bad
+            optimizer.step()
+            del optimizer.grad_scale, optimizer.found_inf
+        else:
+            optimizer.step()
 
 
 def gradients(module: nn.Module) -> list[Tensor]:
     """The gradients that a module's parameters have now."""
     return [p.grad for p in module.parameters() if p.grad is not None]
+
+
+def start_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give SGD the momentum, 0, that its first step would make: a fused one makes it of memory as it finds it, and
+    writes nothing there where the step is left out."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("momentum") else ():
+            state = optimizer.state[parameter]
+            if parameter.grad is not None and state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(parameter)

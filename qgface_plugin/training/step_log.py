@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ..data.images import encode_png
 from ..data.pair_batch import PairBatch
 from ..loss.partial_fc import QGPartialFC
+from ..loss.terms import Measured
 from ..utils import distributed
 from ..utils.files import write_json
 from .meters import OrderWatch, RunningMeans, Throughput
@@ -99,6 +100,7 @@ class StepLog:
         criterion: QGPartialFC,
         batch: PairBatch,
         waited: float | None = None,
+        measured: Measured | None = None,
     ) -> dict[str, float] | None:
         """Take one step's terms; what is written is their mean since the line before.
 
@@ -109,22 +111,29 @@ class StepLog:
             criterion: after the step; its `terms` are detached here.
             batch: this rank's pairs, on any device.
             waited: seconds that the loop has waited for this batch; their share of the time is `data_stall`.
+            measured: of this step, where the criterion has taken another one since.
 
         Returns:
             The means when a line was due, else None.
         """
-        due = global_step % self.frequent == 0 or global_step == self.total_steps
+        due, measured = self.line_due(global_step), measured or Measured(criterion.terms, criterion.u_views)
         if self.throughput.started:
             self.throughput.add(len(batch) * distributed.world_size(), waited)
         elif due or self.total_steps is not None:
             self.throughput.start()  # the first step loads and compiles: its time does not count
-        self._means.add(criterion.terms)
+        self._means.add(measured.terms)
         every = self.pair_grid_every
         if every and batch.low is not None and self.writer is not None and global_step % every == 1 % every:
-            self._show_pairs(global_step, criterion, batch)
-        return self._write(global_step, epoch, lr, criterion) if due else None
+            self._show_pairs(global_step, criterion, batch, measured)
+        return self._write(global_step, epoch, lr, criterion, measured) if due else None
 
-    def _write(self, global_step: int, epoch: int, lr: float, criterion: QGPartialFC) -> dict[str, float]:
+    def line_due(self, global_step: int) -> bool:
+        """Whether a line is written after this step."""
+        return global_step % self.frequent == 0 or global_step == self.total_steps
+
+    def _write(
+        self, global_step: int, epoch: int, lr: float, criterion: QGPartialFC, measured: Measured
+    ) -> dict[str, float]:
         steps, means = self._means.take()
         if criterion.queue is not None:
             means["queue_drift"] = float(criterion.queue.drift(criterion.weight))
@@ -146,8 +155,8 @@ class StepLog:
             for name, value in scalars.items():
                 if alone or name not in ("loss", "learning_rate"):
                     self.writer.add_scalar(name, value, global_step)
-            if criterion.u_views is not None:
-                _histogram(self.writer, criterion.u_views, global_step)
+            if measured.u_views is not None:
+                _histogram(self.writer, measured.u_views, global_step)
             self.writer.flush()  # a checkout never closes its writer
         return means
 
@@ -173,10 +182,10 @@ class StepLog:
             ]
         )
 
-    def _show_pairs(self, global_step: int, criterion: QGPartialFC, batch: PairBatch) -> None:
-        assert criterion.u_views is not None and batch.low is not None  # a step on pairs has been taken
-        u_high, u_low = criterion.u_views.cpu().chunk(2)
-        b, contrasted = float(criterion.terms["b"]), criterion.queue is not None
+    def _show_pairs(self, global_step: int, criterion: QGPartialFC, batch: PairBatch, measured: Measured) -> None:
+        assert measured.u_views is not None and batch.low is not None  # a step on pairs has been taken
+        u_high, u_low = measured.u_views.cpu().chunk(2)
+        b, contrasted = float(measured.terms["b"]), criterion.queue is not None
         grid = pair_grid(batch.high, batch.low, u_high.numpy(), u_low.numpy(), b, contrasted=contrasted)
         self.show("pairs", grid, global_step)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import signal
 import warnings
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
@@ -18,6 +19,7 @@ from ..data.loader import PairLoader, Prefetcher, SurplusCount, open_batches
 from ..data.pair_batch import PairBatch
 from ..data.sources.source import FaceSource, open_source
 from ..evaluation.protocols.pair_sets import DecodedPairs
+from ..loss.terms import Measured
 from ..models.trainable import Trainable
 from ..models.weights import export_backbone, read_backbone
 from ..utils import distributed
@@ -105,6 +107,17 @@ def _train(run: Run, device: torch.device, stop: StopWatch, early: EarlyLog | No
         return trainer.fit()
 
 
+class Taken(NamedTuple):
+    """A step that has been taken, until it is known whether it was good."""
+
+    global_step: int
+    epoch: int
+    learning_rate: float
+    batch: PairBatch
+    waited: float
+    measured: Measured
+
+
 class Trainer:
     """The built-in loop over the steps of a run, with its checkpoints and verification.
 
@@ -145,6 +158,7 @@ class Trainer:
         self.store = CheckpointStore(run.output, rank, ranks, keep=run.train.keep_checkpoints)
         self.verification = Verification(run, pair_sets, recorder, device)
         self.frozen_steps = round(run.finetune.frozen_epochs * self.steps_per_epoch)
+        self._taken: deque[Taken] = deque()  # steps whose verdict is on its way
         self._owed = False  # a checkpoint, since a bad step
         self._unproven: int | None = None  # the step of the latest checkpoint while no good step has followed it
         if rank == 0:
@@ -267,33 +281,54 @@ class Trainer:
                 yield from self.prefetcher(batches)
 
     def train_step(self, batch: PairBatch) -> None:
-        """Train on this rank's batch, record the step, and move on.
+        """Train on this rank's batch, record the step, and move on; on a GPU it is recorded one step later.
 
         Raises:
             TrainingError: too many steps in a row were not finite.
         """
-        progress, scheduler = self.progress, self.state.scheduler
+        progress, scheduler, criterion = self.progress, self.state.scheduler, self.step.criterion
         global_step, learning_rate = progress.global_step + 1, float(scheduler.get_last_lr()[-1])
         progress.skipped += batch.skipped
         self.surplus.add(batch)
         self.step.wait(self._position() < self.frozen_steps)
+        criterion.looks_at_queue = not self.step.is_late or self.recorder.line_due(global_step)
         good = self.step(batch, global_step)
         with warnings.catch_warnings():  # the rate counts steps, also those that only collect gradients
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             scheduler.step()
-        progress.bad_in_a_row = 0 if good else progress.bad_in_a_row + 1
-        if good:
-            waited = self.prefetcher.take_waited()
-            self.recorder.step(global_step, progress.epoch, learning_rate, self.step.criterion, batch, waited)
-            self._tidy_up()
+        waited = self.prefetcher.take_waited()
+        measured = Measured(criterion.terms, criterion.u_views)
+        taken = Taken(global_step, progress.epoch, learning_rate, batch, waited, measured)
+        if good is None:
+            self._taken.append(taken)
+            if len(self._taken) > 1:
+                self._judge(self._taken.popleft(), self.step.verdict())
         else:
-            limit = self.run.train.max_bad_steps
-            skip_bad_step("loss or gradient", progress.bad_in_a_row, limit, self._last_good, global_step)
+            self._judge(taken, good)
         progress.advance(self.steps_per_epoch)
         if progress.epoch_done and progress.skipped:
             LOGGER.warning("%d corrupt images were skipped so far and replaced by others", progress.skipped)
         if progress.epoch_done:
             self.surplus.end_epoch()
+
+    def _judge(self, taken: Taken, good: bool) -> None:
+        """Record a step that was good, and count one that was not."""
+        progress = self.progress
+        progress.bad_in_a_row = 0 if good else progress.bad_in_a_row + 1
+        if good:
+            self.recorder.step(
+                taken.global_step, taken.epoch, taken.learning_rate, self.step.criterion, taken.batch, taken.waited,
+                taken.measured,
+            )  # fmt: skip
+            self._tidy_up()
+        else:
+            limit = self.run.train.max_bad_steps
+            skip_bad_step("loss or gradient", progress.bad_in_a_row, limit, self._last_good, taken.global_step)
+
+    def _judge_all(self) -> None:
+        """What became of the steps that are still on their way; waits for them."""
+        while self._taken:
+            self._judge(self._taken.popleft(), self.step.verdict())
 
     def _position(self) -> int:
         """Steps of the data that are done."""
@@ -324,6 +359,9 @@ class Trainer:
         at_this_step = bool(every) and self.progress.global_step % every == 0
         ends = self._finished() or self._leaving()
         self._owed = self._owed or self.progress.epoch_done or at_this_step or ends
+        if self._owed or self._verification_due():
+            self._judge_all()
+            ends = self._finished() or self._leaving()
         return self._owed and (ends or not self.progress.bad_in_a_row)
 
     def _verification_due(self) -> bool:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.loss.contrast import contrast, mean_contrast, queue_logsumexp
 from qgface_plugin.loss.feature_queue import FeatureQueue
-from qgface_plugin.loss.gates import pair_gate
+from qgface_plugin.loss.gates import Taking, pair_gate
 from qgface_plugin.loss.partial_softmax import PartialSoftmax
 
 PAIRS, DIM, CLASSES = 4, 4, 5
@@ -42,13 +42,16 @@ class Setting:
 
     def loss(self, candidates: Tensor | None = None, column: Tensor | None = None) -> Tensor:
         unit = normalize(self.raw)
-        pairs = pair_gate(U_PAIRS, self.config).nonzero().squeeze(1)
         column = self.column if column is None else column
-        part = contrast(unit, unit, column, pairs, self.queue, self.centres, candidates, self.config)
+        part = contrast(unit, unit, column, self.pairs(), self.queue, self.centres, candidates, self.config)
         return self.mean(part)
 
+    def pairs(self) -> Taking:
+        part = pair_gate(U_PAIRS, self.config)
+        return Taking(part, part.nonzero().squeeze(1))
+
     def mean(self, part: PartialSoftmax) -> Tensor:
-        return mean_contrast(part, self.config, pairs=PAIRS, entries=self.queue.living())
+        return mean_contrast(part, self.config, self.pairs(), self.queue.living)
 
     def expected(self, candidates: list[int] | None = None) -> float:
         unit = [oracles.unit(v) for v in self.raw.detach().numpy()]
@@ -131,7 +134,8 @@ def test_identities_of_other_ranks():
     setting = Setting(contrastive_gate="none")
     unit = normalize(setting.raw)
     column = torch.full((2 * PAIRS,), -1)
-    part = contrast(unit, unit, column, torch.arange(PAIRS), setting.queue, setting.centres, None, setting.config)
+    every = Taking(torch.ones(PAIRS, dtype=torch.bool), torch.arange(PAIRS))
+    part = contrast(unit, unit, column, every, setting.queue, setting.centres, None, setting.config)
     assert part.target.tolist() == [0.0] * PAIRS
     now = setting.queue.refreshed(setting.centres)[setting.queue.alive()]
     expected = (unit[PAIRS:] @ now.T * 8.0).logsumexp(1)
@@ -149,9 +153,9 @@ def test_dead_slots_do_not_compete():
 @pytest.mark.parametrize("coupling", ["degraded_to_original", "both"])
 def test_no_pair_takes_part(coupling):
     setting = Setting(coupling=coupling)
-    unit, none = normalize(setting.raw), torch.zeros(0, dtype=torch.long)
+    unit, none = normalize(setting.raw), Taking(torch.zeros(PAIRS, dtype=torch.bool), torch.zeros(0, dtype=torch.long))
     part = contrast(unit, unit, setting.column, none, setting.queue, setting.centres, None, setting.config)
-    loss = setting.mean(part)
+    loss = mean_contrast(part, setting.config, none, setting.queue.living)
     loss.backward()
     assert loss.detach() == 0 and (setting.raw.grad == 0).all()
 
@@ -173,7 +177,7 @@ def setting(seed: int = 0):
 
 
 def blocks(features, labels, size: int):
-    return list(zip(features.split(size), labels.split(size), strict=True))
+    return [(part, own, None) for part, own in zip(features.split(size), labels.split(size), strict=True)]
 
 
 @pytest.mark.parametrize("size", [1, 4, 13])

@@ -186,8 +186,8 @@ def test_blocks_are_the_living_entries_of_the_wanted_classes(monkeypatch):
     wanted = torch.tensor([True, False, True, True, False])
     for candidates in (None, wanted):
         blocks = list(queue.blocks(stream.centres, candidates))
-        assert all(1 <= len(features) == len(labels) <= 2 for features, labels in blocks)
-        found = sorted((int(y), tuple(f.tolist())) for fs, ys in blocks for f, y in zip(fs, ys, strict=True))
+        assert all(1 <= len(features) == len(labels) <= 2 and dead is None for features, labels, dead in blocks)
+        found = sorted((int(y), tuple(f.tolist())) for fs, ys, _ in blocks for f, y in zip(fs, ys, strict=True))
         kept = [(y, f) for y, f in living(queue, stream.centres, True) if candidates is None or wanted[y]]
         expected = sorted((y, tuple(f.tolist())) for y, f in kept)
         assert [y for y, _ in found] == [y for y, _ in expected] and len(found) > 2

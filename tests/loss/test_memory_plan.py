@@ -69,7 +69,8 @@ def test_a_steps_peak_is_what_the_plan_says(classes, dim, pairs, sample_rate, qu
     margin = QGFaceMargin(b=0.0, contrastive_gate="none")
     criterion = QGPartialFC(margin, dim, classes, sample_rate, queue_size=queue_size)
     features, labels = torch.randn(2 * pairs, dim), torch.randint(0, classes, (pairs,)).repeat(2)
-    entries = torch.randint(0, classes, (criterion.queue.size,))
+    # after the step one slot is empty still, so that the others are listed
+    entries = torch.randint(0, classes, (criterion.queue.size - 2 * pairs - 1,))
     criterion.queue.enqueue(torch.randn(len(entries), dim), entries, criterion.weight[entries])
     features.requires_grad_()
     highest = peak(lambda: criterion(features, labels).backward())

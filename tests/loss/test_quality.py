@@ -22,7 +22,7 @@ from qgface_plugin.utils.registry import QUALITY_SOURCES
 def rows_of(rng: np.random.Generator, classes: int) -> BatchRows:
     raw, centres = torch.from_numpy(rng.normal(size=(6, 5))), torch.from_numpy(rng.normal(size=(classes, 5)))
     labels = torch.from_numpy(rng.integers(0, classes, 6))
-    return BatchRows(raw, torch.nn.functional.normalize(raw), centres, None, labels)
+    return BatchRows(raw, torch.nn.functional.normalize(raw), centres, None, labels, raw.norm(dim=1))
 
 
 @pytest.mark.parametrize("block", [1, 2, 100])

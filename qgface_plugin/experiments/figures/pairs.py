@@ -67,7 +67,8 @@ class TrainedRun:
         if numbers is None:
             raw, own = torch.from_numpy(self.model.embed(views).original), torch.from_numpy(labels.astype(np.int64))
             centres = raw.new_empty(0, raw.shape[1]) if self.centres is None else self.centres  # the norm needs none
-            numbers = QUALITY_SOURCES[method.quality].of_rows(BatchRows(raw, normalize(raw), centres, None, own))
+            rows = BatchRows(raw, normalize(raw), centres, None, own, raw.norm(dim=1))
+            numbers = QUALITY_SOURCES[method.quality].of_rows(rows)
         floor, limits = method.sigma_rule == "floor", QUALITY_SOURCES[method.quality].limits
         zhat = F.quality_indicator(numbers, self.mean, self.std, method.c, floor=floor, limits=limits)
         return F.unit_scale(zhat).numpy()
