@@ -56,7 +56,8 @@ class GlobalBatch:
         given: (N,) labels as they came.
         column: (N,) index of each row's class among this rank's centres, -1 where another rank owns it.
         quality: (N,) scores that came with the batch, or None.
-        finite: every number that came is; with `BatchSpec.late` () bool, and False for labels that do not fit, too.
+        finite: every number that came is, as far as that is known here.
+        usable: with `BatchSpec.late` () bool: every number is finite, and the labels fit.
         fits: with `BatchSpec.late` () bool: the labels as they came fit.
         teacher: (B x ranks, d) unit: what the teacher makes of the originals, without gradient, or None.
     """
@@ -68,8 +69,9 @@ class GlobalBatch:
     labels: Tensor
     column: Tensor
     quality: Tensor | None
-    finite: bool | Tensor
     given: Tensor
+    finite: bool = True
+    usable: Tensor | None = None
     fits: Tensor | None = None
     teacher: Tensor | None = None
 
@@ -113,9 +115,9 @@ class GlobalBatch:
         teacher = None if teacher is None else distributed.gather_views(teacher.detach().to(wide), views=1)
         lengths = raw.norm(dim=1, keepdim=True)
         norms, unit = lengths.detach().squeeze(1), raw / lengths.clamp_min(SHORTEST)
-        given, finite, fits = labels, True, None
+        given, finite, usable, fits = labels, True, None, None
         if spec.late:
-            labels, finite, fits = _judged_late(labels, [norms, keys, quality, teacher], spec)
+            labels, usable, fits = _judged_late(labels, [norms, keys, quality, teacher], spec)
         else:
             sound, finite = torch.stack([labels_fit(labels, spec), all_finite(norms, keys, quality, teacher)]).tolist()
             if not sound:
@@ -132,6 +134,7 @@ class GlobalBatch:
             column=_local(labels, spec),
             quality=quality,
             finite=finite,
+            usable=usable,
             teacher=taught,
             fits=fits,
             given=given,

@@ -98,7 +98,8 @@ def mean_contrast(
 class _QueueLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query: Tensor, own: Tensor, blocks: Iterable[Block], config: QGFaceConfig) -> Tensor:
-        top = total = slope = None
+        top: Tensor | None = None
+        total = slope = torch.zeros_like(query[:0])
         for features, labels, dead in blocks:  # (c, d), (c,), (c,) or None
             logits = query @ features.T  # (R, c)
             same = own.unsqueeze(1) == labels.unsqueeze(0)
@@ -122,19 +123,18 @@ class _QueueLogSumExp(torch.autograd.Function):
             if ctx.needs_input_grad[0] and flat is not None:
                 weights.masked_fill_(flat, 0.0)
             if top is None:
-                total, slope = here, weights @ features if ctx.needs_input_grad[0] else None
+                total, slope = here, weights @ features if ctx.needs_input_grad[0] else slope
             else:
                 shrink = (top - shift).exp()
                 total = total * shrink + here
-                slope = slope.mul_(shrink).addmm_(weights, features) if ctx.needs_input_grad[0] else None
+                slope = slope.mul_(shrink).addmm_(weights, features) if ctx.needs_input_grad[0] else slope
             top = higher
             del features, dead, logits, weights, same, flat  # before the next block is made
         if top is None:
             ctx.save_for_backward(torch.zeros_like(query))
             return query.new_full((len(query),), -math.inf)
-        if slope is not None:
-            slope = slope * config.s / total.clamp_min(1.0)  # the largest weight is 1, or there is none
-        ctx.save_for_backward(slope)
+        if ctx.needs_input_grad[0]:  # the largest weight is 1, or there is none
+            ctx.save_for_backward(slope * config.s / total.clamp_min(1.0))
         return (total.log() + top).squeeze(1)
 
     @staticmethod

@@ -154,7 +154,8 @@ class FeatureQueue(nn.Module):
         serial = behind + (self.enqueued + (rows - lasting))
         self.enqueued += rows if self.usable is None else rows * self.usable
         self._make_room(lasting)
-        keep, place, count = self.usable, behind, lasting
+        keep, place = self.usable, behind
+        count: Tensor | int = lasting
         if distributed.world_size() > 1:
             owned = labels >= 0
             up_to = owned.flip(0).cumsum(0).flip(0)  # rows of this rank that are as old or older

@@ -165,7 +165,7 @@ class QGPartialFC(nn.Module):
             ValueError: an odd batch, labels out of range, or views that do not belong together.
         """
         batch = self.gather(local_embeddings, local_labels, local_keys, local_quality, local_teacher)
-        if batch.finite is False:
+        if not batch.finite:
             return batch.raw.sum() * math.nan
         classes = self.sample(batch)  # centres that compete, and each row's own among them
         quality = self.quality(batch, classes)  # eq. 1
@@ -181,7 +181,7 @@ class QGPartialFC(nn.Module):
         self.u_views = distributed.own_rows(gates.u, self.views)
         queue = self.queue if self.looks_at_queue else None
         self.terms = terms.summary(losses, batch, quality, gates, queue, self.weight)
-        return loss if batch.finite is True else loss.where(batch.finite, math.nan)
+        return loss if batch.usable is None else loss.where(batch.usable, math.nan)
 
     def gather(
         self,
@@ -193,8 +193,9 @@ class QGPartialFC(nn.Module):
     ) -> GlobalBatch:
         """The global batch, checked; where nothing is read of the device, it is the labels before that are refused."""
         spec = self._spec()
-        if self._fit.take() is False:
-            complain_about(self._labels, spec)
+        before, self._labels = self._labels, None
+        if before is not None and not self._fit.take():
+            complain_about(before, spec)
         batch = GlobalBatch.gather(embeddings, labels, keys, quality, spec, teacher)
         if batch.fits is not None:
             self._fit.put(batch.fits)
@@ -281,8 +282,8 @@ class QGPartialFC(nn.Module):
         if self.queue is None:
             return PartialSoftmax.empty(like=batch.unit.detach())
         self.queue.late, self.queue.usable = self.reads_nothing, None
-        if batch.finite is not True and not self.is_rolled_back:
-            self.queue.usable = batch.finite
+        if not self.is_rolled_back:
+            self.queue.usable = batch.usable
         if self.training:
             kind = QUEUE_KINDS[self.config.queue]
             proxies = self.weight.detach()[_some_class(batch.column)] if kind.refreshed else None
@@ -333,8 +334,8 @@ class QGPartialFC(nn.Module):
 
     def _indicator(self, statistics: RunningQuality, scores: Tensor, batch: GlobalBatch) -> Tensor:
         """zhat (N,), from the scores of all ranks or of each rank by itself (`stats_scope`)."""
-        if batch.finite is not True and not self.is_rolled_back:
-            scores = scores.where(batch.finite, math.nan)  # of which the statistics take no notice
+        if batch.usable is not None and not self.is_rolled_back:
+            scores = scores.where(batch.usable, math.nan)  # of which the statistics take no notice
         if self.config.stats_scope == "global":
             return statistics(scores)
         return distributed.gather_views(statistics(distributed.own_rows(scores, self.views)), self.views)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -33,8 +35,8 @@ class LateRead:
             self._numbers.copy_(numbers.detach(), non_blocking=True)
             self._done = torch.cuda.current_stream(numbers.device).record_event()
 
-    def take(self) -> list | None:
-        """The numbers that were put in last, as lists, once; None where there are none."""
+    def take(self) -> Any:
+        """The numbers that were put in last, as `Tensor.tolist` gives them, once; None where there are none."""
         numbers, self._numbers = self._numbers, None
         if self._done is not None:
             self._done.synchronize()
