@@ -160,6 +160,9 @@ class VerifyOptions:
         False, "verify on copies of each set degraded by config.qgface.degradation, and on original against degraded"
     )
     degraded_seed: int = setting(0, "of the degraded copies, which are the same in every verification", low=0)
+    pairs: int | None = setting(
+        None, "pairs of each set that are verified during training, evenly spaced; None: all", low=20
+    )
     keep_best: str = setting(
         "none",
         "model_best.pt: the weights with the best mean accuracy on the sets, on their degraded copies, or of originals "

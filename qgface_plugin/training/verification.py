@@ -21,10 +21,12 @@ from ..config.degradation import DegradationPolicy
 from ..config.run import Run
 from ..data.degradation.cpu import degrade
 from ..evaluation.metrics.verification import pair_distances
-from ..evaluation.protocols.pair_sets import DecodedPairs, VerificationResult, verify, verify_embeddings
+from ..evaluation.protocols.pair_sets import DecodedPairs, VerificationResult, check_flags, verify, verify_embeddings
 from ..models.embeddings import Embeddings, embed
 from ..models.weights import export_backbone
+from ..utils.errors import DataError
 from ..utils.files import write_json
+from ..utils.sampling import evenly_spaced
 from .recorder import RunRecorder
 
 LOGGER = logging.getLogger(__name__)
@@ -61,7 +63,8 @@ class Verification:
     def __init__(
         self, run: Run, pair_sets: Sequence[DecodedPairs], recorder: RunRecorder, device: torch.device
     ) -> None:
-        self.run, self.pair_sets, self.recorder, self.device = run, pair_sets, recorder, device
+        self.run, self.recorder, self.device = run, recorder, device
+        self.pair_sets = [share_of(pairs, run.verify.pairs) for pairs in pair_sets]
         self.kinds = (SHARP, DEGRADED, MIXED) if run.verify.degraded else (SHARP,)
         self._copies: dict[str, np.ndarray] = {}
         if run.verify.keep_best != "none" and not pair_sets:
@@ -158,6 +161,24 @@ class Verification:
         shown = ", ".join(f"{kind} {100 * best.accuracy[kind]:.2f} %" for kind in self.kinds)
         what = "the encoder that the run started from" if best.step == 0 else f"step {best.step}"
         LOGGER.info("%s is %s: %s (%s)", Path(self.run.output) / BEST, what, shown, describe(rule, limit))
+
+
+def share_of(pairs: DecodedPairs, count: int | None) -> DecodedPairs:
+    """At most `count` pairs of a set, evenly spaced; None: all of them.
+
+    Raises:
+        DataError: too few of them are of one kind for a verification.
+    """
+    if count is None or count >= len(pairs.same):
+        return pairs
+    rows = evenly_spaced(len(pairs.same), count)
+    images = pairs.images.reshape(len(pairs.same), 2, *pairs.images.shape[1:])[rows]
+    share = DecodedPairs(pairs.name, pairs.same[rows], images.reshape(-1, *pairs.images.shape[1:]))
+    try:
+        check_flags(share.same)
+    except DataError as error:
+        raise DataError(f"config.qgface.verify.pairs is {count}, of the set {pairs.name}: {error}") from error
+    return share
 
 
 def degraded_copies(images: np.ndarray, policy: DegradationPolicy, seed: int, name: str | None = None) -> np.ndarray:

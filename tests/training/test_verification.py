@@ -20,8 +20,16 @@ from qgface_plugin.evaluation.protocols.pair_sets import DecodedPairs
 from qgface_plugin.models.embeddings import Embeddings, embed
 from qgface_plugin.training import build, verification
 from qgface_plugin.training.trainer import train
-from qgface_plugin.training.verification import Standing, best_of, degraded_copies, mean_cosines, mixed, standings
-from qgface_plugin.utils.errors import ConfigError
+from qgface_plugin.training.verification import (
+    Standing,
+    best_of,
+    degraded_copies,
+    mean_cosines,
+    mixed,
+    share_of,
+    standings,
+)
+from qgface_plugin.utils.errors import ConfigError, DataError
 
 ALL = VerifyOptions(before=True, degraded=True, keep_best="degraded", max_regression=0.5)
 KINDS = ("sharp", "degraded", "mixed")
@@ -63,6 +71,20 @@ def test_mixed_pairs_and_their_cosines():
     found = mean_cosines(pairs, flags)
     assert found["cosine_same"] == pytest.approx(np.mean(expected[True]))
     assert found["cosine_other"] == pytest.approx(np.mean(expected[False]))
+
+
+def test_a_share_of_a_set_is_spread_over_it():
+    images = np.arange(80, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+    pairs = DecodedPairs("dev", np.arange(40) % 4 < 2, images)
+    share = share_of(pairs, 20)
+    which = share.images[::2, 0, 0, 0] // 2
+    assert len(share.same) == 20 and (np.diff(which) >= 1).all() and which[-1] - which[0] > 30
+    assert np.array_equal(share.images[1::2, 0, 0, 0], 2 * which + 1)
+    assert np.array_equal(share.same, pairs.same[which])
+    assert share_of(pairs, None) is share_of(pairs, 40) is pairs
+    one_kind = replace(pairs, same=np.arange(40) == 1)
+    with pytest.raises(DataError, match=r"config\.qgface\.verify\.pairs is 20, of the set dev: .* genuine"):
+        share_of(one_kind, 20)
 
 
 def at(step: int, sharp: float, degraded: float, auc: float = 0.9) -> Standing:
