@@ -243,10 +243,7 @@ class QGPartialFC(nn.Module):
             u_pair = u[:0]
         margin.follow(u_pair if self.views == 2 else u)
         contrasted = pair_gate(u_pair if self.queue is not None else u[:0], self.config, margin.b)  # eq. 4
-        if self.config.classification_weight:
-            classified = margin.gate_of(u)  # eq. 3
-        else:
-            classified = torch.zeros_like(u, dtype=torch.bool)
+        classified = margin.gate_of(u if self.config.classification_weight else u[:0])  # eq. 3
         taking = [None, None] if self.reads_nothing else true_indices(classified, contrasted)
         return Gates(margin.b, u, u_pair, Taking(classified, taking[0]), Taking(contrasted, taking[1]))
 

@@ -27,11 +27,13 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["as on a CPU", "as on a GPU"])
 @pytest.mark.parametrize("case", CASES)
-def test_terms_and_gradients_are_the_loops(case):
+def test_terms_and_gradients_are_the_loops(case, late):
     options = CASES[case]
     reference = oracles.Reference(oracles.PAPER | BASE | options)
     rng, loss_of = np.random.default_rng(7), criterion(**options)
+    loss_of.late = late
     for _ in range(4):
         features, labels = batch(rng)
         teacher, numbers = batch(rng)[0][:PAIRS] if loss_of.needs_teacher else None, None

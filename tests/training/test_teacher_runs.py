@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from device_reads import Reads
 from tiny import TinyBackbone, face, tiny_model, tiny_run, write_faces
 from torch.nn.functional import cosine_similarity
 
@@ -16,6 +17,7 @@ from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import DataOptions, FinetuneOptions
 from qgface_plugin.config.run import Run
 from qgface_plugin.data.images import encode_png
+from qgface_plugin.data.pair_batch import PairBatch
 from qgface_plugin.data.sources.source import open_source
 from qgface_plugin.data.sources.unlabelled import UnlabelledFaces
 from qgface_plugin.models.weights import export_backbone
@@ -95,6 +97,42 @@ def test_the_pull_of_a_step_is_that_of_the_batch(folder, monkeypatch):
     assert line["teacher_cosine_degraded"] == pytest.approx(cosines[1], abs=1e-5)
     assert line["loss"] == line["pull"] == pytest.approx(2 - sum(cosines), abs=1e-5)
     assert line["classification"] == line["contrastive"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        PULL,
+        replace(PULL, queue="teacher", contrastive_gate="none"),
+        QGFaceConfig(queue="teacher", quality="teacher", teacher_weight=0.5, b=0.5),
+    ],
+    ids=["pull", "pull and contrast", "all, gated by the teacher"],
+)
+def test_a_step_on_a_gpu_trains_as_one_on_a_cpu_and_reads_nothing(folder, method, monkeypatch):
+    run = open_source(pulling(folder, qgface=method))[1]
+    one, late = (build.make_step(run, CPU, lambda: False) for _ in range(2))
+    late.late = late.criterion.late = True
+    assert late.is_late
+    torch.manual_seed(0)
+    late.criterion.load_state_dict(one.criterion.state_dict())
+    lists, tolist = [], torch.Tensor.tolist
+    for number in range(1, 7):
+        for step in (one, late):
+            step.wait(number < 3 and method.classification_weight > 0)
+        pixels = torch.from_numpy(np.stack([face(i % 6, number * 16 + i) for i in range(16)]))
+        batch = PairBatch.of(pixels, True, np.arange(8) % 6, 0)
+        assert one(batch, number)
+        lists.clear()
+        with monkeypatch.context() as patch, Reads() as seen:
+            patch.setattr(torch.Tensor, "tolist", lambda self: lists.append(self) or tolist(self))
+            assert late(batch, number) is None
+        assert seen.count == 0 and len(lists) == (number > 1)  # the labels of the step before
+        assert late.verdict() is True
+    for part in ("backbone", "criterion"):
+        there = getattr(late, part).state_dict()
+        for name, value in getattr(one, part).state_dict().items():
+            if not name.startswith("queue."):  # laid out otherwise
+                torch.testing.assert_close(there[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_pulled_views_come_nearer(folder):
