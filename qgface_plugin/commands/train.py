@@ -24,7 +24,9 @@ def main(arguments: list[str] | None = None, front: str | None = None) -> int:
     """Exit status 0: trained; 1: training could not go on; 2: the recipe, data or checkpoint does not fit; 143, 130 or
     129: SIGTERM, Ctrl-C or SIGHUP asked it to leave, and it has saved."""
     parser = command_parser("train", __doc__, front)
-    parser.add_argument("config", metavar="RECIPE", help="Python file with an EasyDict `config`")
+    parser.add_argument(
+        "config", metavar="RECIPE", help="Python file with an EasyDict `config`, or a name that `qgface recipe` lists"
+    )
     parser.add_argument("--resume", action="store_true", help="go on where the run was left: config.resume = True")
     parser.add_argument(
         "--set",

@@ -24,7 +24,6 @@ from ..utils.text import parse_json
 from .evaluations import Evaluation
 from .plan import OUTPUT, PlannedRun, begin_record, end_record
 
-HERE = Path(__file__).resolve().parents[2]  # what this package is imported from
 LOOK = 5.0  # seconds from one look at what is under way to the next
 GRACE = 120.0  # seconds that a training has to save after SIGTERM
 
@@ -155,7 +154,8 @@ class Runner:
         """The children's: this package, the built-in loop, data as the recipe says, and their share of the cores."""
         left_out = ("DATA_ROOT", "ARCFACE_TORCH")
         environment = {key: value for key, value in os.environ.items() if key not in left_out}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+        if here := checkout():  # which need not be installed; what is installed is found as it is
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(here), os.environ.get("PYTHONPATH"))))
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
         return environment
 

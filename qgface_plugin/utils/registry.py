@@ -80,9 +80,9 @@ class Registry(MutableMapping[str, Part], Generic[Part]):
         self._own = frozenset(self._parts)
 
     def _bring(self) -> None:
-        if self._brought_by is not None:
-            module, self._brought_by = self._brought_by, None
-            import_module(f"{PACKAGE}.{module}")
+        if (module := self._brought_by) is not None:
+            import_module(f"{PACKAGE}.{module}")  # another thread that asks meanwhile waits here for the same import
+            self._brought_by = None
 
 
 MARGIN_HEADS: Registry[Any] = Registry("margin head", "loss.heads")

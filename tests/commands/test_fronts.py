@@ -34,7 +34,7 @@ def test_a_script_is_a_front_of_its_command(script, module, capsys):
         main(["--help"])
     shown, name = capsys.readouterr().out, script.rpartition("/")[2]
     assert stopped.value.code == 0 and shown.startswith(f"usage: {name} ")
-    assert "qgface " not in shown and f" {script} " in shown
+    assert f"qgface {module.replace('_', '-')} " not in shown and f" {script} " in shown
     with pytest.raises(SystemExit) as stopped:
         main(["--no-such-option"])
     assert stopped.value.code == 2 and f"\n{name}: error: " in capsys.readouterr().err

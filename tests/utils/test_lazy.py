@@ -55,6 +55,21 @@ def test_settings_are_checked_without_an_import_of_the_loss() -> None:
     assert "'adaface'" in run(code)
 
 
+def test_threads_that_ask_at_once_all_find_the_names() -> None:
+    """The runs of an ablation check their recipes at the same time, and the first one to ask imports the loss."""
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from threading import Barrier\n"
+        "from qgface_plugin.config.method import QGFaceConfig\n"
+        "at_once = Barrier(4)\n"
+        "def ask(_):\n"
+        "    at_once.wait()\n"
+        "    return QGFaceConfig(margin='magface', quality='certainty').quality\n"
+        "with ThreadPoolExecutor(4) as pool: print(*pool.map(ask, range(4)))"
+    )
+    assert run(code) == "certainty certainty certainty certainty"
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=[path.name for path in COMMANDS])
 def test_help_of_a_script_waits_for_no_pytorch(command: Path) -> None:
     code = (
