@@ -33,4 +33,4 @@ config.qgface.b = 0.2
 config.qgface.queue = "proxy"
 config.qgface.queue_size = None  # the number of classes
 config.qgface.degradation = "ours"
-config.qgface.train = edict(schedule="step", milestones=(6, 9), gamma=0.1, features_bias=False)
+config.qgface.train = edict(schedule="step", milestones=(6, 9), gamma=0.1, features_bias=False, channels_last=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,8 @@ class CheckoutPartialFC(QGPartialFC):
 
         backbone.register_forward_pre_hook(before_forward)
         self._judged_later = not scaled
+        if scaled and distributed.world_size() > 1:
+            agree_on_overflows()
         if not scaled:
             optimizer.register_step_pre_hook(before_step)
 
@@ -135,6 +138,27 @@ class CheckoutPartialFC(QGPartialFC):
         if self.rollback is not None:
             self.rollback.restore()
         skip_bad_step(what, self.bad_in_a_row, self.max_bad_steps, lambda: advice(self.checkpoint))
+
+
+def agree_on_overflows() -> None:
+    """Let a float16 scaler skip a step on all ranks where one of them has a gradient that is not finite.
+
+    A checkout's scaler looks at this rank's gradients only: the class centres of one rank could stay where those of the
+    others move, and the ranks' scales would drift apart. One all-reduce of one number per step; once per process.
+    """
+    unscale = torch.amp.GradScaler.unscale_
+    if getattr(unscale, "agreed", False):
+        return
+
+    @wraps(unscale)
+    def unscale_and_agree(self: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
+        unscale(self, optimizer)
+        if self.is_enabled():
+            for found in self._found_inf_per_device(optimizer).values():
+                found.copy_(distributed.maximum(found))
+
+    unscale_and_agree.agreed = True  # type: ignore[attr-defined]
+    torch.amp.GradScaler.unscale_ = unscale_and_agree  # type: ignore[method-assign]
 
 
 class MomentumPartialFC(CheckoutPartialFC):

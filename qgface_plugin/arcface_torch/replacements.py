@@ -213,7 +213,7 @@ class Replacements:
         """
         run = self.run
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
+            torch.default_generator.manual_seed(run.seed)  # a GPU's generators stay as they are
             try:
                 backbone = original(name, **options)
             except ValueError as error:
@@ -254,6 +254,7 @@ class Replacements:
         kind = CheckoutPartialFC if self._keys is None else MomentumPartialFC
         paired = run.degradation is not None
         criterion = kind(margin, embedding_size, num_classes, sample_rate, fp16, paired=paired, sample_seed=run.seed)
+        criterion.kept = round(run.train.kept_gib * 2**28)  # float32
         criterion.key_source = self._keys
         criterion.quality_source = self._quality
         criterion.max_bad_steps = run.train.max_bad_steps

@@ -73,6 +73,9 @@ class TrainOptions:
     device: str = setting("auto", "auto (a GPU if there is one), cpu, cuda, cuda:0, ...")
     channels_last: bool = setting(False, "memory layout of images and convolutions")
     compile: bool = setting(False, "the backbone goes through torch.compile")
+    kept_gib: float = setting(
+        4.0, "GiB of the classification's logits that are kept for the backward pass; more are computed again", low=0.0
+    )
     threads: int | None = setting(None, "CPU threads of torch; None: torch's default", low=1)
 
     # model and step

@@ -148,6 +148,7 @@ class Prefetcher:
 
     def __init__(self, device: torch.device, policy: DegradationPolicy | None) -> None:
         self.device, self.policy, self.waited = device, policy, 0.0
+        self._stream: torch.cuda.Stream | None = None  # one for the run: each has memory of its own
 
     def take_waited(self) -> float:
         """`waited`, which then starts again at 0."""
@@ -183,7 +184,8 @@ class Prefetcher:
         return both_views(batch.to(self.device, non_blocking=True), self.policy)
 
     def _ahead(self, batches: Iterator[PairBatch]) -> Iterator[PairBatch]:
-        stream, waiting = torch.cuda.Stream(self.device), None
+        stream, waiting = self._stream or torch.cuda.Stream(self.device), None
+        self._stream = stream
         for batch in batches:
             with torch.cuda.stream(stream):
                 moved = self._ready(batch)

@@ -114,9 +114,9 @@ def _target(unit, weight, own, rule: Rule, index, trained: bool, owned: bool) ->
         column, factor = own.clamp_min(0), torch.where(own >= 0, rule.scale, 0.0)
     centre = torch.nn.functional.normalize(weight[column if index is None else index[column]])
     cosine = (unit * centre).sum(1)
-    if rule.slope is not None and rule.bound is None:
-        target, slope = rule.target(cosine), rule.slope(cosine) if trained else torch.zeros_like(cosine)
-        return target * factor, slope * factor
+    known = rule.with_slope(cosine) if rule.with_slope is not None and rule.bound is None else None
+    if known is not None:
+        return known[0] * factor, known[1] * factor
     with torch.set_grad_enabled(trained):
         cosine = cosine.requires_grad_(trained)
         target = rule.target(cosine if rule.bound is None else cosine.clamp(-rule.bound, rule.bound))

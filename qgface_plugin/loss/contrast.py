@@ -30,6 +30,8 @@ def contrast(
     centres: Tensor,
     candidates: Tensor | None,
     config: QGFaceConfig,
+    *,
+    owned: bool = False,
 ) -> PartialSoftmax:
     """This rank's part of eqs. 13-14: for each query, the log-sum-exp over its negatives here, and its positive.
 
@@ -42,6 +44,7 @@ def contrast(
         centres: (n_local, d) raw class centres now.
         candidates: (n_local,) bool, classes whose entries compete; None for all.
         config: the settings.
+        owned: every identity is this rank's, as on one rank; saves operations.
 
     Returns:
         lse (R,): over the negatives f, s cos(q, f), R = p queries, or 2p with coupling="both"; target (R,): s cos(q, k)
@@ -60,7 +63,8 @@ def contrast(
         positive = positive.clamp(-1.0, 1.0)
     blocks = queue.blocks(centres, candidates, renormalise=config.renormalise)
     negatives = queue_logsumexp(query, own, blocks, config) if len(query) else positive
-    return PartialSoftmax(lse=negatives, target=torch.where(own >= 0, positive * config.s, 0.0))
+    target = positive * config.s
+    return PartialSoftmax(negatives, target if owned else torch.where(own >= 0, target, 0.0))
 
 
 def mean_contrast(
@@ -99,7 +103,7 @@ class _QueueLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query: Tensor, own: Tensor, blocks: Iterable[Block], config: QGFaceConfig) -> Tensor:
         top: Tensor | None = None
-        total = slope = torch.zeros_like(query[:0])
+        total = slope = query[:0].detach()
         for features, labels, dead in blocks:  # (c, d), (c,), (c,) or None
             logits = query @ features.T  # (R, c)
             same = own.unsqueeze(1) == labels.unsqueeze(0)

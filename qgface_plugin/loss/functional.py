@@ -103,18 +103,21 @@ def _shifted_cosine(cosine: Tensor, shift: Tensor | float) -> Tensor:
     return torch.cos((angle(cosine) + shift).clamp(ANGLE_MARGIN, math.pi - ANGLE_MARGIN))
 
 
-def shifted_cosine_slope(cosine: Tensor, shift: Tensor | float) -> Tensor:
-    """Eq. 12, df/dcos of cos(theta + shift): sin(theta + shift) / sin(theta), and 0 where either angle is clamped. (N,)
+def shifted_cosine_with_slope(cosine: Tensor, shift: Tensor | float) -> tuple[Tensor, Tensor]:
+    """cos(theta + shift), as `adaface_target` and `arcface_target` have it, and its derivative by the cosine, which is
+    eq. 12: sin(theta + shift) / sin(theta), and 0 where either angle is clamped. (N,) each, no gradient.
 
     Args:
         cosine: (N,) cos(theta).
         shift: radians, (N,) or one for all; AdaFace's is -m zhat.
     """
+    cosine = cosine.detach()
     edge = 1.0 - torch.finfo(cosine.dtype).eps
     inner = cosine.clamp(-edge, edge)
     moved = torch.arccos(inner) + shift
-    free = (moved == moved.clamp(ANGLE_MARGIN, math.pi - ANGLE_MARGIN)) & (cosine == inner)
-    return torch.sin(moved) * torch.addcmul(torch.ones_like(cosine), inner, inner, value=-1.0).rsqrt() * free
+    bent = moved.clamp(ANGLE_MARGIN, math.pi - ANGLE_MARGIN)
+    free = (moved == bent) & (cosine == inner)
+    return torch.cos(bent), torch.sin(moved) * (1.0 - inner * inner).rsqrt() * free
 
 
 def adaface_target(cosine: Tensor, zhat: Tensor, m: float) -> Tensor:

@@ -8,7 +8,6 @@ then names it. It works with sharded and sampled class centres, since all that a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
@@ -93,9 +92,9 @@ class MarginHead(nn.Module):
         """Cosine of the own class after the margin, from `cosine` (R,) before it. (R,)"""
         return cosine
 
-    def slope_of(self, rows: ClassifiedRows) -> Callable[[Tensor], Tensor] | None:
-        """The derivative of `target` by the cosine, from `cosine` (R,) to (R,); None: autograd finds it, which takes
-        twice as many operations."""
+    def target_and_slope(self, cosine: Tensor, rows: ClassifiedRows) -> tuple[Tensor, Tensor] | None:
+        """`target` and its derivative by the cosine, (R,) each, no gradient; None: autograd finds the derivative, which
+        takes twice as many operations."""
         return None
 
     def others(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
@@ -140,8 +139,10 @@ class AdaFace(MarginHead):
     def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         return F.adaface_target(cosine, rows.zhat, self.config.m)  # eqs. 6-10
 
-    def slope_of(self, rows: ClassifiedRows) -> Callable[[Tensor], Tensor]:
-        return partial(F.shifted_cosine_slope, shift=-self.config.m * rows.zhat)  # eq. 12
+    def target_and_slope(self, cosine: Tensor, rows: ClassifiedRows) -> tuple[Tensor, Tensor]:
+        shift = self.config.m * rows.zhat
+        shifted, slope = F.shifted_cosine_with_slope(cosine, -shift)
+        return shifted - (shift + self.config.m), slope  # eqs. 6-10 and 12
 
 
 # --- ArcFace (Deng et al., CVPR 2019), eq. 3: cos(theta_y + m) --------------------------------------------------------
@@ -156,8 +157,8 @@ class ArcFace(MarginHead):
     def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         return F.arcface_target(cosine, self.config.m)
 
-    def slope_of(self, rows: ClassifiedRows) -> Callable[[Tensor], Tensor]:
-        return partial(F.shifted_cosine_slope, shift=self.config.m)
+    def target_and_slope(self, cosine: Tensor, rows: ClassifiedRows) -> tuple[Tensor, Tensor]:
+        return F.shifted_cosine_with_slope(cosine, self.config.m)
 
 
 # --- CosFace (Wang et al., CVPR 2018), eq. 4: cos(theta_y) - m --------------------------------------------------------
@@ -172,8 +173,8 @@ class CosFace(MarginHead):
     def target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         return F.cosface_target(cosine, self.config.m)
 
-    def slope_of(self, rows: ClassifiedRows) -> Callable[[Tensor], Tensor]:
-        return torch.ones_like
+    def target_and_slope(self, cosine: Tensor, rows: ClassifiedRows) -> tuple[Tensor, Tensor]:
+        return self.target(cosine.detach(), rows), torch.ones_like(cosine)
 
 
 # --- CurricularFace (Huang et al., "CurricularFace: Adaptive Curriculum Learning Loss", CVPR 2020), section 3 ---------
@@ -265,8 +266,8 @@ class Softmax(MarginHead):
 
     by_row = True
 
-    def slope_of(self, rows: ClassifiedRows) -> Callable[[Tensor], Tensor]:
-        return torch.ones_like
+    def target_and_slope(self, cosine: Tensor, rows: ClassifiedRows) -> tuple[Tensor, Tensor]:
+        return self.target(cosine.detach(), rows), torch.ones_like(cosine)
 
 
 MARGIN_HEADS.freeze()

@@ -36,14 +36,15 @@ class Rule(NamedTuple):
         target: cosines (R,) to the own class centres -> what stands in their place, (R,).
         bound: all cosines are clamped to +-bound before anything else; None: they are not.
         others: cosines (R, n) -> those of the other classes, (R, n); None: as they are.
-        slope: cosines (R,) to the own class centres -> derivative of `target`, (R,); None: as autograd finds it.
+        with_slope: cosines (R,) to the own class centres -> `target` and its derivative, (R,) each, without gradient;
+            None: autograd finds the derivative.
     """
 
     scale: Tensor
     target: Callable[[Tensor], Tensor]
     bound: float | None = None
     others: Callable[[Tensor], Tensor] | None = None
-    slope: Callable[[Tensor], Tensor] | None = None
+    with_slope: Callable[[Tensor], tuple[Tensor, Tensor] | None] | None = None
 
 
 def own_cosines(cosine: Tensor, column: Tensor) -> Tensor:
@@ -158,13 +159,19 @@ class QGFaceMargin(nn.Module):
             target=partial(self._target, rows=rows),
             bound=CLAMP if config.cosine_rule == "clamp" else None,
             others=partial(head.others, rows=rows) if head.changes_others else None,
-            slope=torch.ones_like if config.straight_through else head.slope_of(rows),
+            with_slope=partial(self._target_and_slope, rows=rows),
         )
 
     def _target(self, cosine: Tensor, rows: ClassifiedRows) -> Tensor:
         """The head's target (R,); `straight_through`: its derivative by the cosine is 1 (arcface_torch's ArcFace)."""
         target = self.head.target(cosine, rows)
         return cosine + (target - cosine).detach() if self.config.straight_through else target
+
+    def _target_and_slope(self, cosine: Tensor, rows: ClassifiedRows) -> tuple[Tensor, Tensor] | None:
+        """`_target` and its derivative; None where the head leaves that to autograd."""
+        if self.config.straight_through:
+            return self.head.target(cosine.detach(), rows), torch.ones_like(cosine)
+        return self.head.target_and_slope(cosine, rows)
 
     def with_own_cosine(self, rows: ClassifiedRows, cosine: Tensor, column: Tensor) -> ClassifiedRows:
         """The rows with `own_cosine` where the head wants it, from cosines (R, n) and column (R,) as `apply_rule` takes

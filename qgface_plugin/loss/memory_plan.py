@@ -64,6 +64,7 @@ def plan_memory(
     optimizer: str = "sgd",
     dtype: torch.dtype = torch.float32,
     cuda: bool = True,
+    kept_logits: int | None = None,
 ) -> MemoryPlan:
     """The memory of QGPartialFC on one of `ranks` ranks.
 
@@ -81,6 +82,7 @@ def plan_memory(
         optimizer: "sgd" (with momentum) or "adamw".
         dtype: of centres, queue and logits.
         cuda: chunks and blocks have the size for a GPU.
+        kept_logits: that are kept for the backward pass at most; None: class_softmax.KEPT.
 
     Raises:
         ConfigError: a number out of range or an optimiser that is not known.
@@ -109,11 +111,14 @@ def plan_memory(
     # which entries are alive, and where those that compete are; a GPU keeps masks alone
     selection = -(-(2 * slots if cuda else slots + 8 * wanted) // size)
     scoring = selection + block * (2 * dim + 5 * rows // 8)  # by rows / 2 queries
-    step = _step(local * dim, competing, chunk, dim, rows, scoring, sample_rate < 1.0) * size
+    room = KEPT if kept_logits is None else kept_logits
+    step = _step(local * dim, competing, chunk, dim, rows, scoring, sample_rate < 1.0, room) * size
     return MemoryPlan(centres, centres, MOMENTS[optimizer] * centres, kept, step)
 
 
-def _step(gradient: int, competing: int, chunk: int, dim: int, rows: int, scoring: int, sampled: bool) -> int:
+def _step(
+    gradient: int, competing: int, chunk: int, dim: int, rows: int, scoring: int, sampled: bool, kept: int
+) -> int:
     """Numbers in the highest of a step's phases, without the gradient (which the first ones do not have yet).
 
     chunk: classes at a time; scoring: what the contrast needs.
@@ -121,8 +126,8 @@ def _step(gradient: int, competing: int, chunk: int, dim: int, rows: int, scorin
     batch = rows * dim  # embeddings as they are, normalised, gathered by the gate, scaled, and gradients of these
     logits = rows * chunk
     every = rows * competing
-    matrix = (every if every <= KEPT else KEPT // logits * logits) + competing + rows * -(-competing // max(1, chunk))
-    again = 0 if every <= KEPT else logits  # a chunk that is not kept
+    matrix = (every if every <= kept else kept // logits * logits) + competing + rows * -(-competing // max(1, chunk))
+    again = 0 if every <= kept else logits  # a chunk that is not kept
     phases = (
         matrix + again + chunk * dim * (1 if sampled else 0) + 4 * batch,
         matrix + scoring + 6 * batch,

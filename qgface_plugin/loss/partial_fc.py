@@ -63,6 +63,8 @@ class QGPartialFC(nn.Module):
             take no part with weight 0, and labels that do not fit are refused one step later, until when the loss is
             NaN. Losses, gradients and buffers are the same. None: on CUDA.
         looks_at_queue: `terms` has what the queue is like.
+        kept: logits that are kept for the backward pass at most, beyond which they are computed again;
+            None: class_softmax.KEPT.
         is_rolled_back: whoever calls puts queue and statistics back after a loss that is not finite, so that a late
             step need not leave them untouched itself.
 
@@ -127,6 +129,7 @@ class QGPartialFC(nn.Module):
         self.late: bool | None = None
         self.looks_at_queue = True
         self.is_rolled_back = False
+        self.kept: int | None = None
         self._fit = LateRead()  # the labels of the step before
         self._labels: Tensor | None = None
         self.terms: dict[str, Tensor] = {}
@@ -261,9 +264,11 @@ class QGPartialFC(nn.Module):
         if quality.margin_zhat is not None:
             given = given._replace(zhat=rows.of(quality.margin_zhat), gate_zhat=given.zhat)
         if not margin.head.needs_matrix:
-            owned = distributed.world_size() == 1
+            owned = self.num_local == self.num_classes
             rule = margin.rule(given)
-            return class_logsumexp(unit, self.weight, own, rule, index=classes.index, half=half, owned=owned)
+            return class_logsumexp(
+                unit, self.weight, own, rule, index=classes.index, half=half, kept=self.kept, owned=owned
+            )
         if margin.head.wants_norms:
             given = given._replace(norms=rows.of(batch.raw).norm(dim=1))
         cosine = F.cosines(unit, classes.of(self.weight), half=half)
@@ -289,8 +294,9 @@ class QGPartialFC(nn.Module):
         candidates = classes.mask if self.config.queue_policy == "active" else None
         with torch.autocast(batch.unit.device.type, enabled=False):
             return contrast(
-                batch.unit, batch.keys, batch.column, pairs, self.queue, self.weight, candidates, self.config
-            )
+                batch.unit, batch.keys, batch.column, pairs, self.queue, self.weight, candidates, self.config,
+                owned=self.num_local == self.num_classes,
+            )  # fmt: skip
 
     def pull(self, batch: GlobalBatch) -> Tensor | None:
         """The pull of both views to what the teacher makes of their original; None without."""
@@ -302,8 +308,8 @@ class QGPartialFC(nn.Module):
     def total(self, classification: Tensor, contrastive: Tensor, pull: Tensor | None) -> Tensor:
         """Eq. 5: the sum of the weighted terms, of the paper's two with weight 1 each; and of the pull, if any."""
         config = self.config
-        loss = config.classification_weight * classification + config.contrastive_weight * contrastive  # eq. 5
-        return loss if pull is None else loss + config.teacher_weight * pull
+        loss = _times(config.classification_weight, classification) + _times(config.contrastive_weight, contrastive)
+        return loss if pull is None else loss + _times(config.teacher_weight, pull)
 
     def entries(self) -> Tensor:
         """() living queue entries over all ranks; 0 without a queue."""
@@ -336,6 +342,10 @@ class QGPartialFC(nn.Module):
         if self.config.stats_scope == "global":
             return statistics(scores)
         return distributed.gather_views(statistics(distributed.own_rows(scores, self.views)), self.views)
+
+
+def _times(weight: float, term: Tensor) -> Tensor:
+    return term if weight == 1.0 else weight * term
 
 
 def _some_class(column: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -68,10 +69,10 @@ def summary(
         0-d tensors by name, without gradient.
     """
     b, u, norms = gates.b, gates.u, batch.norms
-    mean, std = quality.mean.clone(), quality.std.clone()
+    mean, std = torch.stack([quality.mean, quality.std]).unbind()
     out = {name: value.detach() for name, value in losses._asdict().items() if value is not None}
     out["lq_share_view"] = (u <= b).float().mean()
-    out["b"] = b.clone() if isinstance(b, Tensor) else u.new_full((), b)
+    out["b"] = b.clone() if isinstance(b, Tensor) else _constant(b, u.dtype, u.device)
     out["norm_mean"] = mean if quality.of_norms else norms.mean()
     out["norm_std"] = std if quality.of_norms else norms.std()
     if not quality.of_norms:
@@ -99,6 +100,12 @@ def summary(
             own = batch.column.chunk(2)[1]
             out |= negative_cosines(query[:PAIRS], own[:PAIRS], queue, centres)
     return out
+
+
+@cache
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """() made once; nothing writes to it."""
+    return torch.full((), value, dtype=dtype, device=device)
 
 
 @torch.no_grad()

@@ -66,7 +66,7 @@ def make_backbone(run: Run, device: torch.device, start: Trainable | None = None
         backbone = start.backbone
     else:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
+            torch.default_generator.manual_seed(run.seed)  # a GPU's generators stay as they are
             backbone = get_model(run.network, num_features=run.embedding_size, features_bias=run.train.features_bias)
         if run.init_from:
             load_backbone(run.init_from, backbone)
@@ -87,7 +87,15 @@ def make_criterion(run: Run, device: torch.device, fp16: bool) -> QGPartialFC:
         paired=run.degradation is not None,
         sample_seed=run.seed,
     )
+    criterion.kept = round(run.train.kept_gib * 2**28)  # float32
     return criterion.to(device)
+
+
+def make_scaler(device: torch.device, dtype: torch.dtype) -> torch.amp.GradScaler:
+    """The loss scaler of float16, disabled for other types. It starts where a network of random weights has no overflow
+    (torch's 2**16 is halved several times at once there), and doubles while there is none."""
+    enabled = dtype == torch.float16
+    return torch.amp.GradScaler(device.type, enabled=enabled, init_scale=2.0**11, growth_interval=100)
 
 
 def make_optimizer(run: Run, backbone: nn.Module, criterion: nn.Module) -> torch.optim.Optimizer:
@@ -152,7 +160,7 @@ def make_step(
         backbone=backbone,
         criterion=criterion,
         optimizer=optimizer,
-        scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16, growth_interval=100),
+        scaler=make_scaler(device, dtype),
         key_encoder=key_encoder,
         teacher=teacher,
         moving=moving,

@@ -26,30 +26,54 @@ class RunningMeans:
         self._steps = 0
         self._sums: dict[str, float | torch.Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._names: tuple[str, ...] = ()
+        self._together: torch.Tensor | None = None  # the sums of `_names`, in one tensor: one operation a step
 
     def add(self, terms: Mapping[str, float | torch.Tensor]) -> None:
         """Take one step's numbers or 0-d tensors; a name may be absent from some steps."""
         self._steps += 1
+        tensors = {name: value for name, value in terms.items() if isinstance(value, torch.Tensor)}
+        if tensors:
+            self._add_together(tensors)
         for name, value in terms.items():
-            value = value.detach().float() if isinstance(value, torch.Tensor) else value
-            total = self._sums.get(name, 0.0)
-            if isinstance(value, torch.Tensor) and isinstance(total, torch.Tensor):
-                total = total.to(value.device)  # a resumed sum comes from a file
-            self._sums[name] = total + value
+            if not isinstance(value, torch.Tensor):
+                self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] = self._counts.get(name, 0) + 1
+
+    def _add_together(self, terms: Mapping[str, torch.Tensor]) -> None:
+        values = torch.stack([value.detach().float() for value in terms.values()])
+        if self._together is None or self._names != tuple(terms):
+            self._apart()
+            self._names = tuple(terms)
+            before = [self._sums.get(name, 0.0) for name in terms]  # a resumed sum comes from a file
+            whole = [one.to(values) if isinstance(one, torch.Tensor) else values.new_full((), one) for one in before]
+            self._together = torch.stack(whole)
+        self._together = self._together + values
+
+    def _apart(self) -> None:
+        """Each sum under its name again."""
+        if self._together is not None:
+            self._sums |= dict(zip(self._names, self._together.unbind(), strict=True))
+            self._names, self._together = (), None
 
     def state_dict(self) -> dict[str, Any]:
         """What is summed so far, as plain values."""
+        self._apart()
         return {"steps": self._steps, "sums": dict(self._sums), "counts": dict(self._counts)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`, to the last bit."""
+        self._names, self._together = (), None
         self._steps, self._sums, self._counts = state["steps"], dict(state["sums"]), dict(state["counts"])
 
     def take(self) -> tuple[int, dict[str, float]]:
         """The number of steps and each name's mean over the steps that had it; then start again."""
-        steps, means = self._steps, {name: float(total) / self._counts[name] for name, total in self._sums.items()}
-        self._steps, self._sums, self._counts = 0, {}, {}
+        steps, names, together = self._steps, self._names, self._together
+        sums = dict(self._sums)
+        if together is not None:
+            sums |= dict(zip(names, together.tolist(), strict=True))  # one read of the device
+        means = {name: float(total) / self._counts[name] for name, total in sums.items()}
+        self._steps, self._sums, self._counts, self._names, self._together = 0, {}, {}, (), None
         return steps, means
 
 

@@ -66,6 +66,8 @@ def train(run: Run, early: EarlyLog | None = None) -> dict[str, Any]:
     device = pick_device(run.train.device)
     if device.type == "cpu":
         keep_freed_pages()
+    else:
+        torch.backends.cudnn.benchmark = True  # every step has the same shapes
     with distributed.process_group(device), watch_for_stop() as stop:
         distributed.ask_when(stop.wanted)
         stop.leave = distributed.leave

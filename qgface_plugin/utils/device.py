@@ -59,6 +59,10 @@ def pick_precision(precision: str, fp16: bool, device: torch.device) -> torch.dt
         return torch.float32
     if dtype == torch.bfloat16 and device.type == "cpu" and not has_bfloat16():
         LOGGER.warning("this CPU has no instructions for bfloat16, so it is several times slower than float32 here")
+    if dtype == torch.bfloat16 and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+        LOGGER.warning(
+            "this GPU has no arithmetic for bfloat16 (Ampere and later have), so it is slower than float16 here"
+        )
     return dtype
 
 

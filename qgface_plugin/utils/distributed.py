@@ -295,8 +295,11 @@ def process_group(device: torch.device) -> Iterator[None]:
         assert _fellows is not None
         backend, store = "nccl" if device.type == "cuda" else "gloo", PrefixStore("group", _fellows.store)
         distributed.init_process_group(backend, store=store, rank=_fellows.rank, world_size=_fellows.ranks)
+        done = False
         try:
             with reasons():
                 yield
-        finally:
-            distributed.destroy_process_group()
+            done = True
+        finally:  # after an error NCCL would wait for the ranks that have not failed; the process ends in any case
+            if done or backend == "gloo":
+                distributed.destroy_process_group()
