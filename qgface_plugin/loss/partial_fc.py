@@ -184,7 +184,9 @@ class QGPartialFC(nn.Module):
         self.u_views = distributed.own_rows(gates.u, self.views)
         queue = self.queue if self.looks_at_queue else None
         self.terms = terms.summary(losses, batch, quality, gates, queue, self.weight)
-        return loss if batch.usable is None else loss.where(batch.usable, math.nan)
+        if batch.usable is None:
+            return loss
+        return torch.where(batch.usable, loss, terms.constant(math.nan, loss.dtype, loss.device))
 
     def gather(
         self,

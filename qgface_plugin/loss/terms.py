@@ -72,7 +72,7 @@ def summary(
     mean, std = torch.stack([quality.mean, quality.std]).unbind()
     out = {name: value.detach() for name, value in losses._asdict().items() if value is not None}
     out["lq_share_view"] = (u <= b).float().mean()
-    out["b"] = b.clone() if isinstance(b, Tensor) else _constant(b, u.dtype, u.device)
+    out["b"] = b.clone() if isinstance(b, Tensor) else constant(b, u.dtype, u.device)
     out["norm_mean"] = mean if quality.of_norms else norms.mean()
     out["norm_std"] = std if quality.of_norms else norms.std()
     if not quality.of_norms:
@@ -103,7 +103,7 @@ def summary(
 
 
 @cache
-def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+def constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """() made once; nothing writes to it."""
     return torch.full((), value, dtype=dtype, device=device)
 
