@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.run import Run
-from ..training.trackers import check_packages, known_ids, note_ids
+from ..training.trackers import Patient, check_packages, known_ids, note_ids
 from ..training.wandb_log import hand_over_key
 
 LOGGER = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class CheckoutWandb:
         """The package does, when the process ends."""
 
 
-def opened_by_the_script(run: Run) -> list[CheckoutWandb]:
+def opened_by_the_script(run: Run) -> list[Patient]:
     """The W&B run to log the terms of the loss to, noted in tracking.json; none where the recipe asks for none."""
     if not run.using_wandb:
         return []
@@ -85,4 +85,4 @@ def opened_by_the_script(run: Run) -> list[CheckoutWandb]:
         LOGGER.warning("config.using_wandb is True, but the checkout opened no run at W&B: its console output says why")
         return []
     note_ids(run.output, {"wandb": found.id})
-    return [CheckoutWandb(found)]
+    return [Patient(CheckoutWandb(found), "W&B")]

@@ -6,7 +6,9 @@ Rank 0 alone has them. A key comes from the environment, or goes there from the 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +17,7 @@ from ..utils.errors import ConfigError, DataError
 from ..utils.files import write_json
 from ..utils.text import read_json
 
+LOGGER = logging.getLogger(__name__)
 TRACKING_FILE = "tracking.json"  # in the output folder: which runs of these services the numbers went to
 
 
@@ -29,6 +32,43 @@ class Tracker(Protocol):
 
     def close(self, error: BaseException | None) -> None:
         """End, with the error that ended the run, None for none."""
+
+
+class Patient:
+    """A service whose failures are warnings: what it should have got is in the run's own files, and training goes on.
+
+    Args:
+        tracker: the service.
+        name: what warnings call it.
+    """
+
+    def __init__(self, tracker: Tracker, name: str) -> None:
+        self._tracker, self._name, self._said = tracker, name, False
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """See `Tracker`."""
+        with self._failures(f"the numbers of step {step}"):
+            self._tracker.log(values, step)
+
+    def save(self, path: Path) -> None:
+        """See `Tracker`."""
+        with self._failures(str(path)):
+            self._tracker.save(path)
+
+    def close(self, error: BaseException | None) -> None:
+        """See `Tracker`."""
+        self._said = False  # the last failure is said too
+        with self._failures("the end of the run"):
+            self._tracker.close(error)
+
+    @contextmanager
+    def _failures(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not self._said:
+                LOGGER.warning("%s has not got %s: %s: %s", self._name, what, type(error).__name__, error)
+            self._said = True
 
 
 def check_packages(run: Run) -> None:
@@ -62,12 +102,14 @@ def open_trackers(run: Run, start_step: int) -> list[Tracker]:
         from .wandb_log import WandbLog  # both import nothing of theirs before they are opened
 
         continued = before.get("wandb") if start_step and run.wandb_resume else None
-        trackers.append(wandb_log := WandbLog(run, continued))
+        wandb_log = WandbLog(run, continued)
+        trackers.append(Patient(wandb_log, "W&B"))
         ids["wandb"] = wandb_log.id
     if run.mlflow_experiment:
         from .mlflow_log import MLflowLog
 
-        trackers.append(mlflow_log := MLflowLog(run, before.get("mlflow") if start_step else None))
+        mlflow_log = MLflowLog(run, before.get("mlflow") if start_step else None)
+        trackers.append(Patient(mlflow_log, "MLflow"))
         ids["mlflow"] = mlflow_log.id
     if ids:
         note_ids(run.output, ids)

@@ -50,7 +50,7 @@ class WandbLog:
             )
         except (wandb.Error, ValueError) as error:
             raise ConfigError(
-                f"config.using_wandb is True, but W&B says: {without_key(str(error))}. Set {KEY}, or set "
+                f"config.using_wandb is True, but W&B says: {without_key(str(error)).rstrip('. ')}. Set {KEY}, or set "
                 "WANDB_MODE=offline to keep the run in a folder that `wandb sync` sends later"
             ) from None
         self.id = str(self._run.id)

@@ -14,7 +14,7 @@ from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.config.run import Run
 from qgface_plugin.training import build, trackers, trainer
 from qgface_plugin.training.recorder import RunRecorder
-from qgface_plugin.training.trackers import check_packages, known_ids, note_ids
+from qgface_plugin.training.trackers import Patient, check_packages, known_ids, note_ids
 from qgface_plugin.utils.errors import ConfigError
 
 
@@ -79,6 +79,25 @@ def test_they_hear_of_the_error_that_ends_a_run(tmp_path):
         recorder.start()
         raise RuntimeError("broken")
     assert service.ended == ("RuntimeError", 0)
+
+
+def test_a_service_that_fails_is_a_warning_and_no_end_of_a_run(tmp_path, monkeypatch, caplog):
+    class Broken(Service):
+        def log(self, values, step):
+            raise OSError(f"no route {step}")
+
+        def close(self, error):
+            raise OSError("no route at all")
+
+    monkeypatch.setattr(trainer, "open_trackers", lambda run, start: [Patient(Broken(start), "it")])
+    monkeypatch.setattr(build, "get_model", tiny_model)
+    write_faces(tmp_path / "data")
+    trainer.train(tiny_run(tmp_path, num_epoch=1))
+    assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 6
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "it has not got the numbers of step 1: OSError: no route 1",
+        "it has not got the end of the run: OSError: no route at all",
+    ]
 
 
 def test_rank_0_alone_has_them(tmp_path):
