@@ -95,7 +95,7 @@ def _entry(values: Any, parameter: Tensor, where: str, kept: Sequence[str] | Non
             if not 0 <= count < 2**53:
                 raise CheckpointError(f"{where}.step is {count}: no number of steps")
             entry[key] = torch.tensor(float(count))
-        elif value is None:
+        elif value is None and kept != MOMENTS["AdamW"]:  # SGD has none before its first step
             entry[key] = None
         else:
             entry[key] = laid_out(value, parameter, f"{where}.{key}")

@@ -149,6 +149,14 @@ def test_a_number_of_steps_is_a_number(step):
         Parts("adamw").take(saved, None)
 
 
+@pytest.mark.parametrize("key", ["exp_avg", "exp_avg_sq"])
+def test_adamw_has_all_its_moments_from_the_first_step(key):
+    saved = Parts("adamw").optimizer.state_dict()
+    saved["state"][0][key] = None
+    with pytest.raises(CheckpointError, match=rf"0\.weight\.{key} is NoneType, not a tensor"):
+        Parts("adamw").take(saved, None)
+
+
 def test_groups_that_do_not_number_the_parameters():
     saved = Parts().optimizer.state_dict()
     for groups in ([{"params": [0, 0]}], [{"params": [1 << 60]}], [{}], [3], "none"):
