@@ -18,8 +18,9 @@ class RunningMeans:
         >>> means = RunningMeans()
         >>> means.add({"loss": torch.tensor(1.0)})
         >>> means.add({"loss": torch.tensor(2.0), "drift": 0.5})
-        >>> means.take()
-        (2, {'loss': 1.5, 'drift': 0.5})
+        >>> steps, mean = means.take()
+        >>> steps, mean["loss"], mean["drift"]
+        (2, 1.5, 0.5)
     """
 
     def __init__(self) -> None:
