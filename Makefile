@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-long coverage fuzz lint docs clean
+.PHONY: help install quickstart test test-long coverage fuzz lint docs versions clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -49,6 +49,10 @@ docs: $(INSTALLED)  ## the pages of docs/ as a site, build/site/index.html; writ
 	$(RUN) -m sphinx -W --keep-going -q -c docs . build/site
 	@echo "build/site/index.html"
 
+versions: $(INSTALLED)  ## the tests on other stacks, each in an environment of its own: noxfile.py, docs/install.md
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[versions]"
+	$(RUN) -m nox -s tests
+
 clean:  ## remove the virtual environment and caches; runs in work_dirs stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf $(VENV) .nox build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

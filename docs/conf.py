@@ -54,7 +54,7 @@ NAVIGATION = {
     ],
     "The paper": ["docs/method", "docs/experiments", "docs/results"],
     "Reference": ["docs/commands", "docs/configuration", "docs/api", "docs/architecture"],
-    "The project": ["README", "CONTRIBUTING", "CHANGELOG"],
+    "The project": ["README", "CONTRIBUTING", "CHANGELOG", "docs/licences"],
 }
 
 

@@ -174,6 +174,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in (*NEEDED, *NEEDED_BY_CHECKOUT):
         found[name] = _version(name) or "missing"
+    found["torch"] = str(torch.__version__)  # with its CUDA, which what pip has noted may lack
     if found[OPENCV] == "missing" and util.find_spec("cv2"):
         found[OPENCV] = next((f"{_version(name)} ({name})" for name in SAME_FILES if _version(name)), "unknown version")
     for name in REPAIRED:

@@ -85,10 +85,12 @@ def load_config(recipe: str | os.PathLike[str], base: str) -> EasyDict:
     if of_package:
         LOGGER.info("%s starts from the recipe of the package %s", recipe, file)
     config = EasyDict(_execute(file))
-    method = config.setdefault("qgface", EasyDict())
-    if isinstance(method, EasyDict):  # anything else is refused when the recipe is checked
+    if "qgface" not in config:  # not by `setdefault`, which sets no attribute before EasyDict 1.14
+        config.qgface = EasyDict()
+    if isinstance(config.qgface, EasyDict):  # anything else is refused when the recipe is checked
         for group in OPTIONS:
-            method.setdefault(group, EasyDict())
+            if group not in config.qgface:
+                config.qgface[group] = EasyDict()
     return config
 
 

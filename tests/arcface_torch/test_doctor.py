@@ -85,7 +85,8 @@ def test_the_miniature_host_in_full(mini_host: Path) -> None:
     assert contents(mini_host) == before
     given = json.loads(report.as_json())
     assert given["can_train"] is True and given["seams"][SEAM] == "found"
-    assert given["versions"]["torch"] == torch.__version__ == metadata.version("torch")
+    assert given["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(metadata.version("torch"))
 
 
 def test_a_seam_that_is_gone_is_missing(mini_host: Path) -> None:
@@ -126,7 +127,11 @@ def test_attached_and_where_the_checkout_is_looked_for(mini_host: Path, monkeypa
 def test_needed_repairs_say_why(mini_host: Path) -> None:
     (mini_host / "lr_scheduler.py").write_text("super().__init__(optimizer, verbose=verbose)\n")
     report = examine(str(mini_host))
-    assert report.repairs["verbose of schedulers"].startswith("needed: lr_scheduler.py passes `verbose=`")
+    state = report.repairs["verbose of schedulers"]
+    if torch.__version__ < "2.7":  # whose schedulers take `verbose`
+        assert state == "not needed"
+    else:
+        assert state.startswith("needed: lr_scheduler.py passes `verbose=`")
     assert report.can_train  # a repair is no problem
 
 

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from paths import ROOT
 
 PYTHONS = ("3.10.0", "3.11.0", "3.11.5", "3.12.0", "3.13.0", "3.14.0")
-EXTRAS = ("docs", "eval", "foreign", "logging", "test")
+EXTRAS = ("docs", "eval", "foreign", "logging", "test", "versions")
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "scikit-image": "skimage", "scikit-learn": "sklearn"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import cv2
 import pytest
 import torch
 from paths import ROOT
@@ -15,6 +16,8 @@ from qgface_plugin.training import build
 from qgface_plugin.training.trainer import train
 from qgface_plugin.utils.torch_files import FORMAT
 
+# PyTorch 2.13 and OpenCV 5 wrote the numbers; others add in another order, and rotate by other rounded positions.
+OF_THEN = torch.__version__ >= "2.13" and cv2.__version__.startswith("5.")
 SAVED = ROOT / "tests" / "data" / "checkpoint_73bceb5"  # make.py there has the runs
 RUNS = {
     "one_rank": dict(
@@ -51,7 +54,7 @@ def test_goes_on_with_the_same_losses(tmp_path, monkeypatch, name):
     ]
     for line, other in zip(found, expected, strict=True):
         if "loss" in line:  # to the last bit where the processor adds in the same order
-            assert line == pytest.approx(other, rel=1e-4, abs=1e-6)
+            assert line == pytest.approx(other, rel=1e-4 if OF_THEN else 2e-3, abs=1e-6)
 
 
 def test_checkpoints_have_its_keys_and_types(tmp_path, monkeypatch):
@@ -68,6 +71,11 @@ def test_checkpoints_have_its_keys_and_types(tmp_path, monkeypatch):
     for saved in (then, now):
         del saved["qgface"]["recipe"], saved["qgface"]["record"]  # settings come and go; a line may be pending
         del saved["qgface"]["gradients"]  # wait for an update in one of the two
+    for group in (*then["state_optimizer"]["param_groups"], *now["state_optimizer"]["param_groups"]):
+        group.pop("decoupled_weight_decay", None)  # a key of torch's own, since 2.7
+    for saved in (then, now):  # keys of torch's own, until 2.6 and after 2.9
+        for key in ("verbose", "_is_initial"):
+            saved["state_lr_scheduler"].pop(key, None)
     assert shape(now) == shape(then)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -64,6 +65,8 @@ ALONE = {
 EXACT = ("rescale_nearest", "crop_in_place", "flip")
 # mean difference in levels of 255, and the share of values that differ by more than one
 LIMITS = {"jpeg": (0.25, 0.06), "rotation": (0.01, 0.001), "photometric": (0.02, 0.001), "crop": (0.15, 0.0)}
+if int(cv2.__version__.split(".")[0]) < 5:  # which rotates by positions in 32nds of a pixel
+    LIMITS["rotation"] = (0.13, 0.006)
 
 
 @pytest.mark.parametrize("step", ALONE)

@@ -164,7 +164,7 @@ def test_thresholds_are_of_the_features_they_name(folder: Path) -> None:
         (result.single_thresholds, embeddings.original),
     ):
         assert found.flip_fusion == (found is result.thresholds)
-        unit = [v / sum(v.astype(np.float64) ** 2) ** 0.5 for v in features]
+        unit = [v / sum(v**2) ** 0.5 for v in features.astype(np.float64)]
         cosines = [float(sum(unit[2 * i] * unit[2 * i + 1])) for i in range(20)]
         assert found.points[0].threshold is None and "10 impostor pairs show no FAR below" in found.points[0].reason
         for point in found.points[1:]:

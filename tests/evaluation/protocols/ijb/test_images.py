@@ -94,7 +94,8 @@ def test_like_insightface(lfw: Path) -> None:
         faces, bad = load_faces(images, 40, 60, pool)
     assert not bad and faces.shape == (20, 112, 112, 3)
     for face, name, points in zip(faces, images.names[40:60], images.landmarks[40:60], strict=True):
-        estimate = transform.SimilarityTransform.from_estimate(points, np.array(TEMPLATE, np.float32))
+        estimate = transform.SimilarityTransform()
+        estimate.estimate(points, np.array(TEMPLATE, np.float32))
         crop = cv2.imread(str(images.folder / "loose_crop" / name))
         warped = cv2.warpAffine(crop, estimate.params[:2], (112, 112), borderValue=0.0)
         assert np.array_equal(face, warped[:, :, ::-1])
