@@ -72,7 +72,11 @@ def test_what_is_in_it(wheel):
     recipes = {f"qgface_plugin/recipes/{path.relative_to(RECIPES).as_posix()}" for path in RECIPES.rglob("*.py")}
     files = {name for name in names if ".dist-info/" not in name}
     assert files == package | recipes and len(recipes) > 25
-    assert f"qgface_plugin-{__version__}.dist-info/METADATA" in names
+    about = f"qgface_plugin-{__version__}.dist-info"
+    with zipfile.ZipFile(wheel) as archive:
+        said_of_it = archive.read(f"{about}/METADATA").decode()
+    assert re.search(r"^License(-Expression)?: MIT$", said_of_it, re.M) and "License-File: LICENSE" in said_of_it
+    assert {name.rsplit("/", 1)[-1] for name in names if name.startswith(about)} > {"LICENSE", "RECORD"}
 
 
 def test_the_quickstart_and_an_evaluation(installed, tmp_path):
