@@ -318,7 +318,7 @@ def explained_end(fellows: FellowRanks) -> Iterator[None]:
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-    asking = FellowRanks(fellows.store.clone(), fellows.rank, fellows.ranks)  # type: ignore[attr-defined]
+    asking = FellowRanks(fellows.store.clone(), fellows.rank, fellows.ranks)
     end, written = os.pipe()
     os.set_blocking(written, False)
 

@@ -1,7 +1,6 @@
-"""Two things of torch.distributed for torch before 2.8, with torch's own from 2.8 on.
+"""Two things of torch.distributed that torch before 2.8 lacks: gloo's reduce-scatter, and a store's second connection.
 
-Gloo could not reduce-scatter, and a store could not be asked for a second connection. Remove this file once
-torch >= 2.8 is required: `reduce_scatter` and `PrefixStore` are then those of `torch.distributed`.
+Remove this file once torch >= 2.8 is required: both are then those of `torch.distributed`.
 """
 
 from __future__ import annotations
@@ -41,15 +40,11 @@ class PrefixStore(distributed.PrefixStore):
         super().__init__(prefix, store)
         self._parts = prefix, store
 
-    def clone(self) -> Store:
+    def clone(self) -> PrefixStore:
         """The same keys by a connection of its own, so that two threads do not wait for each other."""
-        return super().clone() if hasattr(Store, "clone") else self.connected_anew()  # type: ignore[misc] # no stub
-
-    def connected_anew(self) -> PrefixStore:
-        """`clone` as torch before 2.8 can have it."""
         prefix, store = self._parts
         if isinstance(store, PrefixStore):
-            return PrefixStore(prefix, store.connected_anew())
+            return PrefixStore(prefix, store.clone())
         assert isinstance(store, TCPStore)
-        timeout = store.timeout  # type: ignore[attr-defined] # no stub
+        timeout = store.timeout  # type: ignore[attr-defined] # not in its stub
         return PrefixStore(prefix, TCPStore(store.host, store.port, timeout=timeout, wait_for_workers=False))
