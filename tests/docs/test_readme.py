@@ -22,7 +22,7 @@ from qgface_plugin.data.procedural.face import draw_face
 README = ROOT / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 SHORT = ["qgface.train.max_steps=2", "batch_size=4", "num_workers=0", "frequent=1", "fp16=False"]
-SMALL = {"my_recipe.py": ["network=quick", "embedding_size=16"], "finetune": ["network=quick", "embedding_size=16"]}
+SMALL = {"my_recipe.py": ["network=quick", "embedding_size=16"], "finetune": []}
 
 
 def steps(block: str) -> list[str]:
