@@ -38,6 +38,7 @@ NAVIGATION = {
     "Training": [
         "docs/guide",
         "docs/finetuning",
+        "docs/importing",
         "docs/own_parts",
         "docs/checkpoints",
         "docs/tracking",

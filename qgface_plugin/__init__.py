@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .loss.margin import QGFaceMargin
     from .loss.partial_fc import QGPartialFC
     from .loss.quality import QualitySource, quality_source
+    from .models.backbones.own import network
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -26,6 +27,7 @@ else:
             ".loss.margin": ["QGFaceMargin"],
             ".loss.partial_fc": ["QGPartialFC"],
             ".loss.quality": ["QualitySource", "quality_source"],
+            ".models.backbones.own": ["network"],
         },
     )
 
@@ -42,6 +44,7 @@ __all__ = [
     "degradation_step",
     "load_config",
     "margin_head",
+    "network",
     "past_entries",
     "quality_source",
     "queue_kind",

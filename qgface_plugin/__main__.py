@@ -31,6 +31,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "eval-ijb": ("eval_ijb", "IJB-B and IJB-C: 1:1 and 1:N"),
         "eval-quality": ("eval_quality", "what a quality is worth: error-versus-discard curves; calibrate the norm"),
         "report": ("report", "one table of what many runs have measured"),
+        "import": ("import_model", "an ONNX encoder, as weights that can be trained"),
         "export": ("export", "an ONNX file for InsightFace's model zoo and other runtimes"),
     },
     "an arcface_torch checkout": {

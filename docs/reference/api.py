@@ -30,6 +30,7 @@ GROUPS: dict[str, list[str]] = {
     "Sources of quality of your own": ["quality_source", "QualitySource"],
     "Queues of your own": ["queue_kind", "QueueKind", "FeatureQueue", "past_entries"],
     "Degradation steps of your own": ["degradation_step"],
+    "Networks of your own": ["network"],
 }
 
 

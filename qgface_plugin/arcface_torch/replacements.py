@@ -46,7 +46,7 @@ LOGGER = logging.getLogger(__name__)
 ADDED = "qgface_checkout"  # key of what is added to a checkpoint; `qgface` is that of the built-in loop
 OURS = (  # no keys of a checkout
     "init_from", "host", "qgface", "degradation", "data", "train", "finetune", "verify", "name", "set_keys",
-    "mlflow_experiment",
+    "mlflow_experiment", "imports", "init_color", "init_mean", "init_std",
 )  # fmt: skip
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 

@@ -11,6 +11,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from ..evaluation.arguments import add_import_argument, import_from_arguments
 from ..utils.command_line import command_parser, guarded, print_table
 from ..utils.errors import ConfigError
 from ..utils.files import write_json
@@ -30,6 +31,7 @@ def _run(given: argparse.Namespace) -> int:
     from ..models.quality_calibration import QualityCalibration
     from ..models.torch_model import TorchModel
 
+    import_from_arguments(given)
     real = sample_faces(given.images) if given.images else None
     model = load_model(given.model, network=given.network, device="cpu")
     if not isinstance(model, TorchModel):
@@ -71,6 +73,7 @@ def _parser(front: str | None) -> argparse.ArgumentParser:
         help="model.pt or checkpoint_gpu_0.pt, or its folder",
     )
     parser.add_argument("--network", metavar="NAME", help="such as r34 [what recipe.json says, else recognised]")
+    add_import_argument(parser)
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the .onnx to write")
     parser.add_argument("--images", metavar="PATH", type=Path, help="compare on faces too: a folder of them, or a .bin")
     parser.add_argument("--name", metavar="TEXT", help="recipe's name in the file's metadata [the run's folder]")

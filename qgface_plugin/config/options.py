@@ -76,6 +76,9 @@ class TrainOptions:
     kept_gib: float = setting(
         4.0, "GiB of the classification's logits that are kept for the backward pass; more are computed again", low=0.0
     )
+    checkpoint_activations: bool = setting(
+        False, "activations are computed again in the backward pass: less memory, a third more time"
+    )
     threads: int | None = setting(None, "CPU threads of torch; None: torch's default", low=1)
 
     # model and step
@@ -98,6 +101,11 @@ class TrainOptions:
         steps = list(self.milestones)
         if steps != sorted(set(steps)) or any(epoch < 1 for epoch in steps):
             raise ConfigError(f"{where}.milestones is {self.milestones}: ascending epochs from 1 on")
+        if self.compile and self.checkpoint_activations:
+            raise ConfigError(
+                f"{where}.compile and {where}.checkpoint_activations are both True: a compiled network decides itself "
+                "what it keeps. Set one of them to False"
+            )
         if (self.schedule == "step") != bool(steps):
             advice = "name the epochs" if not steps else "set schedule = 'step', or milestones = ()"
             raise ConfigError(f"{where}.schedule is {self.schedule!r} with milestones {self.milestones}: {advice}")

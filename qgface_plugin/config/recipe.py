@@ -16,6 +16,7 @@ from typing import Any
 from easydict import EasyDict
 
 from ..utils.errors import ConfigError
+from ..utils.registry import DEGRADATION_STEPS, MARGIN_HEADS, NETWORKS, QUALITY_SOURCES, QUEUE_KINDS
 from .changes import changed, shown
 from .degradation import degradation_policy
 from .method import QGFaceConfig
@@ -63,6 +64,8 @@ def load_recipe(
         if changes:
             LOGGER.info("changed on the command line: %s", shown(changes))
             config = changed(config, changes, file)
+        if files := import_listed(config, file.parent):
+            config = {**config, "imports": files}
         return _resolve(config, file.stem, {} if "rec" in changes else environ)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
@@ -109,10 +112,79 @@ def _find(path: str | os.PathLike[str], name: str | os.PathLike[str] | None = No
     raise ConfigError(f"there is no recipe {given}: name a Python file with an EasyDict `config`; {advice}")
 
 
+def import_parts(path: str | os.PathLike[str]) -> None:
+    """Run a file that registers parts of a user's own (`@margin_head`, `@network`, ...); a recipe will do.
+
+    Args:
+        path: the file. It may import modules beside it.
+
+    Raises:
+        ConfigError: it is not there, or fails; says where.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"there is no file {file} to import parts from")
+    if _module_name(file) not in sys.modules:  # not while it runs itself
+        _module_of(file)
+
+
+def parts_of(config: Mapping[str, Any]) -> list[str]:
+    """The files that have defined the parts a recipe's `config` uses, without those of the project.
+
+    Args:
+        config: plain values or an EasyDict, as the recipe sets it.
+    """
+    method = config.get("qgface")
+    method = method if isinstance(method, Mapping) else {}
+    policy = method.get("degradation")
+    steps = policy.get("steps", ()) if isinstance(policy, Mapping) else ()
+    named = [
+        (NETWORKS, config.get("network")),
+        (MARGIN_HEADS, method.get("margin")),
+        (QUALITY_SOURCES, method.get("quality")),
+        (QUEUE_KINDS, method.get("queue")),
+        *((DEGRADATION_STEPS, step) for step in (steps if isinstance(steps, (list, tuple)) else ())),
+    ]
+    files = [registry.file_of(name) for registry, name in named if isinstance(name, str)]
+    return [*dict.fromkeys(file for file in files if file)]
+
+
+def import_listed(config: Mapping[str, Any], folder: Path) -> list[str]:
+    """Run the files of `config.imports`; all files that its parts are from, as absolute paths.
+
+    Args:
+        config: plain values or an EasyDict, as the recipe sets it.
+        folder: of the recipe, which the files are relative to.
+
+    Raises:
+        ConfigError: one is not there, or fails.
+    """
+    listed = config.get("imports", ())
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(file, str) for file in listed):
+        raise ConfigError(f"config.imports is {listed!r}: it must be a list of files")
+    files = [os.path.realpath(folder / file) for file in listed]
+    for file in files:
+        import_parts(file)
+    return [*dict.fromkeys([*files, *parts_of(config)])]
+
+
+def _module_name(file: Path) -> str:
+    return f"qgface_recipe_{hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:12]}"
+
+
 def _execute(file: Path) -> Mapping[str, Any]:
-    name = f"qgface_recipe_{hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:12]}"
-    if name in sys.modules:
+    if _module_name(file) in sys.modules:
         raise ConfigError(f"{file} starts from itself, directly or by way of another recipe")
+    config = getattr(_module_of(file), "config", None)
+    if not isinstance(config, Mapping):
+        found = "no `config`" if config is None else f"a `config` of type {type(config).__name__}"
+        raise ConfigError(f"{file} has {found}: a recipe sets `config = EasyDict()` and its keys")
+    return config
+
+
+def _module_of(file: Path) -> ModuleType:
+    """The module of a file that is run."""
+    name = _module_name(file)
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -125,11 +197,7 @@ def _execute(file: Path) -> Mapping[str, Any]:
         except (Exception, SystemExit) as error:
             said = _unset(error, module) or f"{type(error).__name__}: {error}"
             raise ConfigError(f"{file} fails: {said}{_line(error, file)}") from error
-    config = getattr(module, "config", None)
-    if not isinstance(config, Mapping):
-        found = "no `config`" if config is None else f"a `config` of type {type(config).__name__}"
-        raise ConfigError(f"{file} has {found}: a recipe sets `config = EasyDict()` and its keys")
-    return config
+    return module
 
 
 def _unset(error: BaseException, module: ModuleType) -> str | None:

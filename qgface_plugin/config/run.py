@@ -74,6 +74,10 @@ class Run:
     verbose: int = setting(2000, "steps between verifications", low=1)
     frequent: int = setting(10, "steps between log lines", low=1)
     notes: str | None = setting(None, "free text, kept in recipe.json")
+    imports: tuple[str, ...] = setting(
+        (),
+        "files that define parts of your own, which are run first; those that the recipe uses are added",
+    )
     # Weights & Biases, MLflow
     using_wandb: bool = setting(False, "log to Weights & Biases, from rank 0")
     wandb_key: str | None = setting(None, "a secret, never written to a file; better WANDB_API_KEY", secret=True)
@@ -99,7 +103,7 @@ class Run:
 
     def __post_init__(self) -> None:
         check_fields(self, "config")
-        for key in ("margin_list", "val_targets", "rec"):
+        for key in ("margin_list", "val_targets", "rec", "imports"):
             value = getattr(self, key)
             object.__setattr__(self, key, tuple(value) if isinstance(value, list) else value)
         if (self.init_mean is None) != (self.init_std is None):

@@ -17,7 +17,15 @@ _OURS = {  # what QGFace does in the place of these keys of arcface_torch, in bo
     "dali": "QGFace reads the data itself",
     "dali_aug": "the augmentation is config.qgface.degradation",
 }
-_BUILT_IN_ONLY = ("device", "compile", "clip_grad", "max_steps", "checkpoint_every", "keep_checkpoints")
+_BUILT_IN_ONLY = (
+    "device",
+    "compile",
+    "checkpoint_activations",
+    "clip_grad",
+    "max_steps",
+    "checkpoint_every",
+    "keep_checkpoints",
+)
 
 
 def by_the_built_in_loop(run: Run) -> list[str]:

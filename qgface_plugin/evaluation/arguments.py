@@ -38,6 +38,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--color", choices=COLORS, default="rgb", help="order of channels that the model was trained on (default: rgb)"
     )
     add_scale_arguments(group)
+    add_import_argument(group)
     group.add_argument("--device", metavar="DEVICE", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     group.add_argument("--batch-size", metavar="N", type=int, default=64, help="images at a time (default: 64)")
 
@@ -55,10 +56,35 @@ def add_scale_arguments(group: argparse._ActionsContainer, prefix: str = "") -> 
     group.add_argument(f"--{prefix}std", metavar="S", type=float, nargs="+", help="what they are then divided by")
 
 
+def add_import_argument(group: argparse._ActionsContainer) -> None:
+    """Add --import."""
+    group.add_argument(
+        "--import",
+        dest="imports",
+        metavar="FILE",
+        nargs="+",
+        default=[],
+        help="files that define a network of your own (default: those that recipe.json beside the model names)",
+    )
+
+
+def import_from_arguments(given: argparse.Namespace) -> None:
+    """Run the files that --import names.
+
+    Raises:
+        ConfigError: one is not there, or fails.
+    """
+    from ..config.recipe import import_parts
+
+    for file in given.imports:
+        import_parts(file)
+
+
 def model_from_arguments(given: argparse.Namespace) -> FaceModel:
     """The model that the arguments of `add_model_arguments` name. Raises as `load_model`."""
     from ..models import load_model  # PyTorch, for which --help does not wait
 
+    import_from_arguments(given)
     note_digest(given)
     return load_model(
         given.model,

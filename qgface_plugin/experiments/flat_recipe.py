@@ -12,12 +12,14 @@ from typing import Any
 from easydict import EasyDict
 
 from ..config.changes import changed
-from ..config.recipe import load_config
+from ..config.recipe import import_listed, load_config
 from ..config.schema import as_mapping
 from ..utils.errors import ConfigError
 
 # Settings that say how and where a run is made, not what is trained.
-NOT_THE_EXPERIMENT = frozenset(("seed", "output", "resume", "num_workers", "frequent", "verbose", "notes", "host"))
+NOT_THE_EXPERIMENT = frozenset(
+    ("seed", "output", "resume", "num_workers", "frequent", "verbose", "notes", "host", "imports")
+)
 
 
 def resolve(recipe: str | Path, changes: Mapping[str, Any], epochs: int | None = None) -> dict[str, Any]:
@@ -36,7 +38,9 @@ def resolve(recipe: str | Path, changes: Mapping[str, Any], epochs: int | None =
     config = _plain(load_config(path, path.name if path.suffix == ".py" else f"{path.name}.py"))
     if epochs is not None:
         _stretch(config, epochs)
-    return changed(config, changes, path)
+    config = changed(config, changes, path)
+    files = import_listed(config, path.parent)
+    return {**config, "imports": files} if files else config
 
 
 def _stretch(config: dict[str, Any], epochs: int) -> None:

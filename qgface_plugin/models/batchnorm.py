@@ -49,7 +49,7 @@ def unfold_batchnorm(module: nn.Module, batches: Iterable[Tensor], progress: str
     """
     if isinstance(module, GraphNetwork):
         module = _with_norms(module)
-    norms = {name: norm for name, norm in module.named_modules() if isinstance(norm, _BATCH_NORMS) and _is_folded(norm)}
+    norms = folded_norms(module)
     if not norms:
         LOGGER.info("no BatchNorm of the network was folded away: its statistics are its own")
         return module
@@ -69,6 +69,14 @@ def unfold_batchnorm(module: nn.Module, batches: Iterable[Tensor], progress: str
         _give(norm, distributed.total(sums[name]), name)
     LOGGER.info("%d BatchNorms that were folded away have the statistics of %d images", len(norms), images)
     return module
+
+
+def folded_norms(module: nn.Module) -> dict[str, nn.BatchNorm1d | nn.BatchNorm2d]:
+    """The BatchNorms of a network that an exporter has folded away, by name, as the import leaves them: they do nothing
+    but to add their bias. Of a network that keeps its graph, those that it would be given."""
+    module = _with_norms(module) if isinstance(module, GraphNetwork) else module
+    norms = ((name, norm) for name, norm in module.named_modules() if isinstance(norm, _BATCH_NORMS))
+    return {name: norm for name, norm in norms if _is_folded(norm)}
 
 
 def freeze_batchnorm(module: nn.Module, affine: bool = False) -> nn.Module:
@@ -155,7 +163,7 @@ def _give(norm: nn.modules.batchnorm._BatchNorm, sums: Tensor, name: str) -> Non
 def _with_norms(network: GraphNetwork) -> nn.Module:
     """A network that keeps its graph, with a BatchNorm that adds the bias behind each convolution that has one, and
     behind a last linear layer. A graph with LayerNorms had none."""
-    graph = network.graph
+    graph = network.wiring
     if any(node.op == "LayerNorm" for node in graph.nodes):
         return network
     readers, state = readers_of(graph), network.state_dict()

@@ -1,4 +1,4 @@
-"""Networks that only arcface_torch has (vit_*, r2060), from the checkout that ARCFACE_TORCH names."""
+"""Networks that only arcface_torch or a fork of it has (r2060, other vit_*), as ARCFACE_TORCH names it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PACKAGE = "_arcface_torch_backbones"  # the checkout's own name for it, `backbo
 
 
 def is_of_the_checkout(network: str) -> bool:
-    """Whether a network's name is one that arcface_torch has and this project lacks.
+    """Whether a network's name is one that arcface_torch, or a fork of it, has; for names that are not known here.
 
     Example:
-        >>> is_of_the_checkout("vit_b"), is_of_the_checkout("r50")
+        >>> is_of_the_checkout("r2060"), is_of_the_checkout("r50")
         (True, False)
     """
     return network.startswith("vit_") or network == "r2060"

@@ -5,23 +5,27 @@ The network is named, or told by the names and shapes of the state dict's parame
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..config.recipe import import_parts
 from ..utils.errors import CheckpointError, ConfigError, DataError
 from ..utils.text import read_json
-from .backbones import NAMES, get_model
+from .backbones import NAMES, get_model, is_known
 from .checkout_networks import checkout_network, is_of_the_checkout
 from .embeddings import Embeddings, embed
 from .face_model import USUAL, Scale, as_the_model_wants, check_color, check_features
 from .onnx_import.network import GRAPH, KEY, GraphNetwork, structure_in
 from .weights import is_counter, read_backbone
 
+LOGGER = logging.getLogger(__name__)
 # The last linear layer: rows are the size of a feature. IResNet and QuickNet; MobileFaceNet; arcface_torch's ViT.
 _LAST_LAYERS = ("fc.weight", "features.layers.2.weight", "feature.2.weight")
 # By which a backbone is found in a checkpoint among other modules: those, and others that several networks have.
@@ -126,8 +130,17 @@ def read_network(path: Path, network: str | None) -> tuple[dict[str, Tensor], st
     """
     weights = read_backbone(path, KNOWN_BY)
     structure = structure_in(weights, str(path))
-    size = embedding_size(weights, str(path)) if structure is None else structure.size
-    network, by = (network, "--network") if network else _of_the_recipe(path)
+    recipe = {} if network else recipe_beside(path)
+    network, by = (network, "--network") if network else (recipe.get("network"), str(path.parent / "recipe.json"))
+    if structure is not None:
+        size = structure.size
+    elif network == GRAPH:
+        size = 0  # what is missing is said below
+    elif network is None or network in NAMES or is_of_the_checkout(network):
+        size = embedding_size(weights, str(path))
+    else:
+        know_parts(network, recipe, path)
+        size = recipe.get("embedding_size") or _last_size(weights)
     network = network or (recognise(weights, size) if structure is None else GRAPH)
     if network is None:
         vit = " It is a vision transformer: give its name, such as --network vit_b." if "pos_embed" in weights else ""
@@ -154,10 +167,8 @@ def _skeleton(network: str, size: int, weights: Mapping[str, Tensor], source: st
             )
         with torch.device("meta"):
             return GraphNetwork(structure)
-    if is_of_the_checkout(network):
+    if network not in NAMES and is_of_the_checkout(network):
         return checkout_network(network, size)
-    if network not in NAMES:
-        raise ConfigError(f"network is {network!r}: known networks are {', '.join(NAMES)}, and vit_* of arcface_torch")
     with torch.device("meta"):
         return get_model(network, size)
 
@@ -174,14 +185,39 @@ def _fill(backbone: nn.Module, weights: Mapping[str, Tensor]) -> None:
     backbone.requires_grad_(False)
 
 
-def _of_the_recipe(path: Path) -> tuple[str | None, str]:
-    """The network that recipe.json in the same folder names, and how a message calls that source."""
-    recipe = path.parent / "recipe.json"
+def recipe_beside(path: Path) -> dict[str, Any]:
+    """recipe.json in a file's folder; nothing where there is none of ours."""
     try:
-        network = read_json(recipe, "recipe").get("network")
-    except (DataError, AttributeError):  # absent, or no recipe of ours: the weights tell
-        return None, ""
-    return (network if isinstance(network, str) else None), str(recipe)
+        found = read_json(path.parent / "recipe.json", "recipe")
+    except DataError:  # absent: the weights tell
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("network"), str) else {}
+
+
+def know_parts(network: str, recipe: Mapping[str, Any], path: Path) -> None:
+    """Run the files that define a run's own parts, as recipe.json names them, where its network is not known without.
+
+    Raises:
+        ConfigError: the network is not known with them either; says what to do.
+    """
+    files = recipe.get("imports")
+    if is_known(network):
+        return
+    for file in files if isinstance(files, list) else []:
+        if isinstance(file, str) and Path(file).is_file():
+            LOGGER.info("network %r is defined in %s, which is run, as recipe.json of the run says", network, file)
+            import_parts(file)
+    if not is_known(network):
+        named = f" It was defined in {', '.join(map(str, files))}, which is not there." if files else ""
+        raise ConfigError(
+            f"network is {network!r}: known networks are {', '.join(NAMES)}, and timm:NAME; {path} needs it.{named} "
+            "Name the file that defines it by --import FILE"
+        )
+
+
+def _last_size(weights: Mapping[str, Tensor]) -> int:
+    """d of a network that is not the project's: the length of its last parameter."""
+    return next((value.shape[0] for value in reversed(list(weights.values())) if value.ndim), 0)
 
 
 def _name(path: Path) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..utils.errors import CheckpointError
 from ..utils.listing import files_in, unpacked
-from .backbones import get_model
+from .backbones import NAMES, get_model
 from .checkout_networks import checkout_network, is_of_the_checkout
 from .face_model import Scale
 from .onnx_import.importing import import_onnx
@@ -30,6 +30,7 @@ class Trainable:
         size: d.
         source: the file that it is from.
         notes: what a user has to know, one sentence each.
+        difference: of an ONNX file: from onnxruntime, as `Imported` has it.
     """
 
     backbone: nn.Module
@@ -37,6 +38,7 @@ class Trainable:
     size: int
     source: Path
     notes: tuple[str, ...] = ()
+    difference: float = 0.0
 
 
 def load_trainable(
@@ -67,7 +69,7 @@ def load_trainable(
     path, name, stated = _located(source)
     if path.suffix.lower() == ".onnx":
         found = import_onnx(path, color, scale or stated, name, keep_graph, features_bias)
-        return Trainable(found.backbone, found.network, found.size, path, found.notes)
+        return Trainable(found.backbone, found.network, found.size, path, found.notes, found.difference)
     weights, network, size = read_network(path, network)
     backbone = build_network(network, size, features_bias, weights, str(path))
     fill(backbone, weights)
@@ -132,7 +134,7 @@ def build_network(
         structure = structure_in(weights, source)
         assert structure is not None  # read_network has looked
         return GraphNetwork(structure)
-    if is_of_the_checkout(network):
+    if network not in NAMES and is_of_the_checkout(network):
         return checkout_network(network, size)
     return get_model(network, size, features_bias=features_bias)
 

@@ -137,7 +137,8 @@ def weights_file(path: str | Path) -> Path:
         raise CheckpointError(f"{path} is a folder without model.pt{others_in(path)}")
     if path.suffix == ".onnx" and path.is_file():
         raise CheckpointError(
-            f"{path} is an ONNX file, no PyTorch weights: give the model.pt that it was exported from"
+            f"{path} is an ONNX file, no PyTorch weights: give the model.pt that it was exported from, or make one "
+            f"with `qgface import {path} -o model.pt --images FACES`"
         )
     return path
 

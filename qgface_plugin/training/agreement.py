@@ -21,7 +21,8 @@ from ..utils.files import file_digest
 
 ABSENT = "absent"
 OF_A_HOST = frozenset(
-    ("name", "notes", "rec", "host", "num_workers", "output", "init_from") + ("train.threads", "finetune.teacher")
+    ("name", "notes", "imports", "rec", "host", "num_workers", "output", "init_from")
+    + ("train.threads", "finetune.teacher")
 )
 """Settings that hosts may have their own of: paths are compared by what is there."""
 IN_QGFACE = ("degradation", "data", "train", "finetune", "verify")  # groups that a recipe has under config.qgface

@@ -22,7 +22,7 @@ from ..data.sources.source import FaceSource
 from ..evaluation.protocols.pair_sets import DecodedPairs, check_flags
 from ..loss.margin import QGFaceMargin
 from ..loss.partial_fc import QGPartialFC
-from ..models.backbones import get_model
+from ..models.backbones import get_model, save_activations
 from ..models.digest import model_digest
 from ..models.momentum_encoder import MomentumEncoder
 from ..models.teacher import Teacher
@@ -70,6 +70,8 @@ def make_backbone(run: Run, device: torch.device, start: Trainable | None = None
             backbone = get_model(run.network, num_features=run.embedding_size, features_bias=run.train.features_bias)
         if run.init_from:
             load_backbone(run.init_from, backbone)
+    if run.train.checkpoint_activations:
+        save_activations(backbone, run.network)
     return backbone.to(  # type: ignore[call-overload] # torch forgets memory_format
         device, memory_format=torch.channels_last if run.train.channels_last else torch.contiguous_format
     )

@@ -27,7 +27,7 @@ from .step import TrainStep
 LOGGER = logging.getLogger(__name__)
 MUST_AGREE = ("network", "embedding_size", "num_classes", "sample_rate", "optimizer", "seed", "qgface")
 MUST_AGREE_IN = {"train": ("features_bias",), "finetune": ("freeze", "batchnorm")}
-OF_A_START = frozenset(("resume", "output", "host", "name", "notes", "init_from", *TRACKING))
+OF_A_START = frozenset(("resume", "output", "host", "name", "notes", "imports", "init_from", *TRACKING))
 """Settings that change nothing that is trained."""
 EXTRA = frozenset(
     ("run_id", "step_in_epoch", "bad_in_a_row", "skipped", "world_size", "global_batch", "gradients", "rng", "scaler")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -43,21 +44,21 @@ def starting_encoder(run: Run) -> tuple[Run, Trainable | None]:
     if run.init_from is None:
         _check_named(run)
         return run, None
-    named = "network" in run.set_keys
-    if is_pytorch(run.init_from):
+    named, source = "network" in run.set_keys, _source(run)
+    if is_pytorch(source):
         if run.init_color != "rgb" or run.init_mean is not None:
             raise ConfigError(
                 f"config.init_color, init_mean and init_std are for ONNX files, and config.init_from = "
                 f"{run.init_from!r} is PyTorch weights, which take RGB in [-1, 1]"
             )
-        network = network_in(run.init_from)
+        network = network_in(source)
         if network is None or (named and GRAPH not in (network, run.network)):
             _check_named(run)
             return run, None  # the recipe's network takes the weights, or says why not
-        found = load_trainable(run.init_from, network=network, features_bias=run.train.features_bias)
+        found = load_trainable(source, network=network, features_bias=run.train.features_bias)
     else:
         found = load_trainable(
-            run.init_from,
+            source,
             features_bias=run.train.features_bias,
             color=run.init_color,
             scale=_scale(run),
@@ -98,6 +99,14 @@ def _sample(run: Run, dataset: PairDataset, device: torch.device) -> Iterator[Te
         batch = originals.__getitems__([(0, int(index)) for index in own[start : start + run.batch_size]])
         images = normalise(batch.high.to(device))
         yield images.contiguous(memory_format=torch.channels_last) if run.train.channels_last else images
+
+
+def _source(run: Run) -> str:
+    """The file that says what the network is: of a run that resumes, its checkpoint does where `init_from` is gone."""
+    assert run.init_from is not None
+    checkpoint = Path(run.output) / "checkpoint_gpu_0.pt"
+    gone = run.resume and not Path(run.init_from).exists() and not run.qgface.needs_teacher
+    return str(checkpoint) if gone and checkpoint.is_file() else run.init_from
 
 
 def _check_named(run: Run) -> None:

@@ -149,8 +149,16 @@ def _is_checkpoint(path: Path) -> bool:
             return b"state_dict_softmax_fc" in file.read(1 << 24)
 
 
+def _is_our_weights(path: Path) -> bool:
+    """A file of torch.save with this project's seal at its end, and no training checkpoint."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 256))
+        return b"qgface-sha256:" in file.read() and not _is_checkpoint(path)
+
+
 PNG = Kind("PNG", (".png",), lambda path: _head(path).startswith(b"\x89PNG\r\n\x1a\n"))
 PDF = Kind("PDF", (".pdf",), lambda path: _head(path).startswith(b"%PDF-"))
 PAIR_SET = Kind("pair set", (".bin",), _is_pair_set)
 ONNX = Kind("export to ONNX", (".onnx",), _is_our_onnx)
 CHECKPOINT = Kind("training checkpoint", (".pt", ".pth"), _is_checkpoint)
+WEIGHTS = Kind("model.pt", (".pt", ".pth"), _is_our_weights)

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from paths import RECIPES
+from paths import RECIPES, ROOT
 from tiny import write_faces
 
+from qgface_plugin.__main__ import main
 from qgface_plugin.commands import ablation
+from qgface_plugin.utils.registry import NETWORKS
 
 RECIPE = """
 from easydict import EasyDict as edict
@@ -90,3 +92,27 @@ def test_a_failed_run_is_an_exit_status(typed, tmp_path, capsys):
     broken.write_text(RECIPE.replace('"quick"', '"quack"'))
     assert typed("--recipes", str(broken), "--seeds", "1") == 1
     assert "train failed (2): qgface train: network is 'quack'" in capsys.readouterr().err
+
+
+def test_a_network_of_ones_own_is_trained_and_evaluated(typed, tmp_path, capsys):
+    """The example of docs/own_parts.md: each step is a process that has never seen the part."""
+    page = (ROOT / "docs" / "own_parts.md").read_text(encoding="utf-8")
+    block = page.split("```python\n# my_network.py\n")[1].split("```")[0]
+    lines = ["config.embedding_size = 8", "config.batch_size = 8", "config.num_workers = 0", "config.frequent = 1"]
+    (tmp_path / "mine.py").write_text("\n".join([block, *lines, "config.qgface.train.device = 'cpu'"]))
+    changes = ["qgface.train.max_steps=2", "num_epoch=1", "warmup_epoch=0", "val_targets=()"]
+    assert typed("--recipes", str(tmp_path / "mine.py"), "--seeds", "1", "--set", *changes) == 0, capsys.readouterr()
+    (run,) = json.loads((tmp_path / "out" / "tables.json").read_text())["tables"][0]["rows"][0]["runs"]
+    assert run["trained"] and [step["what"] for step in run["steps"]] == ["train", "pairs"]
+    recipe = json.loads((Path(run["folder"]) / "recipe.json").read_text())
+    assert recipe["network"] == "patches" and recipe["imports"] == [str(tmp_path / "mine.py")]
+    NETWORKS.pop("patches", None)  # this process has seen it
+    onnx = tmp_path / "mine.onnx"
+    assert main(["export", "--model", run["folder"], "-o", str(onnx)]) == 0 and onnx.is_file()
+    NETWORKS.pop("patches")
+    (tmp_path / "mine.py").rename(tmp_path / "moved.py")
+    capsys.readouterr()
+    assert main(["export", "--model", run["folder"], "-o", str(onnx)]) == 2
+    assert "mine.py, which is not there. Name the file that defines it by --import" in capsys.readouterr().err
+    assert main(["export", "--model", run["folder"], "-o", str(onnx), "--import", str(tmp_path / "moved.py")]) == 0
+    NETWORKS.pop("patches")

@@ -13,10 +13,11 @@ from recipe_runs import two_steps
 from tiny import tiny_model, write_faces
 
 from qgface_plugin.config.recipe import load_recipe
+from qgface_plugin.experiments.plan import plan, unique_runs
 from qgface_plugin.loss.feature_queue import FeatureQueue, QueueKind, queue_kind
 from qgface_plugin.training import build
 from qgface_plugin.training.trainer import train
-from qgface_plugin.utils.registry import DEGRADATION_STEPS, MARGIN_HEADS, QUALITY_SOURCES, QUEUE_KINDS
+from qgface_plugin.utils.registry import DEGRADATION_STEPS, MARGIN_HEADS, NETWORKS, QUALITY_SOURCES, QUEUE_KINDS
 
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 PARTS = (ROOT / "docs" / "own_parts.md").read_text(encoding="utf-8")
@@ -26,7 +27,7 @@ BLOCKS = {m[1]: m[0] for m in re.finditer(r"(?<=```python\n)# (my_\w+)\.py\n.*?(
 @pytest.fixture(autouse=True)
 def _forget():
     """Names that recipes have added are gone afterwards."""
-    tables = (MARGIN_HEADS, QUALITY_SOURCES, QUEUE_KINDS, DEGRADATION_STEPS)
+    tables = (MARGIN_HEADS, QUALITY_SOURCES, QUEUE_KINDS, DEGRADATION_STEPS, NETWORKS)
     before = [dict(table) for table in tables]
     yield
     for table, kept in zip(tables, before, strict=True):
@@ -35,12 +36,13 @@ def _forget():
 
 
 def test_there_is_one_for_each_part():
-    assert set(BLOCKS) == {"my_margin", "my_quality", "my_queue", "my_degradation", "my_step"}
+    assert set(BLOCKS) == {"my_margin", "my_quality", "my_queue", "my_degradation", "my_step", "my_network"}
 
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_it_trains(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "get_model", tiny_model)
+    if name != "my_network":
+        monkeypatch.setattr(build, "get_model", tiny_model)
     write_faces(tmp_path / "data")
     shutil.copy(ROOT / "recipes" / "lfw_mbf.py", tmp_path)
     path = tmp_path / f"{name}.py"
@@ -50,8 +52,28 @@ def test_it_trains(name, tmp_path, monkeypatch):
     saved = torch.load(tmp_path / "out" / "checkpoint_gpu_0.pt", weights_only=True)["state_dict_softmax_fc"]
     run = load_recipe(path, {})
     method, plain = run.qgface, load_recipe(tmp_path / "lfw_mbf.py", {})
-    assert (method, run.degradation) != (plain.qgface, plain.degradation)
+    assert (method, run.degradation, run.network) != (plain.qgface, plain.degradation, plain.network)
     assert int(saved["queue.enqueued"]) == (4 if name == "my_queue" else 8)  # two steps of two pairs
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_an_ablation_finds_it_again(name, tmp_path):
+    """The flat recipe of a run, loaded where nobody has seen the part before, as the training's process is."""
+    path = tmp_path / f"{name}.py"
+    path.write_text(BLOCKS[name])
+    (table,) = plan(
+        [], [path], folder=tmp_path / "out", paper_recipes=tmp_path, data=tmp_path, seeds=[1], changes={"lr": 0.5}
+    )
+    (planned,) = unique_runs([table])
+    planned.write()
+    before = load_recipe(path, {})
+    for registry in (MARGIN_HEADS, QUALITY_SOURCES, QUEUE_KINDS, DEGRADATION_STEPS, NETWORKS):
+        for part in [part for part in registry if registry.file_of(part)]:
+            del registry[part]
+    found = load_recipe(planned.recipe, {})
+    assert (found.qgface, found.degradation, found.network) == (before.qgface, before.degradation, before.network)
+    assert found.imports == before.imports == (() if name == "my_degradation" else (str(path),))
+    assert found.lr == 0.5
 
 
 def test_ours_are_not_replaced():

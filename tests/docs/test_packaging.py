@@ -75,7 +75,7 @@ def test_the_package_requires_what_it_imports_and_nothing_else():
     """But for what a benchmark compares with, where it is there."""
     required = imports_of(settings()["options"]["install_requires"])
     extras = settings()["options.extras_require"]
-    optional = {"insightface", "mlflow"}.union(*(imports_of(extras[name]) for name in EXTRAS if name != "test"))
+    optional = {"insightface", "mlflow", "timm"}.union(*(imports_of(extras[name]) for name in EXTRAS if name != "test"))
     compared = {"PIL", "losses", "partial_fc_v2"}
     assert imported("qgface_plugin") - optional - compared == required
     others = [path.name for path in (ROOT / "qgface_plugin").iterdir() if path.is_dir() and path.name != "benchmarks"]
@@ -98,7 +98,8 @@ def test_advice_names_packages_that_an_index_has():
     }
     assert {"matplotlib", "onnx", "scikit-image"} <= advised
     assert not any("qgface" in text.partition("pip install")[2] for text in texts)
-    assert advised - every <= {"--no-deps", "insightface", "requests", "scikit-learn", "and", "pip", "install"}
+    added = {"timm"}  # an extra without pins: its torchvision has to be the one of the torch that is installed
+    assert advised - every <= {"--no-deps", "insightface", "requests", "scikit-learn", "and", "pip", "install"} | added
 
 
 def test_there_is_one_opencv_and_no_mxnet_in_the_package():

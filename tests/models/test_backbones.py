@@ -11,7 +11,7 @@ import torch
 from paths import TESTS
 from torch import nn
 
-from qgface_plugin.models.backbones import NAMES, IResNet, MobileFaceNet, get_model
+from qgface_plugin.models.backbones import NAMES, IResNet, MobileFaceNet, get_model, vit
 from qgface_plugin.utils.errors import ConfigError
 
 # network -> [[name, shape], ...] in the order of arcface_torch's state dict for 512 features
@@ -46,7 +46,7 @@ def last_norm(model: nn.Module) -> nn.BatchNorm1d:
 
 
 def test_every_network_but_our_own_is_in_the_list():
-    assert sorted(NAMES) == sorted([*UPSTREAM, "quick", "small"])
+    assert sorted(NAMES) == sorted([*UPSTREAM, *vit.SIZES, "quick", "small"])
 
 
 @pytest.mark.parametrize("features_bias", [True, False])
@@ -204,8 +204,8 @@ def test_dropout_sits_in_front_of_the_last_linear_layer(images):
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(ConfigError, match="'r43'.*r18, r34, r50, r100, r200, mbf, mbf_large"):
         get_model("r43")
-    with pytest.raises(ConfigError, match=r"'vit_t_dp005_mask0'.* arcface_torch has it: .*config\.host"):
-        get_model("vit_t_dp005_mask0")
+    with pytest.raises(ConfigError, match=r"'r2060'.* arcface_torch has it: .*config\.host"):
+        get_model("r2060")
 
 
 @pytest.mark.parametrize(

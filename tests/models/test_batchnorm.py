@@ -69,7 +69,7 @@ def trained(model: nn.Module) -> nn.Module:
     """In training mode, but for a last BatchNorm that has kept statistics of its own."""
     model = copy.deepcopy(model).train()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d) and not hasattr(model, "graph"):
+        if isinstance(module, nn.BatchNorm1d) and not hasattr(model, "wiring"):
             module.eval()
     return model
 
@@ -81,7 +81,7 @@ def test_in_training_the_batch_that_it_was_made_of_gives_nearly_the_same(importe
         expected = unfolded.eval()(images)
         cosines = [torch.cosine_similarity(trained(model)(images), expected) for model in (unfolded, imported)]
     assert cosines[0].min() > 0.95
-    assert hasattr(imported, "graph") or cosines[1].min() < 0.9
+    assert hasattr(imported, "wiring") or cosines[1].min() < 0.9
 
 
 def test_every_parameter_that_comes_back_can_be_trained(imported, images):

@@ -35,7 +35,9 @@ def test_features_are_the_networks(tmp_path: Path, network: str, size: int) -> N
 def test_every_network_is_recognised(network: str) -> None:
     with torch.device("meta"):
         weights = get_model(network, 40).state_dict()
-    assert embedding_size(weights, "x") == 40 and recognise(weights, 40) == network
+    alike = [name for name in NAMES if shapes(name, 40) == shapes(network, 40)]  # transformers that differ in training
+    assert embedding_size(weights, "x") == 40 and recognise(weights, 40) == alike[0]
+    assert alike == [network] or network.startswith("vit_")
     assert recognise(weights, 41) is None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,6 +87,15 @@ def test_a_run_on_a_graph_resumes_exactly(folder, whole):
     train(a_run(folder, "cut", resume=True))
     assert losses(folder, "cut") == losses(folder, "whole") and len(losses(folder, "whole")) == 6
     assert same(checkpoint(folder, "cut"), checkpoint(folder, "whole"))
+
+
+def test_a_run_resumes_when_the_file_is_gone(folder, whole, tmp_path):
+    shutil.copy(folder / "odd.onnx", tmp_path / "odd.onnx")
+    run = replace(a_run(folder, "gone", train=TrainOptions(max_steps=3)), init_from=str(tmp_path / "odd.onnx"))
+    train(run)
+    (tmp_path / "odd.onnx").unlink()
+    train(replace(run, train=TrainOptions(), resume=True))
+    assert losses(folder, "gone") == losses(folder, "whole")
 
 
 def test_weights_of_a_graph_start_a_run(folder, whole):

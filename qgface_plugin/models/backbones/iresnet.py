@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .common import body_autocast, freeze_bias, full_precision
+from .common import body_autocast, checkpointed, freeze_bias, full_precision
 
 DEPTHS: dict[str, tuple[int, int, int, int]] = {
     "r18": (2, 2, 2, 2),
@@ -59,6 +59,9 @@ class IResNet(nn.Module):
         dropout: probability, in front of the last linear layer.
         features_bias: False fixes the last BatchNorm's bias at zero (its key stays).
 
+    Attributes:
+        checkpoint_activations: compute each block again in the backward pass, in the place of keeping its activations.
+
     Example:
         >>> IResNet((1, 1, 1, 1), num_features=16)(torch.zeros(2, 3, 112, 112)).shape
         torch.Size([2, 16])
@@ -73,7 +76,7 @@ class IResNet(nn.Module):
         features_bias: bool = True,
     ) -> None:
         super().__init__()
-        self.fp16 = fp16
+        self.fp16, self.checkpoint_activations = fp16, False
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.prelu = nn.PReLU(WIDTHS[0])
@@ -96,10 +99,16 @@ class IResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with body_autocast(x, self.fp16):
             x = self.prelu(self.bn1(self.conv1(x)))  # (B, 64, 112, 112)
-            x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, 512, 7, 7)
+            for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+                x = self._saving(stage, x) if self.checkpoint_activations else stage(x)  # (B, 512, 7, 7) at the end
             x = self.dropout(torch.flatten(self.bn2(x), 1))  # (B, 512 * 49)
         with full_precision(x):
             return self.features(self.fc(x.float()))  # (B, d)
+
+    def _saving(self, stage: nn.Sequential, x: Tensor) -> Tensor:
+        for block in stage:
+            x = checkpointed(block, block, x) if self.training and torch.is_grad_enabled() else block(x)
+        return x
 
 
 def _stage(channels_in: int, channels: int, blocks: int) -> nn.Sequential:

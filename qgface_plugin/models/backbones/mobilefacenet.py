@@ -6,9 +6,10 @@ parts in a Sequential called `layers`. Shapes: B images, C channels, d = num_fea
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from .common import body_autocast, freeze_bias, full_precision
+from .common import body_autocast, checkpointed, freeze_bias, full_precision
 
 # blocks in each of the four stages, and the width of the first one in channels
 SIZES: dict[str, tuple[tuple[int, int, int, int], int]] = {
@@ -43,8 +44,10 @@ class MobileFaceNet(nn.Module):
         features_bias: False fixes the last BatchNorm's bias at zero (its key stays); its weight is trained either way,
             as in arcface_torch.
 
+    Attributes:
+        checkpoint_activations: compute each stage again in the backward pass, in the place of keeping its activations.
+
     Example:
-        >>> import torch
         >>> MobileFaceNet(*SIZES["mbf"], num_features=16)(torch.zeros(2, 3, 112, 112)).shape
         torch.Size([2, 16])
     """
@@ -58,7 +61,7 @@ class MobileFaceNet(nn.Module):
         features_bias: bool = True,
     ) -> None:
         super().__init__()
-        self.fp16 = fp16
+        self.fp16, self.checkpoint_activations = fp16, False
         # arcface_torch's numbers: a lone first block has 64 groups, whatever the width
         lone = blocks[0] == 1
         self.layers = nn.ModuleList(
@@ -90,8 +93,9 @@ class MobileFaceNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with body_autocast(x, self.fp16):
+            saving = self.checkpoint_activations and self.training and torch.is_grad_enabled()
             for layer in self.layers:
-                x = layer(x)
+                x = checkpointed(layer, layer, x) if saving else layer(x)
         with full_precision(x):
             return self.features(self.conv_sep(x.float()))  # (B, d)
 

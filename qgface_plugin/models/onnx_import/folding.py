@@ -38,6 +38,10 @@ class Folded:
         same = other is None or (found.shape == other.shape and np.array_equal(found, other))
         return found if same else None
 
+    def repeated(self) -> set[str]:
+        """Names of numbers with a point of which there are more for more images, such as a token of a transformer."""
+        return {name for name, found in self._arrays.items() if found.dtype.kind == "f" and self.array(name) is None}
+
     def numbers(self, name: str) -> Any:
         """A whole number, or a list of them, with {"N": k} for k times the number of images.
 

@@ -46,7 +46,7 @@ class GraphNetwork(nn.Module):
 
     def __init__(self, structure: Structure) -> None:
         super().__init__()
-        self.graph = structure
+        self.wiring = structure
         self._bytes = structure.text().encode()
         self.register_buffer(KEY, torch.tensor(list(self._bytes), dtype=torch.uint8))
         self.layers = nn.ModuleDict()
@@ -72,8 +72,8 @@ class GraphNetwork(nn.Module):
         self._run(values, start, self._exact_from, count)
         with full_precision(images):
             values = {name: value.float() if _is_half(value) else value for name, value in values.items()}
-            self._run(values, self._exact_from, len(self.graph.nodes), count)
-            return values[self.graph.output]
+            self._run(values, self._exact_from, len(self.wiring.nodes), count)
+            return values[self.wiring.output]
 
     def _part(self, x: Tensor, start: int, end: int, given: str, result: str, count: int) -> Tensor:
         values = {given: x}
@@ -83,7 +83,7 @@ class GraphNetwork(nn.Module):
     def _run(self, values: dict[str, Any], start: int, end: int, count: int) -> None:
         """Nodes `start` to `end`, from `values` to `values`; what no later node reads is forgotten."""
         for i in range(start, end):
-            node = self.graph.nodes[i]
+            node = self.wiring.nodes[i]
             inputs = [self._input(value, values, count) for value in node.inputs]
             if node.op in LAYERS:
                 results = self.layers[node.name](*inputs)

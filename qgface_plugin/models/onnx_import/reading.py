@@ -41,7 +41,11 @@ def read_graph(model: Any, path: Path) -> tuple[Structure, dict[str, Tensor]]:
         raise CheckpointError(f"{path} has {len(sources)} inputs ({', '.join(sources[:4])}); an encoder has one")
     dependent = dependent_values(graph, sources[0])
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
-    reader = Reader(fold(model, sources[0], dependent, path), opset)
+    folded = fold(model, sources[0], dependent, path)
+    while repeated := folded.repeated():  # what repeats them is an operation of the network
+        dependent |= repeated
+        folded = fold(model, sources[0], dependent, path)
+    reader = Reader(folded, opset)
     reader.values[sources[0]] = INPUT
     for node in graph.node:
         if dependent.intersection(node.output):

@@ -10,11 +10,11 @@ from onnx_styles import STYLES, save
 from small_models import seeded
 from torch import nn
 
-from qgface_plugin.models import backbones
 from qgface_plugin.models.backbones import NAMES, get_model, iresnet
 from qgface_plugin.models.onnx_import import recognition
 from qgface_plugin.models.onnx_import.importing import TOLERANCE, import_onnx
 from qgface_plugin.models.onnx_import.recognition import NETWORKS, skeleton
+from qgface_plugin.utils.registry import NETWORKS as NETWORKS_BY_NAME
 
 
 def lively(network: str, size: int) -> nn.Module:
@@ -38,7 +38,7 @@ def model(request):
     """One of MobileFaceNet, and an IResNet of one block a stage, which is as quick."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(iresnet.DEPTHS, "r10", (1, 1, 1, 1))
-        patch.setattr(backbones, "NAMES", (*NAMES, "r10"))
+        patch.setitem(NETWORKS_BY_NAME, "r10", None)
         patch.setattr(recognition, "NETWORKS", (*NETWORKS, "r10"))
         yield request.param, lively(request.param, 24)
 
