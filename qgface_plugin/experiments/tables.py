@@ -88,7 +88,8 @@ def _run(run: PlannedRun) -> dict[str, Any]:
 
 
 def as_markdown(found: Mapping[str, Any]) -> str:
-    """The tables for people: percent, mean ± sample standard deviation over the seeds, then the paper's number."""
+    """The tables for people: percent, mean ± sample standard deviation over the seeds, then the paper's number where
+    the table has any."""
     parts = [f"Command: `{found['command']}`\n"]
     for table in found["tables"]:
         parts += [f"## {table['title']}\n", _numbers(table, found["columns"]), _gates(table), _provenance(table)]
@@ -96,20 +97,26 @@ def as_markdown(found: Mapping[str, Any]) -> str:
 
 
 def _numbers(table: Mapping[str, Any], columns: Sequence[str]) -> str:
+    beside = any(row["paper"] for row in table["rows"])  # one's own recipes have no number of the paper
     lines = [["", "", *columns], ["---", "---", *("---:" for _ in columns)]]
     for row in table["rows"]:
-        cells = [_cell(row["measured"][name], row["paper"].get(name)) for name in columns]
+        cells = [_cell(row["measured"][name], row["paper"].get(name), beside) for name in columns]
         lines.append([row["label"], row["about"], *cells])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n"
-    text += "Percent, measured / the paper's. `-`: not measured; `?`: the paper's number is not known here.\n"
+    if beside:
+        text += "Percent, measured / the paper's. `-`: not measured; `?`: the paper's number is not known here.\n"
+    else:
+        text += "Percent, measured. `-`: not measured.\n"
     return text + "".join(f"\n- {note}" for note in table["notes"]) + ("\n" if table["notes"] else "")
 
 
-def _cell(measured: Mapping[str, Any] | None, paper: float | None) -> str:
+def _cell(measured: Mapping[str, Any] | None, paper: float | None, beside: bool) -> str:
     own = "-"
     if measured is not None:
         deviation = "" if measured["std"] is None else f" ± {100 * measured['std']:.2f}"
         own = f"{100 * measured['mean']:.2f}{deviation}"
+    if not beside:
+        return own
     return f"{own} / {'?' if paper is None else f'{paper:.2f}'}"
 
 

@@ -48,6 +48,14 @@ def test_values(found):
     json.dumps(found, allow_nan=False)
 
 
+def test_own_recipes_have_no_column_of_the_paper(tmp_path):
+    run = planned(tmp_path, "mine", 1)
+    save_result(run, "pairs", {"sets": {"dev": {"accuracy": 0.9}}}, ())
+    text = as_markdown(measured_tables([table((PaperRow("mine", "mine", "mine"), (run,)))], "c", "x"))
+    assert "| mine | mine | - | - | - | - | - | 90.00 | - |" in text
+    assert "the paper's" not in text and "?" not in text
+
+
 def test_for_people(found):
     text = as_markdown(found)
     assert "Command: `python tools/ablation.py --tables 1`" in text

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 
 from ...utils.outputs import json_with, text_with
+from .details import QUALITY_HEAD, THRESHOLD_HEAD
 from .table import Cell, Table
 
 LATEX_SPECIAL = {
@@ -17,7 +19,7 @@ LATEX_SPECIAL = {
 
 
 def as_markdown(table: Table) -> str:
-    """A pipe table, the best number of every column bold, and the notes as a list below."""
+    """A pipe table, the best number of every column bold, the notes as a list below, and then the details' tables."""
     best = _best(table)
     lines = [["Run", *table.columns], ["---", *("---:" for _ in table.columns)]]
     for number, row in enumerate(table.rows):
@@ -25,7 +27,23 @@ def as_markdown(table: Table) -> str:
         name = row.name.replace("|", r"\|")
         lines.append([name, *(f"**{c}**" if number in best[k] else c for k, c in enumerate(cells))])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-    return text + "".join(f"\n- {note}" for note in table.notes) + ("\n" if table.notes else "")
+    text += "".join(f"\n- {note}" for note in table.notes) + ("\n" if table.notes else "")
+    for title, head, rows in details(table):
+        text += f"\n{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *rows])
+    return text
+
+
+def details(table: Table) -> list[tuple[str, list[str], list[list[str]]]]:
+    """(title, head, rows) of the tables below: thresholds and qualities, where there are any."""
+    found = [
+        ("Thresholds: a pair is accepted when its cosine is at least that", THRESHOLD_HEAD, table.thresholds),
+        ("What each quality is worth (error versus discard)", QUALITY_HEAD, table.qualities),
+    ]
+    return [
+        (title, ["Run", *head], [[row.run.replace("|", r"\|"), *row.cells()] for row in rows])  # type: ignore[attr-defined]
+        for title, head, rows in found
+        if rows
+    ]
 
 
 def as_latex(table: Table) -> str:
@@ -57,7 +75,8 @@ def as_csv(table: Table) -> str:
 
 
 def as_json(table: Table) -> str:
-    """{"columns", "rows": [{"name", "runs", "cells": {column: {"mean", "std", "runs"} or null}}], "notes"}."""
+    """{"columns", "rows": [{"name", "runs", "cells": {column: {"mean", "std", "runs"} or null}}], "notes",
+    "thresholds", "qualities"}; the last two as `details` has their rows."""
     rows = [
         {
             "name": row.name,
@@ -69,7 +88,11 @@ def as_json(table: Table) -> str:
         }
         for row in table.rows
     ]
-    return json.dumps({"columns": list(table.columns), "rows": rows, "notes": table.notes}, indent=2) + "\n"
+    below = {
+        "thresholds": [asdict(row) for row in table.thresholds],
+        "qualities": [asdict(row) for row in table.qualities],
+    }
+    return json.dumps({"columns": list(table.columns), "rows": rows, "notes": table.notes, **below}, indent=2) + "\n"
 
 
 KINDS = {

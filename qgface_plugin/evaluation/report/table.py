@@ -16,6 +16,7 @@ import numpy as np
 from ...config.run import TRACKING
 from ...utils.errors import DataError
 from ...utils.text import read_json
+from .details import QualityRow, ThresholdRow, quality_rows, threshold_rows
 from .results import Result, read_results
 
 FAR, IJB_MODE = 1e-4, "N0D1F1"  # of the IJB-B column; where that mode is not saved, the first one that is
@@ -59,11 +60,21 @@ class Row:
 
 @dataclass
 class Table:
-    """Columns, rows, and what has to be said about them."""
+    """Columns, rows, what has to be said about them, and what stands below them.
+
+    Attributes:
+        columns: titles.
+        rows: of recipes.
+        notes: one sentence each.
+        thresholds: of every run that has some.
+        qualities: the same.
+    """
 
     columns: tuple[str, ...]
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    thresholds: list[ThresholdRow] = field(default_factory=list)
+    qualities: list[QualityRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,7 @@ COLUMNS = (
     Column("IJB-B", "ijbb", _ijb),
     Column("HQ Avg.", "pairs", _average),
 )
+SHOWN = 3  # settings in a row's name
 ALL = "All Avg."  # mean of the columns, for runs that have all of them
 
 
@@ -129,6 +141,10 @@ def report(runs: Sequence[str | Path]) -> Table:
         for column, cell in zip(table.columns, table.rows[-1].cells, strict=True):
             if cell is not None and cell.runs < len(paths):
                 table.notes.append(f"{name}: {column} is over {cell.runs} of {len(paths)} runs")
+        for path in paths:
+            of_run = name if len(paths) == 1 else f"{name}, {path.name}"
+            table.thresholds += threshold_rows(of_run, path, saved[path])
+            table.qualities += quality_rows(of_run, path, saved[path])
     table.notes += _notes(saved)
     return table
 
@@ -136,10 +152,14 @@ def report(runs: Sequence[str | Path]) -> Table:
 def group_runs(runs: Sequence[str | Path]) -> list[tuple[str, list[Path]]]:
     """Rows' names and their runs' folders, in the order in which they are given.
 
+    A row is named as it was asked for, else by its recipe, else by its folder. Recipes of one name are told apart by
+    the settings in which they differ, folders of one name by what stands before it.
+
     Raises:
         DataError: one folder is given twice.
     """
     groups: dict[tuple[str, str], tuple[str, list[Path]]] = {}
+    recipes: dict[tuple[str, str], dict[str, Any]] = {}
     seen: set[Path] = set()
     for given in map(str, runs):
         name, separator, folder = given.partition("=")
@@ -152,13 +172,43 @@ def group_runs(runs: Sequence[str | Path]) -> list[tuple[str, list[Path]]]:
         recipe = None if name else _recipe(path)
         if recipe is not None:
             name, key = str(recipe.get("name") or path.name), ("recipe", _same(recipe))
+            recipes.setdefault(key, _settings(recipe))
         else:
             key = ("name", name) if name else ("folder", str(path))
         groups.setdefault(key, (name or path.resolve().name, []))[1].append(path)
-    names = [name for name, _ in groups.values()]
-    return [
-        (f"{name} ({paths[0]})" if names.count(name) > 1 else name, paths) for name, paths in groups.values()
-    ]  # fmt: skip
+    named: list[tuple[str, list[Path]]] = []
+    for key, (name, paths) in groups.items():
+        alike = [other for other, (its, _) in groups.items() if its == name]
+        if len(alike) > 1:
+            name = _told_apart(name, paths[0], recipes.get(key), [(recipes.get(k), groups[k][1][0]) for k in alike])
+        named.append((name, paths))
+    return named
+
+
+def _settings(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of a recipe by their dotted names, without those in which runs of it may differ."""
+    found: dict[str, Any] = {}
+    for key, value in recipe.items():
+        if prefix or key not in NOT_THE_RECIPE:
+            found |= _settings(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+def _told_apart(
+    name: str, path: Path, recipe: dict[str, Any] | None, alike: Sequence[tuple[dict[str, Any] | None, Path]]
+) -> str:
+    """A name with what no other row of that name has: settings, else the end of its folder's path."""
+    others = [other for other, _ in alike]
+    if recipe is not None and None not in others:
+        keys = list(dict.fromkeys(key for other in others if other for key in other))
+        differing = [key for key in keys if any(other and other.get(key) != recipe.get(key) for other in others)]
+        shown = [f"{key}={recipe.get(key)}"[:40] for key in differing[:SHOWN]]
+        if len(differing) <= SHOWN:
+            return f"{name} ({', '.join(shown)})"
+    parts = path.resolve().parts
+    tails = [other.resolve().parts for _, other in alike]
+    count = next((n for n in range(1, len(parts)) if sum(tail[-n:] == parts[-n:] for tail in tails) == 1), len(parts))
+    return f"{name} ({'/'.join(parts[-count:])})" if parts[-1] != name else "/".join(parts[-count:])
 
 
 def _recipe(run: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qgface_plugin.evaluation.report.formats import as_json, as_markdown
 from qgface_plugin.evaluation.report.results import write_result
 from qgface_plugin.evaluation.report.table import COLUMNS, group_runs, report
 from qgface_plugin.utils.errors import DataError
@@ -97,10 +98,65 @@ def test_seeds_of_one_recipe_are_one_row(tmp_path):
 def test_different_recipes_of_one_name(tmp_path):
     recipe(tmp_path / "a")
     recipe(tmp_path / "b", lr=0.2)
-    assert [name for name, _ in group_runs([tmp_path / "a", tmp_path / "b"])] == [
-        f"qg ({tmp_path / 'a'})",
-        f"qg ({tmp_path / 'b'})",
+    assert [name for name, _ in group_runs([tmp_path / "a", tmp_path / "b"])] == ["qg (lr=0.1)", "qg (lr=0.2)"]
+    recipe(tmp_path / "c", qgface={"queue": "none", "b": 0.2})
+    recipe(tmp_path / "d", qgface={"queue": "proxy", "b": 0.2})
+    recipe(tmp_path / "d2", qgface={"queue": "proxy", "b": 0.2}, seed=2)
+    named = group_runs([tmp_path / name for name in ("c", "d", "d2")])
+    assert named == [
+        ("qg (qgface.queue=none)", [tmp_path / "c"]),
+        ("qg (qgface.queue=proxy)", [tmp_path / "d", tmp_path / "d2"]),
     ]
+
+
+def test_folders_of_one_name(tmp_path):
+    """And recipes that differ in more than a name can hold."""
+    for place in ("x/run", "y/run"):
+        (tmp_path / place).mkdir(parents=True)
+    assert [name for name, _ in group_runs([tmp_path / "x" / "run", tmp_path / "y" / "run"])] == ["x/run", "y/run"]
+    recipe(tmp_path / "x" / "run")
+    recipe(tmp_path / "y" / "run", lr=1, a=1, b=2, c=3)
+    assert [name for name, _ in group_runs([tmp_path / "x" / "run", tmp_path / "y" / "run"])] == [
+        "qg (x/run)", "qg (y/run)",
+    ]  # fmt: skip
+
+
+def test_thresholds_and_qualities_stand_below(tmp_path):
+    point = {
+        "far": 0.01, "threshold": 0.3661, "false_accepts": 5, "impostors": 500, "true_accepts": 9, "genuine": 10,
+        "tar": 0.9, "low": 0.6, "high": 0.98, "reason": "",
+    }  # fmt: skip
+    none = point | {"far": 1e-3, "threshold": None, "tar": None, "low": None, "high": None, "reason": "too few"}
+    fused = {"points": [point, none], "flip_fusion": True, "interval": "x"}
+    alone = {"points": [point | {"threshold": 0.4}], "flip_fusion": False, "interval": "x"}
+    found = pairs(lfw=0.9)
+    found["sets"]["lfw"] |= {"thresholds": fused, "single_thresholds": alone}
+    save(tmp_path / "a", "pairs", found)
+    tpir = {"fpir": 0.1, "threshold": 0.5, "false_alarms": 3, "unmated": 40, "tpir": 0.8, "reason": ""}
+    results = ijb(0.5) | {"one_to_n": [{"mode": "N0D1F1", "galleries": [{"name": "S1", "tpir": [tpir]}]}]}
+    results["one_to_one"][0]["thresholds"] = fused
+    save(tmp_path / "a", "ijbb_gallery", results)
+    curve = {
+        "fmr": 1e-3, "fnmr": 0.5, "normalised": 0.8, "gain": 0.7, "reason": "", "discarded": [0.0, 0.295, 0.3, 0.9],
+        "errors": [0.5, 0.4, 0.3, 0.0],
+    }  # fmt: skip
+    save(tmp_path / "a", "quality", {"sets": {"lfw": {"sources": {"norm": {"curves": [curve]}}}}})
+    table = report([tmp_path / "a"])
+    assert [(row.of, row.rate, row.threshold, row.flip_fusion) for row in table.thresholds] == [
+        ("ijbb_gallery N0D1F1", "FAR", 0.3661, True), ("ijbb_gallery N0D1F1", "FAR", None, True),
+        ("ijbb_gallery N0D1F1 S1", "FPIR", 0.5, True),
+        ("lfw", "FAR", 0.3661, True), ("lfw", "FAR", None, True), ("lfw", "FAR", 0.4, False),
+    ]  # fmt: skip
+    text = as_markdown(table)
+    assert "| a | lfw | FAR 0.01 | 0.3661 | 5 of 500 | 90.00 | 60.00 to 98.00 | yes |" in text
+    assert "| a | lfw | FAR 0.001 | none | too few | - | - | yes |" in text
+    assert "| a | ijbb_gallery N0D1F1 S1 | FPIR 0.1 | 0.5000 | 3 of 40 | 80.00 | - | yes |" in text
+    assert "| a | lfw | norm | 0.001 | 50.00 | 30.00 | 0.800 | 0.700 |" in text
+    saved = json.loads(as_json(table))
+    assert saved["thresholds"][0]["wrong_of"] == 500 and saved["qualities"][0]["gain"] == 0.7
+    save(tmp_path / "b", "quality", {"sets": {"lfw": {"sources": {"norm": {"curves": [{"fmr": 1}]}}}}})
+    with pytest.raises(DataError, match="b: the saved result of quality is damaged .KeyError: 'discarded'"):
+        report([tmp_path / "b"])
 
 
 def test_names_of_rows(tmp_path, monkeypatch):
