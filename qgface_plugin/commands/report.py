@@ -3,9 +3,13 @@
 qgface report work_dirs/adaface_r34 work_dirs/qgface_r34
 qgface report AdaFace=work_dirs/a1 AdaFace=work_dirs/a2 QGFace=work_dirs/q1 QGFace=work_dirs/q2
 qgface report work_dirs/* --format latex --output table.tex
+qgface report work_dirs/qgface_r34 --html qgface_r34.html
 
 A run is a folder with results/<protocol>.json. Runs of one name, or without a name whose recipes differ in the seed
-only, are one row: mean and sample standard deviation. A dash: nothing is saved. Bold: the best of a column.
+only, are one row: mean and sample standard deviation. A dash: nothing is saved. Bold: the best of a column. Below
+stand thresholds and what each quality is worth, where they are saved.
+
+--html writes one page of one model instead, with its tables, curves and histograms, and nothing outside the file.
 """
 
 from __future__ import annotations
@@ -26,6 +30,10 @@ def main(arguments: list[str] | None = None, front: str | None = None) -> int:
     given = _parser(front).parse_args(arguments)
     print_any_name()
     try:
+        if given.pairs and not given.html:
+            raise ConfigError("--pairs is a picture for the page: add --html FILE")
+        if given.html:
+            return _page(given)
         table = report(given.runs)
         text = FORMATS[given.format](table)
         check_output(given.output, KINDS[given.format])
@@ -38,11 +46,24 @@ def main(arguments: list[str] | None = None, front: str | None = None) -> int:
         print(f"{given.program}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"{given.program}: {given.output}: it cannot be written ({error.strerror})", file=sys.stderr)
+        print(
+            f"{given.program}: {given.html or given.output}: it cannot be written ({error.strerror})", file=sys.stderr
+        )
         return 2
     if given.format == "csv":
         for note in table.notes:
             print(f"note: {note}", file=sys.stderr)
+    return 0
+
+
+def _page(given: argparse.Namespace) -> int:
+    from ..evaluation.report.html_page import HTML, model_page
+
+    if len(given.runs) > 1:
+        raise ConfigError(f"--html writes the page of one model, and {len(given.runs)} runs are named")
+    check_output(given.html, HTML, [given.pairs])
+    write_text(given.html, model_page(given.runs[0], given.pairs))
+    print(f"saved: {given.html}")
     return 0
 
 
@@ -51,4 +72,6 @@ def _parser(front: str | None) -> argparse.ArgumentParser:
     parser.add_argument("runs", metavar="[NAME=]RUN", nargs="+", help="folder of a run, and its row's name")
     parser.add_argument("--format", choices=FORMATS, default="markdown", help="(default: markdown)")
     parser.add_argument("--output", metavar="FILE", help="write there instead of printing")
+    parser.add_argument("--html", metavar="FILE", help="write a page of the run instead of the table")
+    parser.add_argument("--pairs", metavar="PICTURE", help="pairs of views for the page, as `figures pairs` draws them")
     return parser

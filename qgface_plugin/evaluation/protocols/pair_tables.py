@@ -41,7 +41,8 @@ def threshold_table(results: Sequence[PairSetResult]) -> str:
             behind = f"{fused.false_accepts:,} of {fused.impostors:,}"
             row = [name, f"{fused.far:g}", *_threshold_cells(fused), *_threshold_cells(alone), fused.reason]
             rows.append([*row[:3], behind, *row[3:]])
-    lines = [text_table(head, rows), "a pair is accepted when its cosine is at least the threshold"]
+    said_first = "a pair is accepted when its cosine is at least the threshold; with flip fusion, and (no flip) without"
+    lines = [text_table(head, rows), said_first]
     return "\n".join([*lines, *(f"intervals of {', '.join(names)}: {text}" for text, names in said.items())])
 
 

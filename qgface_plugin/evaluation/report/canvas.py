@@ -33,7 +33,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def look(number: int) -> dict[str, str]:
+def look(number: int) -> dict[str, Any]:
     """Colour and line style of a figure's curve, by its number from 0 on."""
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number // len(COLOURS) % len(STYLES)]}
 

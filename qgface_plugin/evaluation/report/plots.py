@@ -58,41 +58,45 @@ def plot_roc(curves: Mapping[str, Roc], path: Path, title: str) -> None:
 def draw_discard(figure: Figure, sources: Mapping[str, Mapping[str, Any]], title: str) -> None:
     """Error-versus-discard curves on an empty figure: one panel per FMR, one curve per quality.
 
-    Dotted: what discarding at random and a perfect quality would do. Steps, as nothing can be discarded between them.
-
     Args:
         figure: to draw on.
         sources: quality -> {"curves": as `metrics.discard.DiscardCurve.as_dict` has them}, the same FMRs in each.
         title: stands above the panels.
     """
-    first = next(iter(sources.values()))["curves"]
-    panels = figure.subplots(1, len(first), squeeze=False)[0]
-    for at, (panel, curve) in enumerate(zip(panels, first, strict=True)):
-        panel.set_title(f"FMR {curve['fmr']:g}", fontsize=10)
-        panel.set_xlabel("share of the genuine pairs discarded (%)")
-        panel.spines[["top", "right"]].set_visible(False)
-        if curve["fnmr"] is None:
-            panel.text(0.5, 0.5, curve["reason"], transform=panel.transAxes, ha="center", va="center", wrap=True)
-            panel.set(xticks=[], yticks=[])
-            continue
-        shares = np.linspace(0, 0.95, 96)
-        best = np.maximum(curve["fnmr"] - shares, 0) / (1 - shares)
-        for number, (source, found) in enumerate(sources.items()):
-            drawn = found["curves"][at]
-            panel.step(
-                100 * np.array(drawn["discarded"]), 100 * np.array(drawn["errors"]), where="post", lw=1.5,
-                label=source, **look(number),
-            )  # fmt: skip
-        panel.plot(100 * shares, 100 * best, color="0.5", lw=1, ls=":", label="a perfect one")
-        panel.axhline(100 * curve["fnmr"], color="0.5", lw=1, ls="--", label="at random")
-        panel.set(xlim=(0, 95), ylim=(0, None))
-        panel.axvspan(0, 100 * curve["limit"], color="0.5", alpha=0.07, lw=0)
+    count = len(next(iter(sources.values()))["curves"])
+    panels = figure.subplots(1, count, squeeze=False)[0]
+    for at, panel in enumerate(panels):
+        discard_panel(panel, sources, at)
     panels[0].set_ylabel("FNMR of the others (%)")
     figure.suptitle(title, fontsize=11)
-    drawn_panels = [panel for panel in panels if panel.get_legend_handles_labels()[0]]
-    if drawn_panels:
-        handles, labels = drawn_panels[0].get_legend_handles_labels()
+    handles, labels = next((found for panel in panels if (found := panel.get_legend_handles_labels())[0]), ([], []))
+    if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
+
+
+def discard_panel(panel: Axes, sources: Mapping[str, Mapping[str, Any]], at: int) -> None:
+    """The curves at the `at`-th FMR; dotted, what a perfect quality would do, dashed, discarding at random.
+
+    Steps, as nothing can be discarded between them. Where the pairs show no such FMR, the panel says so.
+    """
+    curve = next(iter(sources.values()))["curves"][at]
+    panel.set_title(f"FMR {curve['fmr']:g}", fontsize=10)
+    panel.set_xlabel("share of the genuine pairs discarded (%)")
+    panel.spines[["top", "right"]].set_visible(False)
+    if curve["fnmr"] is None:
+        panel.text(0.5, 0.5, curve["reason"], transform=panel.transAxes, ha="center", va="center", wrap=True)
+        panel.set(xticks=[], yticks=[])
+        return
+    shares = np.linspace(0, 0.95, 96)
+    best = np.maximum(curve["fnmr"] - shares, 0) / (1 - shares)
+    for number, (source, found) in enumerate(sources.items()):
+        drawn = found["curves"][at]
+        errors, discarded = 100 * np.array(drawn["errors"], float), 100 * np.array(drawn["discarded"], float)
+        panel.step(discarded, errors, where="post", lw=1.5, label=source, **look(number))
+    panel.plot(100 * shares, 100 * best, color="0.5", lw=1, ls=":", label="a perfect one")
+    panel.axhline(100 * curve["fnmr"], color="0.5", lw=1, ls="--", label="at random")
+    panel.set(xlim=(0, 95), ylim=(0, None))
+    panel.axvspan(0, 100 * curve["limit"], color="0.5", alpha=0.07, lw=0)
 
 
 def draw_similarities(path: str | Path, models: Mapping[str, Mapping[str, Any]]) -> Path:
