@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from compat_tools import TRAINER, write_checkout
 from paths import ROOT
@@ -73,7 +74,10 @@ def test_a_script_runs_as_python_runs_it_and_repaired(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     *log, last = done.stdout.splitlines()
     assert last == "__main__ ['eval_ijbc.py', '--network', 'r18'] 2 <class 'int'>"
-    assert len(log) == 1 and "repaired for arcface_torch: names of NumPy (" in log[0]
+    if np.lib.NumpyVersion(np.__version__) < "1.24.0":  # which has the names
+        assert log == []
+    else:
+        assert len(log) == 1 and "repaired for arcface_torch: names of NumPy (" in log[0]
 
     done = run("run", tmp_path / "eval_ijbc.py", "--fail")
     assert done.returncode == 1 and "RuntimeError: the script's own error" in done.stderr

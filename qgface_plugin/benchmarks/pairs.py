@@ -32,6 +32,7 @@ from ..data.pair_dataset import PairDataset, collate, worker_init
 from ..data.procedural.dataset import write_dataset
 from ..data.sources.records import FaceRecords
 from ..utils.errors import ConfigError
+from ..utils.python_3_14 import start_method
 from ._pillow_pairs import pillow_pair
 
 Ways = dict[str, Callable[[list[tuple[int, int]]], Any]]
@@ -143,8 +144,9 @@ def _load(dataset: PairDataset, batch: int, batches: int, workers: int) -> tuple
     """Pairs a second by the clock, once each worker has given a batch, and by the workers' processor time."""
     places = [(row // len(dataset), row % len(dataset)) for row in range(batch * (batches + workers))]
     loader = DataLoader(
-        dataset, batch, sampler=places, num_workers=workers, collate_fn=collate, worker_init_fn=worker_init
-    )
+        dataset, batch, sampler=places, num_workers=workers, collate_fn=collate, worker_init_fn=worker_init,
+        multiprocessing_context=start_method(workers),
+    )  # fmt: skip
     before, found = _children(), iter(loader)
     for _ in range(workers):
         next(found)

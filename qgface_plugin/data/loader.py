@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from ..config.degradation import DegradationPolicy
 from ..utils.errors import ConfigError, DataError, TrainingError
+from ..utils.python_3_14 import start_method
 from .degradation.gpu import both_views
 from .images import surplus_line
 from .pair_batch import PairBatch, concatenate, normalise
@@ -39,6 +40,7 @@ class PairLoader(DataLoader[PairBatch]):
             batch_size=sampler.batch_size,
             sampler=sampler,
             num_workers=workers,
+            multiprocessing_context=start_method(workers),
             collate_fn=collate,
             pin_memory=device.type == "cuda",
             drop_last=True,

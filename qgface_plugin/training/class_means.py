@@ -20,6 +20,7 @@ from ..loss.partial_fc import QGPartialFC
 from ..models.embeddings import evaluating
 from ..utils import distributed
 from ..utils.device import autocast
+from ..utils.python_3_14 import start_method
 
 LOGGER = logging.getLogger(__name__)
 
@@ -107,6 +108,7 @@ def _originals(
         originals.for_workers(run.num_workers, size),
         batch_sampler=chosen,
         num_workers=run.num_workers,
+        multiprocessing_context=start_method(run.num_workers),
         collate_fn=collate,
         worker_init_fn=start_worker,
         pin_memory=device.type == "cuda",

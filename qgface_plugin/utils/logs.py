@@ -124,6 +124,7 @@ class _Console(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not getattr(record, FILE_ONLY, False):
             tqdm.write(shown(self.format(record)), file=sys.stdout)
+            sys.stdout.flush()  # in a file, too, a line is there at once and before what standard error says next
 
 
 @contextmanager

@@ -118,8 +118,8 @@ def test_a_full_disk(tmp_path, capfd):
     (tmp_path / "a").write_bytes(b"old")
 
     def work():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-        write_bytes(tmp_path / "a", b"x" * 2000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # of what it says on standard error, too
+        write_bytes(tmp_path / "a", b"x" * 200_000)
 
     process = forked(work)
     process.join(60)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -104,3 +106,16 @@ def test_names_that_are_no_utf8(tmp_path, capsys, host_file):
     assert (tmp_path / "own.log").read_text().endswith("-Jos\\udce9\n")
     said = capsys.readouterr()
     assert said.out.count("Jos\\udce9") == 2 and said.err == ""
+
+
+def test_a_line_in_a_file_is_there_before_what_follows_on_standard_error(tmp_path):
+    code = (
+        "import logging, pathlib, sys\nfrom qgface_plugin.utils.logs import logging_to\n"
+        f"with logging_to(pathlib.Path({str(tmp_path / 'training.log')!r})):\n"
+        "    logging.getLogger('qgface_plugin.x').info('first')\n    print('second', file=sys.stderr)\n"
+    )
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with open(tmp_path / "both.txt", "wb") as both:
+        subprocess.run([sys.executable, "-c", code], stdout=both, stderr=both, env=environ, check=True)
+    lines = (tmp_path / "both.txt").read_text().splitlines()
+    assert len(lines) == 2 and lines[0].endswith("first") and lines[1] == "second"
