@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from .arcface_torch.checkout import find_checkout, is_own_config
+from .arcface_torch.checkout import find_checkout, is_own_config, may_be_own_config
 from .config.changes import shown
 from .config.recipe import load_recipe
 from .training.preemption import watch_for_stop
@@ -21,7 +21,8 @@ def run_recipe(path: str, changes: Mapping[str, Any] = MappingProxyType({})) -> 
     """Load and check a recipe, train it, and return its verification results (none of a checkout's, which logs them).
 
     The trainer is the arcface_torch checkout that `config.host` or ARCFACE_TORCH names, or the working directory when
-    it is one; else the built-in loop. A path configs/... is the checkout's own config where there is a checkout.
+    it is one; else the built-in loop. A path configs/... is the checkout's own config where there is a checkout and no
+    such file where the user stands.
     `changes` are settings by dotted key, on top of the recipe's; a checkout's own config takes none.
     Raises ConfigError, DataError or CheckpointError for what does not fit, TrainingError when training cannot go on,
     Stopped when a signal asked it to leave.
@@ -31,8 +32,8 @@ def run_recipe(path: str, changes: Mapping[str, Any] = MappingProxyType({})) -> 
 
     with early_log() as log, fellow_ranks():
         run = None
-        found = find_checkout() if is_own_config(path) else None
-        if found is None:
+        found = find_checkout() if may_be_own_config(path) else None
+        if found is None or not is_own_config(path, found[0]):
             with watch_for_stop() as stop, stop.at_once("reading the recipe"):
                 stop.leave = leave
                 run = load_recipe(path, changes=changes)

@@ -106,6 +106,22 @@ def find_checkout(host: str | None = None, environ: Mapping[str, str] = os.envir
     return folder.resolve(), by
 
 
-def is_own_config(argument: str) -> bool:
-    """Whether a command line names one of the checkout's own configs, as its users write them: configs/ms1mv3_r50."""
+def may_be_own_config(argument: str) -> bool:
+    """Whether a command line has the form in which a checkout's users name its own configs: configs/ms1mv3_r50."""
     return argument.startswith("configs/")
+
+
+def is_own_config(argument: str, checkout: Path) -> bool:
+    """Whether a command line names one of the checkout's own configs.
+
+    A file configs/... where the user stands is the user's recipe and comes first, unless it is the checkout's own.
+
+    Args:
+        argument: of the command line.
+        checkout: its folder.
+    """
+    if not may_be_own_config(argument):
+        return False
+    named, own = Path(argument), (checkout / "configs").resolve()
+    files = [file for file in (named, named.with_name(f"{named.name}.py")) if file.is_file()]
+    return all(file.resolve().parent == own for file in files)

@@ -27,6 +27,7 @@ def checkout_log(run: Run, writer: SummaryWriter | None, frequent: int, start_st
         frequent,
         start_step=start_step,
         quality=run.qgface.quality,
+        features_bias=run.train.features_bias,
         pair_grid_every=run.train.pair_grid_every,
         trackers=[*opened_by_the_script(run)],
     )

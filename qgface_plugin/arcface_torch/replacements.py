@@ -277,6 +277,8 @@ class Replacements:
             total: steps of the whole run; milestones, in epochs, become steps.
         """
         self.optimizer = optimizer
+        for line in unsupported.by_an_optimizer(self.run, optimizer.param_groups):
+            LOGGER.warning(line)
         if self.criterion is not None and self.backbone is not None:
             self.criterion.watch(self.backbone, optimizer, scaled=self._fp16)
             self._check_checkpoint(self.backbone, self.criterion, optimizer)

@@ -6,6 +6,7 @@ loop. The checkout is found by sys.path, where its modules are looked for first.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import multiprocessing
 import os
@@ -73,8 +74,26 @@ def prepare(checkout: Path, argument: str, run: Run | None, log: EarlyLog) -> Re
     config = checkout / "configs" / f"{Path(argument).stem}.py"
     if not config.is_file():
         raise ConfigError(f"{checkout} has no config {argument}: {config} is not there")
+    _refuse_a_recipe(config)
     LOGGER.info("%s is a config of the checkout: it trains what it says, without QGFace", argument)
     return None
+
+
+def _refuse_a_recipe(config: Path) -> None:
+    """A recipe that lies among the checkout's own configs would be trained without QGFace, which it asks for.
+
+    Raises:
+        ConfigError: it is one, or it fails.
+    """
+    try:
+        settings = importlib.import_module(f"configs.{config.stem}").config
+    except Exception as error:
+        raise ConfigError(f"{config} cannot be imported: {type(error).__name__}: {error}") from error
+    if "qgface" in settings:
+        raise ConfigError(
+            f"{config} sets config.qgface, but a config of the checkout trains what it says, without QGFace: move the "
+            f"file out of {config.parent}, for instance to recipes/{config.name}, and name it there"
+        )
 
 
 def autoload() -> bool:
@@ -100,7 +119,8 @@ def autoload() -> bool:
     if argument is None or checkout in _running:
         return False
     if multiprocessing.parent_process() is not None:  # a data worker that has imported the main module anew
-        prepare(checkout, argument, None if is_own_config(argument) else load_recipe(argument), EarlyLog())
+        own = is_own_config(argument, checkout)
+        prepare(checkout, argument, None if own else load_recipe(argument), EarlyLog())
         return False
     if distributed.is_initialized():
         raise ConfigError(
@@ -108,7 +128,7 @@ def autoload() -> bool:
             f"Take the line out, and run python -m qgface_plugin attach {checkout}"
         )
     with early_log() as log, fellow_ranks():
-        run = None if is_own_config(argument) else load_recipe(argument)
+        run = None if is_own_config(argument, checkout) else load_recipe(argument)
         if run is not None and run.host and Path(run.host).resolve() != checkout:
             raise ConfigError(f"config.host names {run.host}, but this is the train_v2.py of {checkout}: leave it out")
         train(checkout, argument, run, log, sys.argv[1:])

@@ -5,7 +5,8 @@ A key that the recipe does not set, or sets to "off", asks for nothing and is no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from ..utils.errors import ConfigError
 from .options import FinetuneOptions, TrainOptions, VerifyOptions
@@ -51,6 +52,22 @@ def by_a_checkout(run: Run) -> list[str]:
     lines += [f"config.qgface.verify.{key} = {getattr(run.verify, key)!r} {there}" for key in changed]
     if run.train.precision == "bfloat16":
         lines.append(f"config.qgface.train.precision = 'bfloat16' {there}: it has float16 only")
+    return lines
+
+
+def by_an_optimizer(run: Run, groups: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One line for each setting of the optimiser that is another one in the optimiser that a checkout's loop has made.
+
+    Args:
+        run: the recipe.
+        groups: the optimiser's `param_groups`, before a schedule has touched their rates.
+    """
+    lines, groups = [], list(groups)
+    for key in ("lr", "momentum", "weight_decay"):
+        asked, found = getattr(run, key), list(dict.fromkeys(group[key] for group in groups if key in group))
+        if found and found != [asked]:
+            there = " and ".join(f"{value:g}" for value in found)
+            lines.append(f"config.{key} = {asked!r} has no effect in this checkout: its script trains with {there}")
     return lines
 
 

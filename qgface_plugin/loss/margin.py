@@ -8,7 +8,7 @@ which is the gate and `apply_rule`. The heads are in `heads.py`, the sources of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
@@ -120,6 +120,42 @@ class QGFaceMargin(nn.Module):
     def from_config(cls, config: QGFaceConfig) -> QGFaceMargin:
         """The margin of checked settings."""
         return cls(**asdict(config))
+
+    @classmethod
+    def arcface_torch(
+        cls, margin_list: Sequence[float] = (1.0, 0.5, 0.0), s: float = 64.0, **options: Any
+    ) -> QGFaceMargin:
+        """arcface_torch's CombinedMarginLoss, value and gradient, for all rows: `classification_gate` is "none".
+
+        Its ArcFace is not differentiated through the margin: the derivative of the target logit is s
+        (`straight_through`), where the paper's is s sin(theta + m) / sin(theta), which `margin="arcface"` alone has.
+        One thing is not its own: an angle that the margin takes beyond pi stays at pi, where arcface_torch's target
+        rises again.
+
+        Args:
+            margin_list: (m1, m2, m3) as in its configs: (1, m, 0) is ArcFace with m radians, (1, 0, m) CosFace.
+            s: scale.
+            options: further fields of QGFaceConfig; `classification_gate="exact"` puts QGFace's gate before it.
+
+        Raises:
+            ConfigError: margins that arcface_torch has no loss for: m1 is not 1, or both m2 and m3 are above 0.
+
+        Example:
+            >>> config = QGFaceMargin.arcface_torch((1.0, 0.5, 0.0)).config
+            >>> config.margin, config.m, config.straight_through, config.classification_gate
+            ('arcface', 0.5, True, 'none')
+            >>> QGFaceMargin.arcface_torch((1.0, 0.0, 0.4)).config.margin
+            'cosface'
+        """
+        m1, m2, m3 = margin_list
+        if m1 != 1.0 or m2 < 0.0 or m3 < 0.0 or (m2 and m3):
+            raise ConfigError(
+                f"QGFaceMargin.arcface_torch: margin_list is {tuple(margin_list)}: it must be (1, m, 0) for ArcFace or "
+                "(1, 0, m) for CosFace"
+            )
+        name, m = ("cosface", m3) if m3 else ("arcface", m2)
+        given = {"margin": name, "straight_through": name == "arcface", "classification_gate": "none", **options}
+        return cls(s=s, m=m, **given)
 
     @property
     def b(self) -> float | Tensor:

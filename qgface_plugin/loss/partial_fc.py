@@ -109,7 +109,10 @@ class QGPartialFC(nn.Module):
         if num_classes < distributed.world_size():
             raise ConfigError(f"num_classes is {num_classes}: each of {distributed.world_size()} ranks needs a class")
         changes = options if queue is None else {"queue": queue, **options}
-        self.config = QGFaceConfig.from_mapping({**asdict(margin_loss.config), **changes}, where="QGPartialFC")
+        of_margin = asdict(margin_loss.config)
+        if queue == "none":
+            del of_margin["contrastive_gate"]  # that of `authors`, say, has nothing to gate
+        self.config = QGFaceConfig.from_mapping({**of_margin, **changes}, where="QGPartialFC")
         if not paired and self.config.queue != "none":
             raise ConfigError(f"queue={self.config.queue!r} contrasts pairs, but paired=False: use queue='none'")
         self.margin_softmax = margin_loss

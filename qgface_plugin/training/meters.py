@@ -153,6 +153,7 @@ class OrderWatch:
         quality: name of the source.
         momentum: weight of one step in the running mean.
         grace_steps: steps before the first warning.
+        features_bias: whether the last BatchNorm has a bias that the recipe could take away.
 
     Example:
         >>> watch = OrderWatch("sharpness", grace_steps=10)
@@ -161,8 +162,11 @@ class OrderWatch:
         "the quality 'sharpness' is upside down: b"
     """
 
-    def __init__(self, quality: str = "norm", momentum: float = 0.01, grace_steps: int = 100) -> None:
+    def __init__(
+        self, quality: str = "norm", momentum: float = 0.01, grace_steps: int = 100, features_bias: bool = True
+    ) -> None:
         self.quality, self.momentum, self.grace_steps = quality, momentum, grace_steps
+        self.features_bias = features_bias
         self.mean: float | None = None
         self._steps = 0
         self._warned_epoch: int | None = None
@@ -196,10 +200,65 @@ class OrderWatch:
                 "mean) the original view is better than its degraded view, so the gates take blurred views for sharp "
                 "ones. What helps: another config.qgface.quality, or a stronger config.qgface.degradation"
             )
+        bias = "config.qgface.train.features_bias = False, " if self.features_bias else ""
         return (
             f"the norm is upside down: in only {self.mean:.0%} of the pairs (running mean) the original view has a "
             "larger feature norm than its degraded view. Norms stand for quality, so the gates now keep blurred views "
             "in the classification and send sharp ones to the contrast. What helps: "
-            "config.qgface.train.features_bias = False, config.qgface.quality = 'degradation', more data or epochs, a "
+            f"{bias}config.qgface.quality = 'degradation', more data or epochs, a "
             "lower config.qgface.b; docs/troubleshooting.md says what to look at"
+        )
+
+
+class IdleWatch:
+    """Follows the share of the pairs that are contrasted, and says once per epoch when there are hardly any.
+
+    Args:
+        grace_steps: steps before the first warning; in the first ones the statistics of quality settle.
+        least: the share, in [0, 1], below which the contrast does nothing worth a queue.
+
+    Example:
+        >>> watch = IdleWatch(grace_steps=20)
+        >>> watch.update(0.0, steps=10, epoch=0)
+        >>> watch.update(0.0, steps=10, epoch=0)[:42]
+        'the contrast does nothing: 0.0% of the pai'
+    """
+
+    def __init__(self, grace_steps: int = 50, least: float = 0.01) -> None:
+        self.grace_steps, self.least = grace_steps, least
+        self._seen = 0
+        self._epoch: int | None = None
+        self._steps, self._sum = 0, 0.0  # of this epoch
+        self._warned_epoch: int | None = None
+
+    def state_dict(self) -> list[float | int | None]:
+        """What it has seen so far, as plain values."""
+        return [self._seen, self._epoch, self._steps, self._sum, self._warned_epoch]
+
+    def load_state_dict(self, state: Sequence[float | int | None]) -> None:
+        """Continue from `state`."""
+        seen, epoch, steps, total, warned = state
+        self._seen, self._steps, self._sum = int(seen or 0), int(steps or 0), float(total or 0.0)
+        self._epoch = None if epoch is None else int(epoch)
+        self._warned_epoch = None if warned is None else int(warned)
+
+    def update(self, share: float, steps: int, epoch: int) -> str | None:
+        """Take the mean share of contrasted pairs over the last `steps` steps; the warning when it is due, else None.
+
+        A share that is not finite is left out.
+        """
+        if not math.isfinite(share):
+            return None
+        if epoch != self._epoch:
+            self._epoch, self._steps, self._sum = epoch, 0, 0.0
+        self._seen, self._steps, self._sum = self._seen + steps, self._steps + steps, self._sum + share * steps
+        mean = self._sum / self._steps
+        if self._seen < self.grace_steps or mean >= self.least or self._warned_epoch == epoch:
+            return None
+        self._warned_epoch = epoch
+        return (
+            f"the contrast does nothing: {mean:.1%} of the pairs of this epoch are at or below the threshold b, so "
+            "this is plain classification of both views. What helps: config.qgface.b_quantile = 0.3, which contrasts "
+            "that share of the pairs whatever quality's scale is, or a higher config.qgface.b; docs/troubleshooting.md "
+            "says what to look at ('LQ Pairs is 0')"
         )

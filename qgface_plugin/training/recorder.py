@@ -42,6 +42,7 @@ class RunRecorder:
         total_steps: global steps of the whole run.
         frequent: a line, the scalars and the histogram every so many global steps, and at the last one.
         quality: the source of quality (`config.qgface.quality`).
+        features_bias: `config.qgface.train.features_bias`.
         pair_grid_every: global steps from one grid of pairs to the next, 0 for none.
         progress: show the progress bar; None: when standard error is a terminal.
         early: what has listened to the log so far; training.log begins with its lines.
@@ -61,6 +62,7 @@ class RunRecorder:
         *,
         frequent: int = 10,
         quality: str = "norm",
+        features_bias: bool = True,
         pair_grid_every: int = 0,
         progress: bool | None = None,
         early: EarlyLog | None = None,
@@ -68,7 +70,12 @@ class RunRecorder:
     ) -> None:
         self.folder, self.rank, self.run_as_dict, self.early = Path(folder), rank, run_as_dict, early
         self.total_steps, self.progress = total_steps, progress
-        self._options: dict[str, Any] = {"frequent": frequent, "quality": quality, "pair_grid_every": pair_grid_every}
+        self._options: dict[str, Any] = {
+            "frequent": frequent,
+            "quality": quality,
+            "features_bias": features_bias,
+            "pair_grid_every": pair_grid_every,
+        }
         self._log: StepLog | None = None
         self._open_trackers = trackers
         self._trackers: Sequence[Tracker] = ()

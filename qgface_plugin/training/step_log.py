@@ -19,7 +19,7 @@ from ..loss.partial_fc import QGPartialFC
 from ..loss.terms import Measured
 from ..utils import distributed
 from ..utils.files import write_json
-from .meters import OrderWatch, RunningMeans, Throughput
+from .meters import IdleWatch, OrderWatch, RunningMeans, Throughput
 from .metrics_jsonl import MetricsLog
 from .pair_grid import pair_grid
 from .trackers import Tracker
@@ -56,6 +56,7 @@ class StepLog:
         total_steps: global steps of the whole run. None beside a checkout's own log: loss, learning rate and speed are
             in its lines and scalars already, and not repeated in ours.
         quality: the source of quality (`config.qgface.quality`), for the warning that it is upside down.
+        features_bias: `config.qgface.train.features_bias`, for what that warning advises.
         pair_grid_every: global steps from one grid of pairs to the next, 0 for none.
         trackers: services that get all scalars too; closed by whoever opened them.
     """
@@ -69,6 +70,7 @@ class StepLog:
         start_step: int = 0,
         total_steps: int | None = None,
         quality: str = "norm",
+        features_bias: bool = True,
         pair_grid_every: int = 0,
         trackers: Sequence[Tracker] = (),
     ) -> None:
@@ -77,7 +79,8 @@ class StepLog:
         self.pair_grid_every = pair_grid_every
         self.metrics = MetricsLog(Path(folder) / "metrics.jsonl", start_step)
         self.throughput = Throughput()
-        self._means, self._watch = RunningMeans(), OrderWatch(quality)
+        self._means, self._idle = RunningMeans(), IdleWatch()
+        self._watch = OrderWatch(quality, features_bias=features_bias)
 
     def close(self) -> None:
         """Close metrics.jsonl."""
@@ -85,12 +88,15 @@ class StepLog:
 
     def state_dict(self) -> dict[str, Any]:
         """What the next line's means already hold, as plain values."""
-        return {"means": self._means.state_dict(), "watch": self._watch.state_dict()}
+        watches = {"watch": self._watch.state_dict(), "idle": self._idle.state_dict()}
+        return {"means": self._means.state_dict(), **watches}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`, to the last bit."""
         self._means.load_state_dict(state["means"])
         self._watch.load_state_dict(state["watch"])
+        if "idle" in state:  # not in the checkpoints of before
+            self._idle.load_state_dict(state["idle"])
 
     def step(
         self,
@@ -147,6 +153,8 @@ class StepLog:
         LOGGER.info(self._line(global_step, epoch, lr, means, rates.samples_per_second, rates.seconds_per_step))
         if "quality_order" in means and (warning := self._watch.update(means["quality_order"], steps, epoch)):
             LOGGER.warning(warning)
+        if _gates_pairs(criterion) and (warning := self._idle.update(means["lq_share_pair"], steps, epoch)):
+            LOGGER.warning(warning)
         self.metrics.write({"kind": "train", "step": global_step, "epoch": epoch, "lr": lr, **speed, **means})
         scalars = {**means, **speed, "learning_rate": lr}
         for tracker in self.trackers:
@@ -198,6 +206,13 @@ class StepLog:
         # SummaryWriter.add_image would need PIL for what is one PNG
         shown = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encode_png(image))
         events.add_summary(Summary(value=[Summary.Value(tag=tag, image=shown)]), global_step)
+
+
+def _gates_pairs(criterion: QGPartialFC) -> bool:
+    """Whether a gate decides which pairs are contrasted, and the loss has the contrast."""
+    if criterion.queue is None:
+        return False
+    return criterion.config.contrastive_gate != "none" and criterion.config.contrastive_weight > 0
 
 
 def _histogram(writer: SummaryWriter, u: Tensor, global_step: int) -> None:

@@ -98,6 +98,7 @@ def _train(run: Run, device: torch.device, stop: StopWatch, early: EarlyLog | No
             total,
             frequent=run.frequent,
             quality=run.qgface.quality,
+            features_bias=run.train.features_bias,
             pair_grid_every=run.train.pair_grid_every,
             early=early,
             trackers=partial(open_trackers, run),

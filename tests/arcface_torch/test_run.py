@@ -11,7 +11,7 @@ from checkouts import MINI, ROOT, copy_of, metrics, run, write_recipe
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import write_faces
 
-from qgface_plugin.arcface_torch.attach import detach
+from qgface_plugin.arcface_torch.attach import attach, detach
 from qgface_plugin.arcface_torch.checkout import find_checkout, is_own_config, missing_parts
 from qgface_plugin.arcface_torch.doctor import examine
 from qgface_plugin.arcface_torch.run import autoload
@@ -210,8 +210,42 @@ def test_a_folder_that_is_no_checkout_is_refused(tmp_path):
 
 
 def test_own_configs_are_named_as_its_users_do():
-    assert is_own_config("configs/ms1mv3_r50") and is_own_config("configs/ms1mv3_r50.py")
-    assert not is_own_config("recipes/qgface_r34.py") and not is_own_config("/data/configs/mine.py")
+    assert is_own_config("configs/ms1mv3_r50", MINI) and is_own_config("configs/ms1mv3_r50.py", MINI)
+    assert not is_own_config("recipes/qgface_r34.py", MINI) and not is_own_config("/data/configs/mine.py", MINI)
+
+
+def test_a_file_where_the_user_stands_comes_before_the_checkouts_of_that_name(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(MINI)
+    assert is_own_config("configs/tiny_r18", MINI) and is_own_config("configs/tiny_r18.py", MINI)
+    (folder / "configs").mkdir()
+    recipe = write_recipe(folder / "configs", "tiny_r18", "config.num_epoch = 1\nconfig.output = 'work_dirs/of_user'\n")
+    monkeypatch.chdir(folder)
+    assert not is_own_config("configs/tiny_r18", MINI) and not is_own_config("configs/tiny_r18.py", MINI)
+    done = run(ROOT / "train_v2.py", "configs/tiny_r18", cwd=folder, ARCFACE_TORCH=str(MINI))
+    assert done.returncode == 0, done.stderr
+    assert "Contrastive" in done.stdout and (folder / "work_dirs" / "of_user" / "recipe.json").exists()
+    recipe.unlink()
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_recipe_among_the_checkouts_own_configs_is_refused(folder, tmp_path, inside):
+    checkout = copy_of(MINI, tmp_path / "checkout")
+    write_recipe(checkout / "configs", "mine")
+    if inside:
+        attach(checkout)
+    script = checkout / "train_v2.py" if inside else ROOT / "train_v2.py"
+    done = run(script, "configs/mine.py", cwd=checkout if inside else folder, ARCFACE_TORCH=str(checkout))
+    assert done.returncode == 2 and "configs/mine.py sets config.qgface" in done.stderr, done.stderr
+    assert "move the file out of" in done.stderr and "Traceback" not in done.stderr
+    assert not (checkout / "work_dirs").exists()
+
+
+def test_what_the_scripts_own_optimizer_ignores_is_named(folder):
+    recipe = write_recipe(folder, "momentum", "config.num_epoch = 1\nconfig.momentum = 0.5\n")
+    done = run(ROOT / "train_v2.py", recipe, cwd=folder, ARCFACE_TORCH=str(MINI))
+    assert done.returncode == 0, done.stderr
+    line = "config.momentum = 0.5 has no effect in this checkout: its script trains with 0.9"
+    assert done.stdout.count(line) == 1 and "config.lr = " not in done.stdout
 
 
 def test_autoload_is_for_a_checkouts_train_v2(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.config.options import FinetuneOptions, TrainOptions, VerifyOptions
 from qgface_plugin.config.run import Run
-from qgface_plugin.config.unsupported import by_a_checkout, by_the_built_in_loop, refuse_in_a_checkout
+from qgface_plugin.config.unsupported import by_a_checkout, by_an_optimizer, by_the_built_in_loop, refuse_in_a_checkout
 from qgface_plugin.utils.errors import ConfigError
 
 
@@ -63,3 +63,14 @@ def test_fine_tuning_in_a_checkout_is_refused_by_name():
     keys = ("teacher_weight = 0.5", "queue = 'teacher'", "finetune.batchnorm = 'frozen'")
     with pytest.raises(ConfigError, match=", ".join(f"config.qgface.{key}" for key in keys)):
         refuse_in_a_checkout(run)
+
+
+def test_the_optimizer_of_a_checkout_is_held_against_the_recipe():
+    groups = [{"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}, {"lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4}]
+    said = "has no effect in this checkout: its script trains with"
+    assert by_an_optimizer(Run(momentum=0.8), groups) == [
+        f"config.lr = 0.1 {said} 0.1 and 0.2",
+        f"config.momentum = 0.8 {said} 0.9",
+    ]
+    assert by_an_optimizer(Run(), groups[:1]) == []
+    assert by_an_optimizer(Run(optimizer="adamw", momentum=0.8), [{"lr": 0.1, "weight_decay": 5e-4}]) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qgface_plugin.training.meters import OrderWatch, RunningMeans
+from qgface_plugin.training.meters import IdleWatch, OrderWatch, RunningMeans
 
 
 def test_running_mean_equals_single_updates():
@@ -43,6 +43,42 @@ def test_what_is_not_finite_is_left_out():
     watch.update(0.8, 10, 0)
     assert watch.update(float("nan"), 10, 0) is None
     assert watch.mean == 0.8
+
+
+def test_a_bias_that_is_gone_is_not_advised_to_go():
+    texts = [OrderWatch(grace_steps=1, features_bias=bias).update(0.1, 10, 0) for bias in (True, False)]
+    assert "features_bias" in texts[0] and "features_bias" not in texts[1]
+    assert all("config.qgface.quality = 'degradation'" in text for text in texts)
+
+
+# --- A contrast that does nothing: by hand, over the steps of an epoch ------------------------------------------------
+
+
+def test_an_idle_contrast_is_said_once_an_epoch_after_the_grace():
+    watch = IdleWatch(grace_steps=50)
+    due = [(step, epoch) for epoch in (0, 1) for step in range(0, 90, 10) if watch.update(0.0, 10, epoch)]
+    assert due == [(40, 0), (0, 1)]
+    text = IdleWatch(grace_steps=1).update(0.004, 10, 0)
+    assert "0.4% of the pairs" in text and "config.qgface.b_quantile" in text and "docs/troubleshooting.md" in text
+
+
+def test_the_share_counts_over_all_steps_of_the_epoch():
+    watch = IdleWatch(grace_steps=1)
+    assert watch.update(0.05, 10, 0) is None
+    assert watch.update(0.0, 39, 0) is None  # 0.5 / 49 is above a hundredth
+    assert watch.update(float("nan"), 10, 0) is None
+    assert watch.update(0.0, 2, 0) is not None  # 0.5 / 51 is below
+    assert watch.update(0.02, 10, 1) is None  # the next epoch counts anew
+
+
+def test_a_saved_idle_watch_goes_on():
+    whole, first, second = IdleWatch(), IdleWatch(), IdleWatch()
+    steps = [(0.02, 0), (0.0, 0), (0.001, 0), (0.0, 1), (0.0, 1), (0.0, 1), (0.0, 1)]
+    said = [bool(whole.update(share, 10, epoch)) for share, epoch in steps]
+    before = [bool(first.update(share, 10, epoch)) for share, epoch in steps[:5]]
+    second.load_state_dict(first.state_dict())
+    assert before + [bool(second.update(share, 10, epoch)) for share, epoch in steps[5:]] == said
+    assert sum(said) == 1
 
 
 # --- Means over steps: exact, without waiting for the device, and resumable -------------------------------------------

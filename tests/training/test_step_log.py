@@ -12,6 +12,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from qgface_plugin.config.method import QGFaceConfig
 from qgface_plugin.data.pair_batch import PairBatch
 from qgface_plugin.training.pair_grid import pair_grid
 from qgface_plugin.training.step_log import StepLog
@@ -83,3 +84,18 @@ def test_beside_a_checkout_nothing_is_said_twice(tmp_path, writer, caplog, total
         assert "Loss 2.0000   LearningRate 0.250000   Epoch: 0   Global Step: 2   Required" in caplog.text
     else:
         assert caplog.messages == ["QGFace Classification: 1.5000   Global Step: 2"]
+
+
+@pytest.mark.parametrize(("gate", "weight", "share", "said"), [
+    ("exact", 1.0, 0.0, 2), ("exact", 1.0, 0.02, 0), ("none", 1.0, 0.0, 0), ("exact", 0.0, 0.0, 0),
+])  # fmt: skip
+def test_a_contrast_that_does_nothing_is_said_once_an_epoch(tmp_path, caplog, gate, weight, share, said):
+    method = QGFaceConfig(contrastive_gate=gate, contrastive_weight=weight)
+    idle = criterion()
+    idle.config, idle.queue, idle.weight = method, SimpleNamespace(drift=lambda weight: 0.0), None
+    idle.terms["lq_share_pair"] = torch.tensor(share)
+    log = StepLog(tmp_path, None, 10)
+    for step in range(1, 121):
+        log.step(step, (step - 1) // 60, 0.1, idle, batch())
+    log.close()
+    assert caplog.text.count("the contrast does nothing") == said

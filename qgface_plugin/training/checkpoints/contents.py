@@ -135,8 +135,20 @@ def check_record(saved: Any) -> None:
     kinds = [type(value) for value in watch] if isinstance(watch, (list, tuple)) else []
     order = len(kinds) == 3 and kinds[1] is int and {kinds[0], kinds[2]} <= {int, float, type(None)}
     order = order and all(value is None or math.isfinite(value) for value in watch or ())
-    if not order or not isinstance(means, Mapping) or not _fits_means(means):
+    if not order or not isinstance(means, Mapping) or not _fits_means(means) or not _fits_idle(saved):
         raise CheckpointError("qgface.record is not what a line of the log is made of")
+
+
+def _fits_idle(saved: Mapping[str, Any]) -> bool:
+    """Whether the numbers of `IdleWatch` are such; a checkpoint of before has none."""
+    if "idle" not in saved:
+        return True
+    idle = saved["idle"]
+    if not isinstance(idle, (list, tuple)) or len(idle) != 5:
+        return False
+    seen, epoch, steps, total, warned = idle
+    whole = type(seen) is int and type(steps) is int and all(type(n) in (int, type(None)) for n in (epoch, warned))
+    return whole and type(total) in (int, float) and math.isfinite(total)
 
 
 def _fits_means(means: Mapping[str, Any]) -> bool:
