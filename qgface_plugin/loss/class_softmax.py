@@ -36,7 +36,7 @@ class _ClassLogSumExp(torch.autograd.Function):
     def forward(ctx, unit, weight, own, rule, index, half, kept, owned):
         scale, bound = rule.scale.unsqueeze(1), rule.bound
         ctx.index, ctx.scale, ctx.bound, ctx.half = index, scale, bound, half
-        trained = any(ctx.needs_input_grad[:2]) and not torch.is_inference_mode_enabled()
+        trained = any(ctx.needs_input_grad[:2])
         target, ctx.slope = _target(unit, weight, own, rule, index, trained, owned)
         ctx.size = classes_at_a_time(len(unit), unit.is_cuda)
         ctx.inverse, ctx.shifts, ctx.weights, parts = [], [], [], []

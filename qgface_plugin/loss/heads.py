@@ -140,9 +140,9 @@ class AdaFace(MarginHead):
         return F.adaface_target(cosine, rows.zhat, self.config.m)  # eqs. 6-10
 
     def target_and_slope(self, cosine: Tensor, rows: ClassifiedRows) -> tuple[Tensor, Tensor]:
-        shift = self.config.m * rows.zhat
-        shifted, slope = F.shifted_cosine_with_slope(cosine, -shift)
-        return shifted - (shift + self.config.m), slope  # eqs. 6-10 and 12
+        shift = -self.config.m * rows.zhat
+        shifted, slope = F.shifted_cosine_with_slope(cosine, shift)
+        return shifted + (shift - self.config.m), slope  # eqs. 6-10 and 12
 
 
 # --- ArcFace (Deng et al., CVPR 2019), eq. 3: cos(theta_y + m) --------------------------------------------------------

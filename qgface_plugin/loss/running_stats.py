@@ -16,7 +16,7 @@ from .functional import NORM_RANGE, clip_norms, quality_indicator
 def _follow(running: Tensor, batch: Tensor, *, momentum: float, started: Tensor, usable: Tensor) -> None:
     """Move () `running`, in place, towards the batch's value; onto it at first, and not at all if not `usable`."""
     moved = torch.where(started, torch.lerp(running, batch, momentum), batch)
-    torch.where(usable, moved, running, out=running)
+    running.copy_(torch.where(usable, moved, running))
 
 
 class RunningQuality(nn.Module):
