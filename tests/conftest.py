@@ -6,6 +6,22 @@ import os
 from pathlib import Path
 
 import pytest
+from gpu_marker import gpus_wanted
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs, before torch is imported and from all processes that tests start, unless their tests are asked for."""
+    if not gpus_wanted(config.getoption("markexpr")):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests for GPUs are skipped where none is seen."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU is seen: `make gpu` on a machine with one")
 
 
 @pytest.fixture(scope="session")

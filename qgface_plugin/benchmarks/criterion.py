@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(arguments.device)
     if device.type == "cpu" and not arguments.new_pages:
         keep_freed_pages()
-    upstream = _upstream(arguments.arcface_torch) if arguments.arcface_torch else None
+    upstream = _upstream(arguments.arcface_torch, device) if arguments.arcface_torch else None
     results: dict[str, Any] = {"rows": arguments.rows, "share of views blurred": arguments.lq_share}
     results["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     results["threads"] = arguments.threads
@@ -98,9 +98,15 @@ def batch(rows: int, dim: int, classes: int, lq_share: float) -> tuple[Tensor, T
     return normalize(torch.randn(rows, dim)) * norms, torch.randperm(classes)[: rows // 2].repeat(2)
 
 
-def full(dim: int, classes: int) -> QGPartialFC:
-    """The criterion with statistics that stand still and a queue that is full, its entries of moved centres."""
-    criterion = QGPartialFC(QGFaceMargin(stats_momentum=0.0), dim, classes)
+def full(dim: int, classes: int, half: bool = False) -> QGPartialFC:
+    """The criterion with statistics that stand still and a queue that is full, its entries of moved centres.
+
+    Args:
+        dim: d.
+        classes: n, and entries of the queue.
+        half: cosines in float16 on CUDA.
+    """
+    criterion = QGPartialFC(QGFaceMargin(stats_momentum=0.0), dim, classes, fp16=half)
     quality = criterion.margin_softmax.quality
     quality.mean.fill_(20.0), quality.std.fill_(1.0), quality.started.fill_(True)
     assert criterion.queue is not None
@@ -119,7 +125,7 @@ def _step(criterion: nn.Module, features: Tensor, labels: Tensor) -> Callable[[]
     return step
 
 
-def _upstream(checkout: Path) -> Callable[[int, int], nn.Module]:
+def _upstream(checkout: Path, device: torch.device) -> Callable[[int, int], nn.Module]:
     """PartialFC_V2 with ArcFace from a checkout, on one rank."""
     if not (checkout / "partial_fc_v2.py").exists():
         raise ConfigError(f"--arcface-torch: {checkout} has no partial_fc_v2.py, so it is no arcface_torch checkout")
@@ -133,6 +139,6 @@ def _upstream(checkout: Path) -> Callable[[int, int], nn.Module]:
     from partial_fc_v2 import PartialFC_V2
 
     meeting = Path(tempfile.mkdtemp()) / "meeting"
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    backend = "nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=0, world_size=1)
     return lambda dim, classes: PartialFC_V2(ArcFace(), dim, classes)

@@ -1,9 +1,9 @@
 """A whole training step of the built-in loop: QGFace and plain ArcFace on the same 2B images of procedural faces.
 
-Both get the same backbone, clipping and fused SGD; the statistics of the norms are set so that the given share of the
-views is blurred to the criterion, and the queue is full. Backbone, criterion and the making of a batch (in one process,
-without workers) are measured alone too, for their share of a step. Steps take turns; figures and ratios are medians
-over the rounds, of processor time on a CPU.
+Both get the same backbone, clipping and fused SGD, in float16 a scaler of the loss each; the statistics of the norms
+are set so that the given share of the views is blurred to the criterion, and the queue is full. Backbone, criterion and
+the making of a batch (in one process, without workers) are measured alone too, for their share of a step. Steps take
+turns; figures and ratios are medians over the rounds, of processor time on a CPU.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ..data.pair_dataset import PairBatch, PairDataset, concatenate, normalise
 from ..data.procedural.dataset import write_dataset
 from ..data.sources.records import FaceRecords
 from ..models.backbones import get_model
+from ..training.build import make_scaler
 from ..training.step import TrainStep
 from ..utils.device import DTYPES, autocast, has_bfloat16, keep_freed_pages, pick_device
 from ..utils.errors import ConfigError
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="measured steps of each [%(default)s]")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch [%(default)s]")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda [%(default)s]")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="[%(default)s]")
+    parser.add_argument("--precision", choices=tuple(DTYPES), default="float32", help="[%(default)s]")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true", help="the backbone goes through torch.compile")
 
@@ -63,11 +64,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         write_dataset(folder, 2 * arguments.batch, 2, 2, 0)
         dataset = PairDataset(FaceRecords(folder), PRESETS["ours"], 0)
         places = [(0, index) for index in range(arguments.batch)]
-        return _measure(arguments, device, lambda: dataset.__getitems__(places))
+        return measure(arguments, device, lambda: dataset.__getitems__(places))
 
 
-def _measure(arguments: argparse.Namespace, device: torch.device, make: Callable[[], PairBatch]) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace, device: torch.device, make: Callable[[], PairBatch]) -> dict[str, Any]:
+    """`run` with checked arguments, on the pairs that `make` gives."""
     pairs, rows = make(), 2 * arguments.batch
+    if device.type == "cuda":
+        pairs = pairs.pin_memory()  # as a loader gives them
     dtype, layout = DTYPES[arguments.precision], torch.channels_last if arguments.channels_last else None
     ours = _host_step(arguments, device, dtype)
     plain_model = copy.deepcopy(ours.backbone)
@@ -88,8 +92,17 @@ def _measure(arguments: argparse.Namespace, device: torch.device, make: Callable
         ours.criterion(embeddings.detach().requires_grad_(), labels).backward()
         ours.optimizer.zero_grad()
 
+    asked = 0
+
+    def our_step() -> None:
+        nonlocal asked
+        if ours(pairs, 1) is None:  # as the trainer asks: of the step before
+            if asked:
+                ours.verdict()
+            asked += 1
+
     steps = {
-        OURS: lambda: ours(pairs, 1),
+        OURS: our_step,
         PLAIN: lambda: plain(pairs),
         "backbone alone": backbone_alone,
         "criterion alone": criterion_alone,
@@ -123,13 +136,14 @@ def _measure(arguments: argparse.Namespace, device: torch.device, make: Callable
 def _host_step(arguments: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> TrainStep:
     layout = torch.channels_last if arguments.channels_last else torch.contiguous_format
     backbone = get_model(arguments.network, num_features=DIM).to(device, memory_format=layout)  # type: ignore[call-overload] # torch forgets it
-    criterion = full(DIM, arguments.classes).to(device)
+    criterion = full(DIM, arguments.classes, half=dtype == torch.float16).to(device)
+    criterion.looks_at_queue = device.type != "cuda"  # there the trainer asks for it where a line is due only
     return TrainStep(
         model=cast(nn.Module, torch.compile(backbone)) if arguments.compile else backbone,
         backbone=backbone,
         criterion=criterion,
         optimizer=_sgd(backbone, criterion),
-        scaler=torch.amp.GradScaler(device.type, enabled=False),
+        scaler=make_scaler(device, dtype),
         key_encoder=None,
         device=device,
         dtype=dtype,
@@ -149,14 +163,17 @@ def _plain_step(
     """As arcface_torch's loop has it: forward, backward, clipping, update."""
     optimizer = _sgd(backbone, head)
     model = torch.compile(backbone) if arguments.compile else backbone
+    scaler = make_scaler(device, dtype)
 
     def step(pairs: PairBatch) -> None:
         images, labels = _on_device(pairs, device, layout)
         with autocast(device, dtype):
             embeddings = model(images)
-        head(embeddings.float(), labels).backward()
+        scaler.scale(head(embeddings.float(), labels)).backward()
+        scaler.unscale_(optimizer)
         clip_grad_norm_(backbone.parameters(), CLIP)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
 
     return step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from qgface_plugin import QGFaceMargin, QGPartialFC
+from qgface_plugin.arcface_torch import compat
 from qgface_plugin.benchmarks import criterion
 from qgface_plugin.benchmarks._plain_criteria import PlainArcFace, PlainHeads
 from qgface_plugin.commands.benchmark import main
@@ -73,6 +75,28 @@ def test_step(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "s.json").read_text())["results"]
     assert results["images a second"] == pytest.approx(8e3 / results["QGFace step"]["ms of CPU"])
     assert 0.0 < results["share of views blurred"] < 1.0 and results["backbone's TFLOP/s"] > 0
+
+
+def test_step_in_float16(tmp_path: Path) -> None:
+    arguments = ["--network", "quick", "--batch", "2", "--classes", "8", "--rounds", "1", "--device", "cpu"]
+    assert main(["step", *arguments, "--precision", "float16", "--json", str(tmp_path / "s.json")]) == 0
+    assert json.loads((tmp_path / "s.json").read_text())["results"]["QGFace step / plain ArcFace step"] > 0
+
+
+@pytest.mark.parametrize("device, backend", [("cpu", "gloo"), ("cuda", "nccl")])
+def test_the_checkouts_own_ranks_speak_as_the_device_does(device, backend, tmp_path, monkeypatch) -> None:
+    """Beside a GPU, too, a benchmark on the CPU has CPU tensors."""
+    (tmp_path / "losses.py").write_text("class ArcFace: ...\n")
+    (tmp_path / "partial_fc_v2.py").write_text("def PartialFC_V2(margin, dim, classes): return dim, classes\n")
+    asked = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **_: asked.append(backend))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(compat, "apply", lambda _: None)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    make = criterion._upstream(tmp_path, torch.device(device))
+    for name in ("losses", "partial_fc_v2"):
+        monkeypatch.delitem(sys.modules, name)
+    assert asked == [backend] and make(4, 9) == (4, 9)
 
 
 @pytest.mark.parametrize(
