@@ -3,7 +3,7 @@
 qgface figures gradient                                             Fig. 2: gradient scaling term
 qgface figures queues Momentum=work_dirs/m Proxy=work_dirs/p        Fig. 3b: positives and negatives
 qgface figures pairs work_dirs/p --recipe recipes/x.py --data DIR   Fig. 4: pairs framed by their gate
-qgface figures similarity QGFace=work_dirs/q AdaFace=work_dirs/a    Fig. 5: SCface, gain in the title
+qgface figures similarity QGFace=work_dirs/q AdaFace=work_dirs/a    Fig. 5: SCface, the gain in lead
 qgface figures training work_dirs/a work_dirs/q                     losses, pairs below b, norm order, accuracy
 qgface figures norms work_dirs/q --data /data/faces/lfw.bin         norm against similarity
 qgface figures norm-steps work_dirs/q --data /data/faces/lfw.bin    what the norm follows

@@ -1,7 +1,8 @@
 """Settings of the method: symbol, unit, range. The equations are in `loss/functional.py`.
 
-`QGFaceConfig` follows the paper; `QGFaceConfig.from_mapping({"authors": True})` selects the authors' published
-behaviour at every point where the two differ. Keys set beside `authors` win over the preset.
+`QGFaceConfig` follows the paper, but for the positive in the denominator of eq. 14;
+`QGFaceConfig.from_mapping({"authors": True})` selects the authors' published behaviour at every other point where it
+differs from the paper. Keys set beside `authors` win over the preset.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class QGFaceConfig:
     )
     contrastive_weight: float = setting(1.0, "factor of the contrastive term in eq. 5", low=0.0, section="criterion")
     positive_in_denominator: bool = setting(
-        True, "eq. 14 with the positive in its denominator (InfoNCE)", section="criterion"
+        True, "eq. 14 with the positive in its denominator (InfoNCE); False: as printed, without", section="criterion"
     )
     same_identity: str = setting(
         "remove",

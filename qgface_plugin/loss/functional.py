@@ -271,8 +271,8 @@ def info_nce(positive: Tensor, negatives: Tensor, *, positive_in_denominator: bo
     Args:
         positive: (P,) s cos(q, k).
         negatives: (P,) log-sum-exp of s cos(q, f) over the negatives f.
-        positive_in_denominator: True gives log(1 + e^(negatives - positive)) >= 0; False, as printed in the paper,
-            negatives - positive.
+        positive_in_denominator: True gives log(1 + e^(negatives - positive)) >= 0, as the authors' code; False
+            negatives - positive, as eq. 14 is printed.
 
     Returns:
         (P,); a pair without any negative (-inf) has loss 0 and no gradient.
@@ -286,7 +286,8 @@ def info_nce(positive: Tensor, negatives: Tensor, *, positive_in_denominator: bo
 def contrastive_loss(
     query: Tensor, key: Tensor, negatives: Tensor, mask: Tensor, s: float, *, positive_in_denominator: bool = True
 ) -> Tensor:
-    """Eqs. 13-14 in one piece: -log(e^(s cos(q, k)) / sum over the negatives f of e^(s cos(q, f))).
+    """Eqs. 13-14 in one piece, as printed: -log(e^(s cos(q, k)) / sum over the negatives f of e^(s cos(q, f))); by
+    default e^(s cos(q, k)) stands in the sum, too.
 
     A closed form over whole matrices that the tests compare with loops. What runs in training is `contrast` in
     `loss/contrast.py`: the queue a block at a time, sharded over the ranks.

@@ -2,7 +2,8 @@
 
     DATA_ROOT=/data/vggface2 torchrun --nproc_per_node=4 train_v2.py recipes/paper/table2_momentum.py
 
-The paper's numbers are not known here. Not run on VGGFace2 by this project.
+The paper, in percent: SCface rank-1 at d1 / d2 / d3 63.08 / 97.85 / 99.85, TinyFace rank-1 62.34, IJB-B 88.70, mean of
+the five pair sets 95.18, mean of the six 84.50. This project has not repeated that run.
 """
 
 from qgface_plugin.config import load_config

@@ -2,7 +2,8 @@
 
     DATA_ROOT=/data/vggface2 torchrun --nproc_per_node=4 train_v2.py recipes/paper/table2_proxy.py
 
-The paper's numbers are those of recipes/paper/table1_e.py.
+The paper, in percent: SCface rank-1 at d1 / d2 / d3 92.31 / 99.54 / 100.0, TinyFace rank-1 69.85, IJB-B 91.05, mean of
+the five pair sets 95.43, mean of the six 91.36. This project has not repeated that run.
 """
 
 from qgface_plugin.config import load_config

@@ -2,7 +2,8 @@
 
     DATA_ROOT=/data/vggface2 torchrun --nproc_per_node=4 train_v2.py recipes/paper/table3_b03.py
 
-The paper's numbers are not known here. Not run on VGGFace2 by this project.
+The paper, in percent: SCface rank-1 at d1 / d2 / d3 88.92 / 99.54 / 100.0, TinyFace rank-1 68.51, IJB-B 89.33, mean of
+the five pair sets 94.95, mean of the six 90.21. This project has not repeated that run.
 """
 
 from qgface_plugin.config import load_config

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from ablations import planned, save_result, table
 
-from qgface_plugin.experiments.paper import QGFACE, PaperRow
+from qgface_plugin.experiments.paper import NAMES, QGFACE, TABLES, PaperRow
 from qgface_plugin.experiments.plan import begin_record, end_record
 from qgface_plugin.experiments.tables import as_markdown, measured_tables
 
@@ -69,6 +70,23 @@ def test_for_people(found):
     assert "| E | 15.0 ± 7.1 | - | - | - |" in text and "| D | - | - |" not in text
     assert "| E | 2 | c0, c1 | T | 60 s | more than 0 s |" in text and "| B | 1 | - | - | - | - |" in text
     assert "train     qgface train RUN/recipe.py" in text
+
+
+def test_every_row_has_the_papers_numbers():
+    rows = [row for one in TABLES.values() for row in one.rows]
+    assert len(rows) == 14 and all(list(row.paper) == list(NAMES) for row in rows)
+    d, momentum = (next(row.paper for row in rows if row.recipe == name) for name in ("table1_d", "table2_momentum"))
+    assert [*d.values()] == [88.62, 99.23, 100.0, 68.80, 89.50, 95.46, 90.27]
+    assert [*momentum.values()][:3] == [63.08, 97.85, 99.85] and QGFACE[NAMES[-1]] == 91.36
+
+
+def test_recipes_name_the_numbers_of_their_row():
+    folder = Path(__file__).parents[2] / "recipes" / "paper"
+    for row in (row for one in TABLES.values() for row in one.rows):
+        text = " ".join((folder / f"{row.recipe}.py").read_text().split('"""')[1].split())
+        for name, value in row.paper.items():
+            shown = "100.0" if value == 100 else f"{value:.2f}"
+            assert shown in text, (row.recipe, name, shown)
 
 
 def test_nothing_was_run(tmp_path):

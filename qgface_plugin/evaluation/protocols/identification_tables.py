@@ -24,10 +24,13 @@ def scface_table(results: Mapping[str, Any], improvement: Mapping[str, Any] | No
     for kind, label in (("same", "similarity, same person"), ("other", "similarity, others")):
         rows.append([label, *(_mean_and_std(similarity[d][kind]) for d in distances)])
     rows.append(["difference", *(_number(similarity[d]["gap"]) for d in distances)])
+    rows.append(["most similar other", *(_mean_and_std(similarity[d]["nearest"]) for d in distances)])
+    rows.append(["lead over it", *(_number(similarity[d]["lead"]) for d in distances)])
     if improvement is not None:
         rows.append(["gain in rank-1 (%)", *(_percent(improvement[d]["rank1"], sign="+") for d in distances)])
-        for kind, label in (("same", "same person"), ("other", "others"), ("gap", "difference")):
+        for kind, label in (("same", "same person"), ("other", "others"), ("gap", "difference"), ("lead", "lead")):
             rows.append([f"gain, {label}", *(_number(improvement[d][kind], sign="+") for d in distances)])
+        rows.append(["gain in lead (%)", *(_percent(improvement[d]["lead_ratio"], sign="+") for d in distances)])
     return text_table(["", *distances], rows)
 
 

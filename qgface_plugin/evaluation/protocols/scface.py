@@ -64,7 +64,9 @@ def score_scface(images: ScfaceSet, embedded: FileFeatures) -> dict[str, Any]:
         distances; `mated_probes`, how many probes each rate of rank1 is over: those whose subject has a frontal image;
         `similarity` of each distance, cosine similarity of the probes with the frontal image of the same person and
         with those of the others: {"same", "other": {"mean", "std", "count", "histogram"}, "gap": difference of the
-        means}; `histogram_edges` of these histograms.
+        means, "nearest": as "other", of the most similar other alone, for each mated probe, "lead": mean similarity to
+        the own image minus that to the most similar other, the quantity of Fig. 5's titles}; `histogram_edges` of
+        these histograms.
 
     Raises:
         DataError: nobody can be identified, or features that are not finite.
@@ -88,7 +90,9 @@ def score_scface(images: ScfaceSet, embedded: FileFeatures) -> dict[str, Any]:
             for c in CAMERAS
         },
         "mated_probes": {name: int(ranking.mated[mask].sum()) for name, mask in rows.items()},
-        "similarity": {name: _similarity(similarity[mask], same[mask]) for name, mask in rows.items()},
+        "similarity": {
+            name: _similarity(similarity[mask], same[mask]) | _lead(ranking, mask) for name, mask in rows.items()
+        },
         "histogram_edges": EDGES.tolist(),
     }
 
@@ -97,8 +101,10 @@ def improvement(results: dict[str, Any], against: dict[str, Any]) -> dict[str, A
     """Differences of two results of `score_scface`, the first minus the second, at each distance.
 
     Returns:
-        {"d1": {"rank1", "same", "other", "gap"}, ...}: of rank-1, and of the mean similarities. None where one of both
-        has no number.
+        {"d1": {"rank1", "same", "other", "gap", "nearest", "lead", "lead_ratio"}, ...}: of rank-1, and of the mean
+        similarities; `lead_ratio` is the relative one, the rise of `lead` as a share of what it was (0.5: half as much
+        again), which Fig. 5 prints in percent. None where one of both has no number, `lead_ratio` also where `against`
+        is not ahead at all.
     """
 
     def rise(key: str, pick: Callable[[dict[str, Any], str], float | None]) -> float | None:
@@ -110,8 +116,24 @@ def improvement(results: dict[str, Any], against: dict[str, Any]) -> dict[str, A
         "same": lambda scores, key: scores["similarity"][key]["same"]["mean"],
         "other": lambda scores, key: scores["similarity"][key]["other"]["mean"],
         "gap": lambda scores, key: scores["similarity"][key]["gap"],
+        "nearest": lambda scores, key: scores["similarity"][key]["nearest"]["mean"],
+        "lead": lambda scores, key: scores["similarity"][key]["lead"],
     }
-    return {key: {name: rise(key, pick) for name, pick in picks.items()} for key in results["rank1"]}
+    return {
+        key: {name: rise(key, pick) for name, pick in picks.items()}
+        | {"lead_ratio": relative_rise(*(scores["similarity"][key]["lead"] for scores in (results, against)))}
+        for key in results["rank1"]
+    }
+
+
+def relative_rise(lead: float | None, before: float | None) -> float | None:
+    """The rise from `before` to `lead` as a share of `before`; None where one is missing or `before` is not positive.
+
+    Example:
+        >>> relative_rise(0.35, 0.05), relative_rise(0.35, -0.05)
+        (6.0, None)
+    """
+    return None if lead is None or before is None or before <= 0 else round((lead - before) / before, 12)
 
 
 def _rank1(ranking: Ranking, mask: np.ndarray) -> float | None:
@@ -123,6 +145,13 @@ def _similarity(similarity: np.ndarray, same: np.ndarray) -> dict[str, Any]:
     both = {"same": _distribution(similarity[same]), "other": _distribution(similarity[~same])}
     means = both["same"]["mean"], both["other"]["mean"]
     return {**both, "gap": None if None in means else means[0] - means[1]}
+
+
+def _lead(ranking: Ranking, mask: np.ndarray) -> dict[str, Any]:
+    """Of the probes with a mate: the most similar other, and how far the own image is ahead of it in the mean."""
+    chosen = ranking.select(mask & ranking.mated & np.isfinite(ranking.other))
+    nearest, own = _distribution(chosen.other), _distribution(chosen.mate)
+    return {"nearest": nearest, "lead": own["mean"] - nearest["mean"] if nearest["count"] else None}
 
 
 def _distribution(values: np.ndarray) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def histogram_figure(
     axes = figure.add_subplot()
     width = edges[1] - edges[0]
     used = []
-    for (label, colour), counts in zip(KINDS.values(), (same, other), strict=True):
+    for (label, colour), counts in zip((KINDS["same"], KINDS["other"]), (same, other), strict=True):
         density = [count / max(sum(counts), 1) / width for count in counts]
         axes.stairs(density, edges, color=colour, fill=True, alpha=0.35)
         axes.stairs(density, edges, color=colour, label=f"{label} ({sum(counts):,})")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOWEST_FAR = 1e-6
-KINDS = {"same": ("same person", "#1b6ca8"), "other": ("others", "#c8553d")}  # of similarities: label and colour
+# of similarities: label and colour; results of earlier versions have no "nearest", and "other" stands in its place
+KINDS = {
+    "same": ("same person", "#1b6ca8"),
+    "nearest": ("most similar other", "#c8553d"),
+    "other": ("others", "#c8553d"),
+}
 
 
 def plot_roc(curves: Mapping[str, Roc], path: Path, title: str) -> None:
@@ -100,9 +105,13 @@ def discard_panel(panel: Axes, sources: Mapping[str, Mapping[str, Any]], at: int
 
 
 def draw_similarities(path: str | Path, models: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Draw one panel per distance: densities of both kinds of similarity, a line at each mean.
+    """Draw one panel per distance: similarities to the own gallery image and to the most similar other, a line at
+    each mean.
 
-    The title of a panel is its distance, with what the first model's rank-1 is above the second one's, and the rates.
+    The title of a panel is its distance, with the gain that the paper quotes there: how much larger the first model's
+    lead is than the second one's, the lead being mean similarity to the own image minus mean similarity to the most
+    similar other. Below it, lead and rank-1 of each model. Results of versions that kept no lead have all others in the
+    place of the most similar one.
 
     Args:
         path: the PNG.
@@ -124,29 +133,40 @@ def similarity_panels(figure: Figure, models: Mapping[str, Mapping[str, Any]]) -
     """The panels and the legend of `draw_similarities` on an empty figure."""
     first = next(iter(models.values()))
     distances, edges = list(first["similarity"]), first["histogram_edges"]
+    kept = all("nearest" in part for results in models.values() for part in results["similarity"].values())
+    kinds = ("same", "nearest" if kept else "other")
     panels = figure.subplots(1, len(distances), sharex=True, sharey=True, squeeze=False)[0]
     for panel, distance in zip(panels, distances, strict=True):
-        lines = [distance]
+        lines = [distance + _gain([results["similarity"][distance].get("lead") for results in models.values()])]
         for order, (name, results) in enumerate(models.items()):
-            _draw(panel, name, results["similarity"][distance], edges, filled=order == 0)
-            rate = results["rank1"][distance]
-            lines.append(f"{name}: {'no probe' if rate is None else f'rank-1 {100 * rate:.2f} %'}")
-        rates = [results["rank1"][distance] for results in models.values()]
-        if len(rates) == 2 and None not in rates:
-            lines[0] += f": {100 * (rates[0] - rates[1]):+.2f} %"
+            _draw(panel, name, results["similarity"][distance], edges, kinds, filled=order == 0)
+            rate, lead = results["rank1"][distance], results["similarity"][distance].get("lead")
+            ahead = "" if lead is None else f"lead {lead:.3f}, "
+            lines.append(f"{name}: {'no probe' if rate is None else f'{ahead}rank-1 {100 * rate:.2f} %'}")
         panel.set_title("\n".join(lines), fontsize=10)
         panel.set_xlabel("cosine similarity of probe and gallery")
-        panel.set_xlim(*_range(models, edges))
+        panel.set_xlim(*_range(models, edges, kinds))
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("density")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
 
 
-def _draw(panel: Axes, name: str, similarity: Mapping[str, Any], edges: list[float], filled: bool) -> None:
+def _gain(leads: Sequence[float | None]) -> str:
+    """What the first lead is above the second: in percent of it, or as it is where the second is none to speak of."""
+    if len(leads) != 2 or leads[0] is None or leads[1] is None:
+        return ""
+    if leads[1] <= 0:
+        return f": lead {leads[0] - leads[1]:+.3f}"
+    return f": lead {100 * (leads[0] / leads[1] - 1):+.1f} %"
+
+
+def _draw(
+    panel: Axes, name: str, similarity: Mapping[str, Any], edges: list[float], kinds: Sequence[str], filled: bool
+) -> None:
     width = edges[1] - edges[0]
-    for kind, (label, colour) in KINDS.items():
-        part = similarity[kind]
+    for kind in kinds:
+        part, (label, colour) = similarity[kind], KINDS[kind]
         density = [count / max(part["count"], 1) / width for count in part["histogram"]]
         style = {"fill": True, "alpha": 0.35} if filled else {"fill": False, "linestyle": "--", "linewidth": 1.3}
         panel.stairs(density, edges, color=colour, label=f"{name}, {label}", **style)
@@ -154,13 +174,13 @@ def _draw(panel: Axes, name: str, similarity: Mapping[str, Any], edges: list[flo
             panel.axvline(part["mean"], color=colour, linewidth=1.2, linestyle="-" if filled else "--")
 
 
-def _range(models: Mapping[str, Mapping[str, Any]], edges: list[float]) -> tuple[float, float]:
+def _range(models: Mapping[str, Mapping[str, Any]], edges: list[float], kinds: Sequence[str]) -> tuple[float, float]:
     """From the first to the last bin that any model has something in, so that the curves fill the panel."""
     bins = [
         number
         for results in models.values()
         for similarity in results["similarity"].values()
-        for kind in KINDS
+        for kind in kinds
         for number, count in enumerate(similarity[kind]["histogram"])
         if count
     ]

@@ -14,8 +14,8 @@ RESULTS = {
     "rank1_camera": {"cam1": {"d1": 0.5, "d2": None, "all": 0.5}},
     "mated_probes": {"d1": 1650, "d2": 0},
     "similarity": {
-        "d1": {"same": part(0.5), "other": part(-0.25), "gap": 0.75},
-        "d2": {"same": part(None), "other": part(None), "gap": None},
+        "d1": {"same": part(0.5), "other": part(-0.25), "gap": 0.75, "nearest": part(0.375), "lead": 0.125},
+        "d2": {"same": part(None), "other": part(None), "gap": None, "nearest": part(None), "lead": None},
     },
 }
 
@@ -30,19 +30,23 @@ def test_scface():
         "similarity, same person   0.500 +- 0.125   -",
         "similarity, others       -0.250 +- 0.125   -",
         "difference                         0.750   -",
+        "most similar other        0.375 +- 0.125   -",
+        "lead over it                       0.125   -",
     ]
 
 
 def test_scface_with_a_gain():
     gain = {
-        "d1": {"rank1": 0.05, "same": 0.1, "other": -0.02, "gap": 0.12},
-        "d2": {"rank1": None, "same": None, "other": None, "gap": None},
+        "d1": {"rank1": 0.05, "same": 0.1, "other": -0.02, "gap": 0.12, "lead": 0.05, "lead_ratio": 6.0},
+        "d2": {"rank1": None, "same": None, "other": None, "gap": None, "lead": None, "lead_ratio": None},
     }
-    assert [line.split() for line in scface_table(RESULTS, gain).splitlines()[-4:]] == [
+    assert [line.split() for line in scface_table(RESULTS, gain).splitlines()[-6:]] == [
         ["gain", "in", "rank-1", "(%)", "+5.00", "-"],
         ["gain,", "same", "person", "+0.100", "-"],
         ["gain,", "others", "-0.020", "-"],
         ["gain,", "difference", "+0.120", "-"],
+        ["gain,", "lead", "+0.050", "-"],
+        ["gain", "in", "lead", "(%)", "+600.00", "-"],
     ]
 
 

@@ -8,16 +8,24 @@ from identification_sets import BlockModel, UntrainedModel, write_scface
 from tiny import TinyBackbone
 
 from qgface_plugin.evaluation.embed_files import FileFeatures, embed_files
-from qgface_plugin.evaluation.protocols.scface import evaluate_scface, improvement, near_probes, score_scface
+from qgface_plugin.evaluation.protocols.scface import (
+    evaluate_scface,
+    improvement,
+    near_probes,
+    relative_rise,
+    score_scface,
+)
 from qgface_plugin.evaluation.protocols.scface_files import read_scface
 from qgface_plugin.utils.errors import DataError
 
 
 def naive(images, embedded):
-    """rank1 {(camera or None, distance or None): rate} and similarities {distance: (same, other)}, pair by pair."""
+    """rank1 {(camera or None, distance or None): rate}, similarities {distance: (same, other)} and {distance: (own,
+    most similar other) of each probe that has both}, pair by pair."""
     g = len(images.gallery)
     unit = [row / (np.linalg.norm(row) or 1) for row in embedded.features.astype(np.float64)]
     right, total, similarities = {}, {}, {d: ([], []) for d in (1, 2, 3)}
+    ahead = {d: [] for d in (1, 2, 3)}
     for number in range(len(images.probes)):
         if not embedded.readable[g + number]:
             continue
@@ -30,14 +38,15 @@ def naive(images, embedded):
                 similarities[distance][0 if same else 1].append(similarity)
                 best, best_other = (max(best, similarity), best_other) if same else (best, max(best_other, similarity))
         if best > -2:
+            ahead[distance].append((best, best_other))
             for key in ((camera, distance), (None, distance), (camera, None)):
                 total[key] = total.get(key, 0) + 1
                 right[key] = right.get(key, 0) + (best > best_other)
-    return {key: right[key] / total[key] for key in total}, similarities, total
+    return {key: right[key] / total[key] for key in total}, similarities, total, ahead
 
 
 def assert_is_naive(results, images, embedded, tolerance=0.0):
-    rates, similarities, total = naive(images, embedded)
+    rates, similarities, total, ahead = naive(images, embedded)
     for d in (1, 2, 3):
         name = f"d{d}"
         assert results["rank1"][name] == pytest.approx(rates[None, d], abs=tolerance + 1e-12)
@@ -47,6 +56,11 @@ def assert_is_naive(results, images, embedded, tolerance=0.0):
             assert part["count"] == len(values) == sum(part["histogram"])
             assert part["mean"] == pytest.approx(np.mean(values), abs=1e-6)
             assert part["std"] == pytest.approx(np.std(values), abs=1e-6)
+        own, nearest = map(np.array, zip(*ahead[d], strict=True))
+        part = results["similarity"][name]
+        assert part["nearest"]["count"] == len(nearest) == sum(part["nearest"]["histogram"])
+        assert part["nearest"]["mean"] == pytest.approx(nearest.mean(), abs=1e-6)
+        assert part["lead"] == pytest.approx(own.mean() - nearest.mean(), abs=1e-6)
         for c in range(1, 6):
             found = results["rank1_camera"][f"cam{c}"][name]
             assert found == pytest.approx(rates[c, d], abs=3 * tolerance + 1e-12)
@@ -131,7 +145,9 @@ def test_a_camera_and_a_distance_without_probes(tmp_path):
     results, _ = evaluate_scface(BlockModel(), read_scface(root))
     assert results["rank1_camera"]["cam4"] == {"d1": None, "d2": None, "d3": None, "all": None}
     assert results["rank1"]["d2"] is None and results["similarity"]["d2"]["gap"] is None
-    assert improvement(results, results)["d2"] == {"rank1": None, "same": None, "other": None, "gap": None}
+    assert results["similarity"]["d2"]["lead"] is None
+    kinds = ("rank1", "same", "other", "gap", "nearest", "lead", "lead_ratio")
+    assert improvement(results, results)["d2"] == dict.fromkeys(kinds)
 
 
 def test_nobody_has_a_frontal_image(tmp_path):
@@ -151,6 +167,18 @@ def test_improvement_is_the_difference(tmp_path):
         for kind in ("same", "other"):
             assert gain[d][kind] == ours["similarity"][d][kind]["mean"] - theirs["similarity"][d][kind]["mean"]
         assert gain[d]["gap"] == pytest.approx(gain[d]["same"] - gain[d]["other"])
+        leads = [scores["similarity"][d]["lead"] for scores in (ours, theirs)]
+        assert gain[d]["lead"] == leads[0] - leads[1]
+        if leads[1] > 0:
+            assert gain[d]["lead_ratio"] == pytest.approx(leads[0] / leads[1] - 1)
+        else:
+            assert gain[d]["lead_ratio"] is None
+
+
+def test_the_relative_gain_of_a_lead():
+    assert relative_rise(0.14, 0.02) == pytest.approx(6.0)  # "more than 600 %"
+    assert relative_rise(-0.01, 0.02) == pytest.approx(-1.5)
+    assert relative_rise(0.1, 0.0) is relative_rise(0.1, -0.2) is relative_rise(None, 0.1) is None
 
 
 def test_near_probes(tmp_path):

@@ -14,7 +14,8 @@ import pytest
 
 from qgface_plugin.evaluation.metrics.verification import Roc
 from qgface_plugin.evaluation.protocols.scface import EDGES
-from qgface_plugin.evaluation.report.plots import draw_similarities, plot_roc
+from qgface_plugin.evaluation.report.canvas import new_figure
+from qgface_plugin.evaluation.report.plots import draw_similarities, plot_roc, similarity_panels
 from qgface_plugin.utils.errors import ConfigError, DataError
 
 
@@ -52,7 +53,10 @@ def results() -> dict:
 
     return {
         "rank1": {"d1": 0.5, "d2": 0.75},
-        "similarity": {d: {"same": part(0.5), "other": part(0.0), "gap": 0.5} for d in ("d1", "d2")},
+        "similarity": {
+            d: {"same": part(0.5), "other": part(0.0), "gap": 0.5, "nearest": part(0.3), "lead": 0.2}
+            for d in ("d1", "d2")
+        },
         "histogram_edges": EDGES.tolist(),
     }
 
@@ -71,9 +75,35 @@ def test_one_and_two_models(tmp_path, results):
 def test_a_distance_without_probes(tmp_path, results):
     results["rank1"]["d2"] = None
     results["similarity"]["d2"] = {
-        kind: {"mean": None, "std": None, "count": 0, "histogram": [0] * 80} for kind in ("same", "other")
-    }
+        kind: {"mean": None, "std": None, "count": 0, "histogram": [0] * 80} for kind in ("same", "other", "nearest")
+    } | {"lead": None}
     assert pixels(draw_similarities(tmp_path / "x.png", {"a": results})).std() > 5
+
+
+def titles(models: dict) -> tuple[list[str], list[str]]:
+    figure = new_figure(8, 4)
+    similarity_panels(figure, models)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    return [panel.get_title() for panel in figure.axes], legend
+
+
+def test_titles_have_the_gain_in_lead(results):
+    weak, none = copy.deepcopy(results), copy.deepcopy(results)
+    weak["similarity"]["d1"]["lead"], none["similarity"]["d1"]["lead"] = 0.025, -0.05
+    found, legend = titles({"a": results, "b": weak})
+    assert found[0] == "d1: lead +700.0 %\na: lead 0.200, rank-1 50.00 %\nb: lead 0.025, rank-1 50.00 %"
+    assert found[1].startswith("d2: lead +0.0 %")
+    assert legend == ["a, same person", "a, most similar other", "b, same person", "b, most similar other"]
+    assert titles({"a": results, "b": none})[0][0].startswith("d1: lead +0.250\n")  # of nothing there is no percentage
+    assert titles({"a": results})[0][0].startswith("d1\n")
+
+
+def test_results_of_earlier_versions_have_all_others(results):
+    old = copy.deepcopy(results)
+    for part in old["similarity"].values():
+        del part["nearest"], part["lead"]
+    found, legend = titles({"a": results, "b": old})
+    assert found[0] == "d1\na: lead 0.200, rank-1 50.00 %\nb: rank-1 50.00 %" and legend[1] == "a, others"
 
 
 def test_a_place_that_cannot_be_written(tmp_path, results):
