@@ -51,6 +51,7 @@ NAVIGATION = {
         "docs/evaluation_identification",
         "docs/evaluation_ijb",
         "docs/evaluation_quality",
+        "docs/embedding",
         "docs/export",
     ],
     "The paper": ["docs/method", "docs/experiments", "docs/results"],

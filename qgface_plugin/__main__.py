@@ -24,6 +24,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "make-bin": ("make_bin", "a pairs file and aligned faces become a .bin verification set"),
         "inspect": ("inspect", "counts, identities and a contact sheet of a record set; can everything be read?"),
     },
+    "use a model": {
+        "embed": ("embed", "embeddings and qualities of a folder of photographs, in one file"),
+        "compare": ("compare", "two photographs: same, different or cannot tell, by a measured threshold"),
+    },
     "evaluate and export": {
         "eval-pairs": ("eval_pairs", "10-fold accuracy and TAR@FAR on .bin pair sets (LFW, CFP-FP, AgeDB-30, ...)"),
         "eval-scface": ("eval_scface", "SCface: rank-1 at three distances"),

@@ -20,7 +20,7 @@ from ..data.packing.align_folder import (
     given_landmarks,
     largest_face,
 )
-from ..data.packing.detector import insightface_detector
+from ..data.packing.detectors import find_detector
 from ..data.packing.landmark_checks import ORDERS
 from ..data.packing.landmarks import check_order, read_landmarks
 from ..utils.command_line import command_parser, guarded, print_table
@@ -42,7 +42,7 @@ def _run(given: argparse.Namespace) -> int:
         check_order(landmarks, given.landmarks)
         find, expected = given_landmarks(landmarks), set(landmarks)
     else:
-        find, expected = largest_face(insightface_detector(given.detector, given.threshold)), None
+        find, expected = largest_face(find_detector(given.detector, given.threshold)), None
     report = align_folder(given.photos, given.output, find, options, expected, progress=True)
     listed = f"{len(report.failures)}, see {given.output / FAILURES}" if report.failures else 0
     print_table(
@@ -72,7 +72,10 @@ def _parser(front: str | None) -> argparse.ArgumentParser:
         "--landmarks", metavar="FILE", type=Path, help="path and ten numbers an image: .csv, .json, or text as IJB's"
     )
     source.add_argument(
-        "--detector", metavar="MODEL", help="InsightFace's: a pack in ~/.insightface/models, a folder or an .onnx file"
+        "--detector",
+        metavar="MODEL",
+        help="InsightFace's: a pack in ~/.insightface/models, a folder or an .onnx file; OpenCV's YuNet, .onnx; "
+        "or your own, module:function",
     )
     parser.add_argument(
         "--landmark-order",

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from ..utils.command_line import add_on_corrupt
 from ..utils.errors import DataError
 from .color_order import check_color_of_files
 from .report.results import absolute, write_result
+
+if TYPE_CHECKING:
+    from ..models.onnx_model import OnnxModel
+    from ..models.torch_model import TorchModel
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +84,7 @@ def import_from_arguments(given: argparse.Namespace) -> None:
         import_parts(file)
 
 
-def model_from_arguments(given: argparse.Namespace) -> FaceModel:
+def model_from_arguments(given: argparse.Namespace) -> OnnxModel | TorchModel:
     """The model that the arguments of `add_model_arguments` name. Raises as `load_model`."""
     from ..models import load_model  # PyTorch, for which --help does not wait
 

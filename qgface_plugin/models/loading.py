@@ -8,9 +8,9 @@ from pathlib import Path
 from ..utils.device import pick_device
 from ..utils.errors import CheckpointError, ConfigError
 from ..utils.listing import files_in, unpacked
-from .face_model import USUAL, FaceModel, Scale, check_color
-from .onnx_model import load_onnx_model, load_pack, load_zoo_model
-from .torch_model import load_torch_model
+from .face_model import USUAL, Scale, check_color
+from .onnx_model import OnnxModel, load_onnx_model, load_pack, load_zoo_model
+from .torch_model import TorchModel, load_torch_model
 from .weights import others_in
 
 
@@ -22,7 +22,7 @@ def load_model(
     device: str = "auto",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-) -> FaceModel:
+) -> OnnxModel | TorchModel:
     """The model that `model` names.
 
     Args:

@@ -23,13 +23,14 @@ from .embeddings import Embeddings, check_batch_size, check_images
 from .face_model import NOTHING, USUAL, Scale, as_the_model_wants, check_color, check_features
 from .onnx_limits import check_graph
 from .onnx_normalisation import NEEDED, SIDE, scale_outside
+from .photographs import EmbedsFiles
 
 LOGGER = logging.getLogger(__name__)
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 ALIKE = 0.98  # cosine of images that have nothing in common, above which a model tells nothing apart
 
 
-class OnnxModel:
+class OnnxModel(EmbedsFiles):
     """A recognition model in an onnxruntime session: images (N, 3, 112, 112) -> features (N, d).
 
     A graph may give unit features and their norms beside them, (N, 1) or (N,), as AdaFace's does: their product is the

@@ -23,6 +23,7 @@ from .checkout_networks import checkout_network, is_of_the_checkout
 from .embeddings import Embeddings, embed
 from .face_model import USUAL, Scale, as_the_model_wants, check_color, check_features
 from .onnx_import.network import GRAPH, KEY, GraphNetwork, structure_in
+from .photographs import EmbedsFiles
 from .weights import is_counter, read_backbone
 
 LOGGER = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ KNOWN_BY = (
 _THEIR_LAYERS = ("input_layer.0.weight", "output_layer.3.weight")
 
 
-class TorchModel:
+class TorchModel(EmbedsFiles):
     """A backbone with its weights, in evaluation mode on `device`.
 
     Args:

@@ -20,6 +20,7 @@ from qgface_plugin.models.quality_calibration import QualityCalibration
 ELSEWHERE = {
     "docs/own_parts.md": "tests/docs/test_guide.py trains with each",
     "docs/results.md": "measures speed; takes minutes",
+    "embed_files": "needs a detector; tests/models/test_photographs.py has one",
     "FaceAnalysis": "needs a detector; tests/models/test_onnx_export.py has a stand-in",
 }
 START = """from easydict import EasyDict as edict
@@ -95,6 +96,7 @@ CHECKS = {
     "found": lambda found: 0 <= found.share <= 1 and 0 <= found.auc <= 1 and found.verdict,
     "embeddings": lambda embeddings: embeddings.features.shape == (12, 16),
     "features": lambda features: np.shape(features) == (1, 512) and np.isfinite(features).all(),
+    "template": lambda template: np.allclose(template, np.array([3, 1, 0]) / np.sqrt(10)),
     "percentiles": lambda percentiles: np.allclose(percentiles, [0, 50, 100]),
     "words": lambda words: words == "better than 52 % of archive_aligned",
     "module_partial_fc": lambda fc: gated_out(fc),

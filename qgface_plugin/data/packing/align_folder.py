@@ -175,7 +175,7 @@ def align_folder(
         try:
             image, surplus = read_photo_noting(folder / name)
             points, faces = find(name, image)
-            _check_points(points, image)
+            check_points(points, image)
             face = align(image, points, options.size)
         except DataError as error:
             return str(error)
@@ -205,8 +205,16 @@ def align_folder(
     return AlignReport(images, len(done), already, several, failures, list(_warnings(done)))
 
 
-def _check_points(points: np.ndarray, image: np.ndarray) -> None:
-    """Landmarks of another image, of another size of this one, in other units or in another order."""
+def check_points(points: np.ndarray, image: np.ndarray) -> None:
+    """Refuse landmarks of another image, of another size of this one, in other units or in another order.
+
+    Args:
+        points: (5, 2), x and y in pixels.
+        image: uint8 (h, w, 3).
+
+    Raises:
+        DataError: they are; does not name the image.
+    """
     height, width = image.shape[:2]
     reason = complaint(points)
     if reason is not None:

@@ -13,6 +13,7 @@ from itertools import product
 import numpy as np
 
 from ....models.embeddings import Embeddings
+from ....models.pooling import segment_sums, unit_rows_
 from ....utils.errors import ConfigError, DataError
 from .metadata import IjbImages
 
@@ -175,10 +176,7 @@ class TemplatePlan:
                 sums[begin:end] = self._sums(parts, mode, begin, end)
         if not np.isfinite(sums).all():
             raise DataError(_not_finite(parts, self.order, self.names))
-        norms = np.sqrt(np.einsum("td,td->t", sums, sums))
-        norms[norms == 0] = 1
-        sums /= norms[:, None]
-        return Templates(self.ids, sums)
+        return Templates(self.ids, unit_rows_(sums))
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
         """Ranges of templates of about `ROWS` images each, one template at least."""
@@ -196,15 +194,13 @@ class TemplatePlan:
         rows = slice(int(starts[0]), int(starts[-1]))
         features = self._gather(parts, rows)  # (images, d)
         if mode.normalise:
-            norms = np.sqrt(np.einsum("nd,nd->n", features, features))
-            norms[norms == 0] = 1
-            features /= norms[:, None]
+            unit_rows_(features)
         if mode.detector:
             features *= self.detector[rows, None]
-        medias = _segment_sums(features, self.by_media[rows] - rows.start, starts[:-1] - rows.start)
+        medias = segment_sums(features, self.by_media[rows] - rows.start, starts[:-1] - rows.start)
         medias /= np.diff(starts).astype(np.float32)[:, None]
         offsets = self.template_starts[begin:end]
-        return _segment_sums(medias, np.arange(len(medias)), offsets - offsets[0])
+        return segment_sums(medias, np.arange(len(medias)), offsets - offsets[0])
 
     def _gather(self, parts: list[np.ndarray], rows: slice) -> np.ndarray:
         """The sum of the parts at some rows of `order`, as a new array."""
@@ -214,14 +210,6 @@ class TemplatePlan:
         else:
             taken = [part[self.order[rows]] for part in parts]
         return np.add(*taken) if len(taken) == 2 else taken[0].copy()
-
-
-def _segment_sums(rows: np.ndarray, order: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Sums of rows[order] from each start to the next, added one after the other."""
-    import torch
-
-    indices, weight, offsets = (torch.from_numpy(array) for array in (order, rows, starts))
-    return torch.nn.functional.embedding_bag(indices, weight, offsets, mode="sum").numpy()
 
 
 def _not_finite(parts: list[np.ndarray], order: np.ndarray, names: list[str]) -> str:
