@@ -77,7 +77,7 @@ def test_a_script_runs_as_python_runs_it_and_repaired(tmp_path: Path) -> None:
     if np.lib.NumpyVersion(np.__version__) < "1.24.0":  # which has the names
         assert log == []
     else:
-        assert len(log) == 1 and "repaired for arcface_torch: names of NumPy (" in log[0]
+        assert len(log) == 1 and "repaired for arcface_torch, in this process: names of NumPy; " in log[0]
 
     done = run("run", tmp_path / "eval_ijbc.py", "--fail")
     assert done.returncode == 1 and "RuntimeError: the script's own error" in done.stderr

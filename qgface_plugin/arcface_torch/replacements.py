@@ -30,6 +30,7 @@ from ..training.checkpoints.contents import check_module, check_share
 from ..training.checkpoints.finite import first_not_finite
 from ..training.checkpoints.parameters import names_of, restore
 from ..training.checkpoints.store import as_checkpoint
+from ..training.header import header
 from ..training.lr_schedule import build_schedule
 from ..training.step_log import StepLog
 from ..utils import distributed
@@ -76,6 +77,7 @@ class Replacements:
         self.optimizer: torch.optim.Optimizer | None = None
         self._fp16, self._resumes = False, False
         self._log: StepLog | None = None
+        self._steps_per_epoch, self._verifies_every = 0, run.verbose
 
     def settings(self, base: Mapping[str, Any] = EMPTY) -> dict[str, Any]:
         """The checkout's keys with the recipe's values, with the counts that the data says.
@@ -103,6 +105,8 @@ class Replacements:
         assert run.rec is not None  # open_source has found data there
         self._resumes = run.resume and self._has_checkpoint()
         first = Path(run.rec if isinstance(run.rec, str) else run.rec[0])
+        steps = run.num_image // (run.batch_size * distributed.world_size()) if run.num_image else 0
+        self._verifies_every = min(run.verbose, steps) or run.verbose  # an epoch does not end unverified
         settings = dict(base) | {f.name: getattr(run, f.name) for f in fields(Run) if f.name not in OURS}
         settings.update(
             rec=str(first if first.is_dir() else first.parent),  # where the checkout looks for val_targets
@@ -111,6 +115,7 @@ class Replacements:
             dali_aug=False,
             fp16=self._fp16,
             resume=self._resumes,
+            verbose=self._verifies_every,
             save_all_states=run.save_all_states or "save_all_states" not in run.set_keys,
         )
         return settings | wandb_settings(run, base, self._resumes)
@@ -119,7 +124,10 @@ class Replacements:
         path = self.checkpoint()
         everywhere = distributed.everywhere(path.exists(), self.device)
         if path.exists() and not everywhere:
-            raise CheckpointError(f"{path} is there, but other ranks have no checkpoint: resume with as many ranks")
+            raise CheckpointError(
+                f"{path} is there, but other ranks have no checkpoint: resume with as many ranks, or go on from "
+                f"config.init_from = {str(Path(self.run.output, 'model.pt'))!r} in a new config.output"
+            )
         if not everywhere:
             LOGGER.info("config.resume is set, but %s holds no checkpoint: this run starts anew", self.run.output)
         return everywhere
@@ -134,7 +142,7 @@ class Replacements:
         """
         own, path = names_of(backbone, criterion, optimizer)["optimizer"], self.checkpoint()
         names: list[str] | None = None
-        problem, step = None, None
+        problem, step, epoch = None, None, 0
 
         def fitting(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
             return {**saved, "state": restore(optimizer, saved, own, names)}
@@ -144,6 +152,7 @@ class Replacements:
             try:
                 saved = as_checkpoint(path, load(path))
                 names, step = self._check_whose(saved), saved["global_step"]
+                epoch = saved["epoch"]
                 check_module(saved["state_dict_backbone"], backbone, "state_dict_backbone")
                 check_module(saved["state_dict_softmax_fc"], criterion, "state_dict_softmax_fc")
                 restore(optimizer, saved["state_optimizer"], own, names)
@@ -158,8 +167,12 @@ class Replacements:
             problem = f"the checkpoints of the ranks are of different steps: {', '.join(map(str, steps))}"
         if problem:
             raise CheckpointError(
-                f"{problem}. Set config.output to a new folder, or config.resume = False to start anew"
+                f"{problem}. Set config.resume = False to start anew, with config.init_from = "
+                f"{str(Path(self.run.output, 'model.pt'))!r} from the weights of its backbone, or config.output to a "
+                "new folder"
             )
+        if self._resumes:
+            LOGGER.info("config.resume is set: resumed after step %d, in epoch %d", steps[0], epoch)
 
     def _check_whose(self, saved: dict[str, Any]) -> list[str] | None:
         """The names of the optimiser's parameters in a checkpoint that is this rank's; None where it does not say.
@@ -227,6 +240,7 @@ class Replacements:
                 ) from error
         if run.init_from:
             load_backbone(run.init_from, backbone)
+            LOGGER.info("config.init_from: the backbone starts from %s", run.init_from)
         norm = _last_norm(backbone, run.embedding_size)
         if not run.train.features_bias and norm is not None:
             freeze_bias(norm)
@@ -283,13 +297,24 @@ class Replacements:
             self.criterion.watch(self.backbone, optimizer, scaled=self._fp16)
             self._check_checkpoint(self.backbone, self.criterion, optimizer)
         train, steps = self.run.train, total // self.run.num_epoch
+        self._steps_per_epoch = steps
+        for line in header(
+            self.run,
+            ranks=distributed.world_size(),
+            precision="float16" if self._fp16 else "float32",
+            steps_per_epoch=steps,
+            saves="after each epoch",
+            verifies=f"every {self._verifies_every} steps"
+            + " (the end of each epoch)" * (self._verifies_every == steps),
+        ):
+            LOGGER.info(line)
         milestones = [epoch * steps for epoch in train.milestones]
         return build_schedule(optimizer, train.schedule, max(0, round(warmup)), total, milestones, train.gamma)
 
     def start_log(self, writer: SummaryWriter | None, frequent: int, start_step: int) -> None:
         """Record beside the checkout; rank 0 only."""
         if distributed.rank() == 0:
-            self._log = checkout_log(self.run, writer, frequent, start_step)
+            self._log = checkout_log(self.run, writer, frequent, start_step, self._steps_per_epoch)
 
     def record(self, global_step: int, epoch: int, lr: float) -> None:
         """Record a step that is done, with the epoch that it belongs to and its learning rate."""

@@ -20,6 +20,7 @@ from torch import distributed
 
 from ..config.recipe import load_recipe
 from ..config.run import Run
+from ..training.header import next_command
 from ..training.output_folder import own_folder
 from ..utils.distributed import fellow_ranks
 from ..utils.errors import ConfigError
@@ -55,9 +56,13 @@ def train(
         parts = prepare(checkout, argument, run, log)
         if parts is not None:
             stack.enter_context(checked_saves(parts))
+            stack.enter_context(_without_settings(checkout))
         _running.add(checkout)
         try:
             runpy.run_path(str(checkout / SCRIPT), run_name="__main__")
+            if parts is not None and os.environ.get("RANK", "0") == "0":
+                model = Path(parts.run.output) / "model.pt"
+                LOGGER.info("the encoder is %s; next: %s", model, next_command(model))
         finally:
             _running.discard(checkout)
             if distributed.is_initialized():
@@ -133,6 +138,21 @@ def autoload() -> bool:
             raise ConfigError(f"config.host names {run.host}, but this is the train_v2.py of {checkout}: leave it out")
         train(checkout, argument, run, log, sys.argv[1:])
     return True
+
+
+@contextmanager
+def _without_settings(checkout: Path) -> Iterator[None]:
+    """The script lists every setting, in force or not: the header of the log and recipe.json have those that are."""
+    script, root = (checkout / SCRIPT).resolve(), logging.getLogger()
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not (str(record.msg).startswith(": ") and Path(record.pathname).resolve() == script)
+
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)
 
 
 @contextmanager

@@ -149,7 +149,7 @@ SEAMS = (
 
 
 def install(checkout: Path, parts: Replacements, seams: Sequence[Seam] = SEAMS) -> None:
-    """Put QGFace's parts at the seams, for a train_v2.py that imports them after this. One log line each.
+    """Put QGFace's parts at the seams, for a train_v2.py that imports them after this. One log line.
 
     Args:
         checkout: its folder, which is first on sys.path.
@@ -163,7 +163,8 @@ def install(checkout: Path, parts: Replacements, seams: Sequence[Seam] = SEAMS) 
     modules = [find(checkout, seam) for seam in seams]
     for seam, module in zip(seams, modules, strict=True):
         setattr(module, seam.name, seam.replace(parts, getattr(module, seam.name)))
-        LOGGER.info("%s.%s is QGFace's: %s", seam.module, seam.name, seam.what)
+        LOGGER.debug("%s.%s is QGFace's: %s", seam.module, seam.name, seam.what)
+    LOGGER.info("QGFace's parts are at the %d seams of %s; `qgface doctor` lists them", len(seams), checkout)
 
 
 def find(checkout: Path, seam: Seam) -> ModuleType:

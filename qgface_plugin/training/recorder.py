@@ -24,6 +24,7 @@ from ..utils.logs import FILE_ONLY, EarlyLog, logging_to
 from .event_files import make_room
 from .metrics_jsonl import is_verification
 from .step_log import StepLog, write_recipe
+from .tags import verification_tag
 from .trackers import Tracker
 
 LOGGER = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class RunRecorder:
         quality: the source of quality (`config.qgface.quality`).
         features_bias: `config.qgface.train.features_bias`.
         pair_grid_every: global steps from one grid of pairs to the next, 0 for none.
+        steps_per_epoch: after the last one of each epoch there is a grid too, unless there are none.
         progress: show the progress bar; None: when standard error is a terminal.
         early: what has listened to the log so far; training.log begins with its lines.
         trackers: opens further services that get the numbers, given the global steps that are done; None for none.
@@ -64,6 +66,7 @@ class RunRecorder:
         quality: str = "norm",
         features_bias: bool = True,
         pair_grid_every: int = 0,
+        steps_per_epoch: int = 0,
         progress: bool | None = None,
         early: EarlyLog | None = None,
         trackers: Callable[[int], Sequence[Tracker]] | None = None,
@@ -75,6 +78,7 @@ class RunRecorder:
             "quality": quality,
             "features_bias": features_bias,
             "pair_grid_every": pair_grid_every,
+            "steps_per_epoch": steps_per_epoch,
         }
         self._log: StepLog | None = None
         self._open_trackers = trackers
@@ -91,7 +95,7 @@ class RunRecorder:
             self._made_log = not os.path.lexists(self.folder / LOG)
             stack.enter_context(logging_to(self.folder / LOG, self.early))
             for key, value in self.run_as_dict.items():
-                LOGGER.info(": %s%s", key.ljust(25), value)
+                LOGGER.info(": %s%s", key.ljust(25), value, extra={FILE_ONLY: True})
             self._closing = stack.pop_all()
         return self
 
@@ -219,9 +223,9 @@ class RunRecorder:
         LOGGER.info("[%s][%d]Accuracy-Flip: %1.5f+-%1.5f", name, global_step, accuracy, result["std"])
         LOGGER.info("[%s][%d]Accuracy-Highest: %1.5f", name, global_step, self._highest[name])
         if self._writer is not None:
-            self._writer.add_scalar(name, accuracy, global_step)
+            self._writer.add_scalar(verification_tag(name), accuracy, global_step)
         for tracker in self._trackers:
-            tracker.log({name: accuracy}, global_step)
+            tracker.log({verification_tag(name): accuracy}, global_step)
         line = {"kind": "verification", "step": global_step, **result, "name": name, "highest": self._highest[name]}
         log.metrics.write(line)
         self.verified[name] = line

@@ -22,6 +22,7 @@ from ..utils.files import write_json
 from .meters import IdleWatch, OrderWatch, RunningMeans, Throughput
 from .metrics_jsonl import MetricsLog
 from .pair_grid import pair_grid
+from .tags import tag_of
 from .trackers import Tracker
 
 LOGGER = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class StepLog:
         quality: the source of quality (`config.qgface.quality`), for the warning that it is upside down.
         features_bias: `config.qgface.train.features_bias`, for what that warning advises.
         pair_grid_every: global steps from one grid of pairs to the next, 0 for none.
+        steps_per_epoch: after the last one of each epoch there is a grid too, unless there are none; 0: there is not.
         trackers: services that get all scalars too; closed by whoever opened them.
     """
 
@@ -72,11 +74,12 @@ class StepLog:
         quality: str = "norm",
         features_bias: bool = True,
         pair_grid_every: int = 0,
+        steps_per_epoch: int = 0,
         trackers: Sequence[Tracker] = (),
     ) -> None:
         self.trackers = trackers
         self.writer, self.frequent, self.total_steps = writer, frequent, total_steps
-        self.pair_grid_every = pair_grid_every
+        self.pair_grid_every, self.steps_per_epoch = pair_grid_every, steps_per_epoch
         self.metrics = MetricsLog(Path(folder) / "metrics.jsonl", start_step)
         self.throughput = Throughput()
         self._means, self._idle = RunningMeans(), IdleWatch()
@@ -128,14 +131,17 @@ class StepLog:
         elif due or self.total_steps is not None:
             self.throughput.start()  # the first step loads and compiles: its time does not count
         self._means.add(measured.terms)
-        every = self.pair_grid_every
-        if every and batch.low is not None and self.writer is not None and global_step % every == 1 % every:
+        if batch.low is not None and self.writer is not None and self._grid_due(global_step):
             self._show_pairs(global_step, criterion, batch, measured)
         return self._write(global_step, epoch, lr, criterion, measured) if due else None
 
     def line_due(self, global_step: int) -> bool:
         """Whether a line is written after this step."""
         return global_step % self.frequent == 0 or global_step == self.total_steps
+
+    def _grid_due(self, global_step: int) -> bool:
+        every, epoch = self.pair_grid_every, self.steps_per_epoch
+        return every > 0 and (global_step % every == 1 % every or (epoch > 0 and global_step % epoch == 0))
 
     def _write(
         self, global_step: int, epoch: int, lr: float, criterion: QGPartialFC, measured: Measured
@@ -158,11 +164,11 @@ class StepLog:
         self.metrics.write({"kind": "train", "step": global_step, "epoch": epoch, "lr": lr, **speed, **means})
         scalars = {**means, **speed, "learning_rate": lr}
         for tracker in self.trackers:
-            tracker.log({**scalars, "epoch": epoch}, global_step)
+            tracker.log({**{tag_of(name): value for name, value in scalars.items()}, "epoch": epoch}, global_step)
         if self.writer is not None:
             for name, value in scalars.items():
                 if alone or name not in ("loss", "learning_rate"):
-                    self.writer.add_scalar(name, value, global_step)
+                    self.writer.add_scalar(tag_of(name), value, global_step)
             if measured.u_views is not None:
                 _histogram(self.writer, measured.u_views, global_step)
             self.writer.flush()  # a checkout never closes its writer
@@ -195,7 +201,7 @@ class StepLog:
         u_high, u_low = measured.u_views.cpu().chunk(2)
         b, contrasted = float(measured.terms["b"]), criterion.queue is not None
         grid = pair_grid(batch.high, batch.low, u_high.numpy(), u_low.numpy(), b, contrasted=contrasted)
-        self.show("pairs", grid, global_step)
+        self.show(tag_of("pairs"), grid, global_step)
 
     def show(self, tag: str, image: np.ndarray, global_step: int) -> None:
         """Show an image, uint8 (height, width, 3) RGB, in TensorBoard, where there is a writer."""
@@ -218,7 +224,7 @@ def _gates_pairs(criterion: QGPartialFC) -> bool:
 def _histogram(writer: SummaryWriter, u: Tensor, global_step: int) -> None:
     values = u.detach().float().flatten().cpu()
     if len(values := values[values.isfinite()]):
-        writer.add_histogram("u", values, global_step)
+        writer.add_histogram(tag_of("u"), values, global_step)
 
 
 def time_left(seconds: float) -> str:

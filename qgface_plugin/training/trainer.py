@@ -33,6 +33,7 @@ from .checkpoints.latest import latest_state
 from .checkpoints.run_id import note_run, restarts, run_id
 from .checkpoints.store import CheckpointStore
 from .class_means import class_means, take_over
+from .header import header, next_command
 from .output_folder import own_folder, warn_if_nearly_full
 from .preemption import NAMES, StopWatch, watch_for_stop
 from .recorder import RunRecorder
@@ -88,7 +89,8 @@ def _train(run: Run, device: torch.device, stop: StopWatch, early: EarlyLog | No
         build.check_compiler(run, device)
         distributed.on_rank_zero(partial(check_packages, run))
         distributed.patient_barrier()
-    total = build.make_sampler(run).steps_per_epoch * run.num_epoch
+    steps_per_epoch = build.make_sampler(run).steps_per_epoch
+    total = steps_per_epoch * run.num_epoch
     total = min(total, run.train.max_steps or total)
     with (
         RunRecorder(
@@ -100,6 +102,7 @@ def _train(run: Run, device: torch.device, stop: StopWatch, early: EarlyLog | No
             quality=run.qgface.quality,
             features_bias=run.train.features_bias,
             pair_grid_every=run.train.pair_grid_every,
+            steps_per_epoch=steps_per_epoch,
             early=early,
             trackers=partial(open_trackers, run),
         ) as recorder,
@@ -170,6 +173,16 @@ class Trainer:
             "%d images of %d identities, %d rank(s) on %s, %d steps an epoch",
             len(source), run.num_classes, ranks, device, self.steps_per_epoch,
         )  # fmt: skip
+        every = run.train.checkpoint_every
+        for line in header(
+            run,
+            ranks=ranks,
+            precision=str(self.step.dtype).removeprefix("torch."),
+            steps_per_epoch=self.steps_per_epoch,
+            saves="after each epoch" + (f" and every {every} steps" if every else ""),
+            verifies=f"after each epoch and every {run.verbose} steps",
+        ):
+            LOGGER.info(line)
 
     def fit(self) -> dict[str, Any]:
         """Train to the end of the last epoch, or to `max_steps`; the last verification results by name of the set."""
@@ -207,7 +220,13 @@ class Trainer:
         if self.progress.bad_in_a_row:
             LOGGER.warning("the run ends with %d bad step(s): look at its losses", self.progress.bad_in_a_row)
         self.verification.close()
+        self._say_what_is_there()
         return self.recorder.results()
+
+    def _say_what_is_there(self) -> None:
+        """The encoder of the run, and the command that goes on from it."""
+        model = self.store.folder / "model.pt"
+        LOGGER.info("the encoder is %s; next: %s", model, next_command(model))
 
     def _begin(self) -> None:
         """Write down in the folder that the run has begun, once nothing is left that could be refused or left."""

@@ -70,4 +70,4 @@ def test_stall_is_the_share_of_time_spent_waiting_for_data(tmp_path, batch, monk
     assert "data_stall" not in lines[0] and [line["data_stall"] for line in lines[1:]] == [0.125, 0.25]
     assert "Data Stall: 0.2500" in caplog.text
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [event.value for event in events.Scalars("data_stall")] == [0.125, 0.25]
+    assert [event.value for event in events.Scalars("speed/data_stall")] == [0.125, 0.25]

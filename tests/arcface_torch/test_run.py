@@ -51,7 +51,11 @@ def test_it_writes_what_its_users_expect(trained):
     }  # fmt: skip
     log = (output / "training.log").read_text()
     assert "Training: " in log and "Global Step: 12" in log and "[dev][12]Accuracy-Flip" in log
-    assert "key_of_the_checkout" in log and ": num_classes              6" in log
+    assert "key_of_the_checkout" not in log and ": num_classes" not in log  # in force or not, it would list all
+    assert "queue proxy of 6 entries" in log and "6 steps an epoch, 2 epochs" in log
+    assert "verifies on dev every 6 steps (the end of each epoch)" in log and "saves after each epoch" in log
+    assert f"next: qgface eval-pairs {Path('work_dirs/first/model.pt')} --data" in log
+    assert log.index("queue proxy of 6 entries") < log.index("Global Step: 2")
     model = torch.load(output / "model.pt")
     assert set(model) == {
         "layer.weight", "layer.bias", "features.weight", "features.bias", "features.running_mean",
@@ -62,8 +66,8 @@ def test_it_writes_what_its_users_expect(trained):
 
 def test_every_seam_is_logged_before_and_in_the_log(trained):
     output, printed = trained
-    seams = [line for line in (output / "training.log").read_text().splitlines() if " is QGFace's: " in line]
-    assert len(seams) == 7 and all(printed.count(line) == 1 for line in seams)
+    assert f"QGFace's parts are at the 7 seams of {MINI}" in (output / "training.log").read_text()
+    assert printed.count("QGFace's parts are at the 7 seams") == 1
     assert f"training in the arcface_torch checkout {MINI}, named by ARCFACE_TORCH" in printed
 
 
@@ -76,11 +80,16 @@ def test_terms_are_recorded_beside_the_checkouts(trained):
     events = EventAccumulator(str(output / "tensorboard"))
     events.Reload()
     tags = events.Tags()
-    assert {"loss", "classification", "contrastive", "lq_share_view", "norm_order", "queue_drift"} <= set(
-        tags["scalars"]
-    )
-    assert tags["images"] == ["pairs"] and tags["histograms"] == ["u"]
-    assert [event.step for event in events.Images("pairs")] == [1, 6, 11]
+    assert {
+        "loss",
+        "loss/classification",
+        "loss/contrastive",
+        "quality/lq_share_view",
+        "quality/norm_order",
+        "queue/queue_drift",
+    } <= set(tags["scalars"])
+    assert tags["images"] == ["quality/pairs"] and tags["histograms"] == ["quality/u"]
+    assert [event.step for event in events.Images("quality/pairs")] == [1, 6, 11, 12]
 
 
 def test_the_first_loss_is_the_built_in_hosts(folder, trained):
@@ -130,7 +139,7 @@ def test_its_own_configs_train_without_qgface(folder):
     done = run("-c", script, cwd=folder, ARCFACE_TORCH=str(MINI))
     assert done.returncode == 0, done.stderr
     own = done.stdout[done.stdout.index("is a config of the checkout: it trains what it says, without QGFace") :]
-    assert " is QGFace's" not in own and "Contrastive" not in own and "Global Step: 2" in own
+    assert " QGFace's parts" not in own and "Contrastive" not in own and "Global Step: 2" in own
     assert (folder / "work_dirs" / "tiny_r18" / "model.pt").exists()
     assert not (folder / "work_dirs" / "tiny_r18" / "metrics.jsonl").exists()
 
@@ -146,7 +155,7 @@ def test_a_checkout_that_version_0_1_has_attached(folder, tmp_path):
     script.write_bytes(b"import qgface_plugin.hosts.autoload  # added by qgface_plugin attach\n" + before)
     done = run(script, write_recipe(folder, "former", "config.num_epoch = 1\n"), cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "partial_fc_v2.PartialFC_V2 is QGFace's" in done.stdout and "Contrastive" in done.stdout
+    assert "QGFace's parts are at the 7 seams" in done.stdout and "Contrastive" in done.stdout
     assert done.stderr.count("has moved") == 1
     assert f"{script}:1: FutureWarning: qgface_plugin.hosts.autoload has moved" in done.stderr
     assert "write `import qgface_plugin.arcface_torch.autoload`" in done.stderr
@@ -164,9 +173,9 @@ def test_in_the_checkout_with_one_line_on_top(folder, tmp_path):
     for command in ([script], [ROOT / "train_v2.py"]):
         done = run(*command, recipe, cwd=folder, ARCFACE_TORCH=str(checkout))
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("partial_fc_v2.PartialFC_V2 is QGFace's") == 1 and "Contrastive" in done.stdout
+        assert done.stdout.count("QGFace's parts are at the 7 seams") == 1 and "Contrastive" in done.stdout
     own = run(script, "configs/tiny_r18", cwd=tmp_path)
-    assert own.returncode == 0 and " is QGFace's" not in own.stdout and "Global Step: 2" in own.stdout
+    assert own.returncode == 0 and " QGFace's parts" not in own.stdout and "Global Step: 2" in own.stdout
     assert own.stdout.count("trains what it says, without QGFace") == 1
     wrong = run(script, write_recipe(folder, "wrong", "config.qgface.quue = 1\n"), cwd=folder)
     assert wrong.returncode == 2 and "config.qgface.quue is unknown" in wrong.stderr

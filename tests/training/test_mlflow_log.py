@@ -42,7 +42,7 @@ def test_a_resumed_run_goes_on_in_its_run_there(tmp_path, client):
     for key in set(trained[0]) - {"kind", "step", "lr", *TIMES}:
         logged = [(metric.step, metric.value) for metric in client.get_metric_history(name, key)]
         assert logged == [(line["step"], line[key]) for line in trained], key
-    assert {metric.step for metric in client.get_metric_history(name, "dev")} == {5, 6, 12}
+    assert {metric.step for metric in client.get_metric_history(name, "verification/dev")} == {5, 6, 12}
 
 
 @pytest.mark.parametrize(("error", "status"), [(RuntimeError("x"), "FAILED"), (Stopped("left"), "KILLED")])

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from qgface_plugin.data.pair_batch import PairBatch
 from qgface_plugin.training.recorder import RunRecorder
+from qgface_plugin.training.tags import tag_of
 from qgface_plugin.utils import files
 
 RECIPE = {"network": "mbf", "lr": 0.1, "qgface": {"b": 0.2}}
@@ -96,9 +97,9 @@ def test_the_log_reads_as_arcface_torchs(tmp_path):
 def test_tensorboard_has_every_term_and_the_histogram(tmp_path):
     train(tmp_path, range(1, 11))
     found = events(tmp_path)
-    assert set(found.Tags()["scalars"]) == {*terms(1), "learning_rate", "samples_per_second"}
-    assert [(e.step, e.value) for e in found.Scalars("loss")] == [(s, s - 0.5) for s in (2, 4, 6, 8, 10)]
-    histograms = found.Histograms("u")
+    assert set(found.Tags()["scalars"]) == {*map(tag_of, terms(1)), "speed/learning_rate", "speed/samples_per_second"}
+    assert [(e.step, e.value) for e in found.Scalars("loss/loss")] == [(s, s - 0.5) for s in (2, 4, 6, 8, 10)]
+    histograms = found.Histograms("quality/u")
     assert [h.step for h in histograms] == [2, 4, 6, 8, 10]
     assert all((h.histogram_value.num, h.histogram_value.min, h.histogram_value.max) == (16, 0, 1) for h in histograms)
 
@@ -107,7 +108,7 @@ def test_a_resumed_run_has_every_step_once(tmp_path):
     train(tmp_path, range(1, 9))
     train(tmp_path, range(5, 11), resume=4)
     assert [line["step"] for line in metrics(tmp_path)] == [2, 4, 6, 8, 10]
-    assert [e.step for e in events(tmp_path).Scalars("loss")] == [2, 4, 6, 8, 10]
+    assert [e.step for e in events(tmp_path).Scalars("loss/loss")] == [2, 4, 6, 8, 10]
     assert sum(message.startswith("Speed") for message in messages(tmp_path)) == 4 + 3  # the log is only appended to
 
 
@@ -115,7 +116,7 @@ def test_a_run_from_the_start_takes_the_folders_place(tmp_path):
     train(tmp_path, range(1, 9))
     train(tmp_path, range(1, 5))
     assert [line["step"] for line in metrics(tmp_path)] == [2, 4]
-    assert [e.step for e in events(tmp_path).Scalars("loss")] == [2, 4]
+    assert [e.step for e in events(tmp_path).Scalars("loss/loss")] == [2, 4]
 
 
 def test_starts_within_a_second_are_read_in_their_order(tmp_path):
@@ -123,7 +124,9 @@ def test_starts_within_a_second_are_read_in_their_order(tmp_path):
     for start in range(12):
         train(tmp_path, range(1, 9 if start % 2 == 0 else 5))
         if start > 7:
-            assert [e.step for e in events(tmp_path).Scalars("loss")] == [line["step"] for line in metrics(tmp_path)]
+            assert [e.step for e in events(tmp_path).Scalars("loss/loss")] == [
+                line["step"] for line in metrics(tmp_path)
+            ]
 
 
 def test_verification(tmp_path):
@@ -142,7 +145,10 @@ def test_verification(tmp_path):
     first, second = metrics(tmp_path)
     assert first == {"kind": "verification", "step": 10, **result, "highest": 0.91}
     assert (second["accuracy"], second["highest"]) == (0.895, 0.91)
-    assert [(e.step, round(e.value, 3)) for e in events(tmp_path).Scalars("lfw")] == [(10, 0.91), (20, 0.895)]
+    assert [(e.step, round(e.value, 3)) for e in events(tmp_path).Scalars("verification/lfw")] == [
+        (10, 0.91),
+        (20, 0.895),
+    ]
     with recorder(tmp_path) as run:
         run.resume(20)
         run.verification("lfw", {**result, "accuracy": 0.9}, 30)
@@ -220,7 +226,7 @@ def test_what_is_not_finite_does_not_stop_the_recording(tmp_path):
         run.step(3, 0, 0.1, criterion({}, torch.zeros(0)), BATCH)
     lines = metrics(tmp_path)
     assert lines[0]["loss"] is None and lines[0]["samples_per_second"] is None and lines[1]["loss"] == 1.0
-    assert [h.histogram_value.num for h in events(tmp_path).Histograms("u")] == [1]
+    assert [h.histogram_value.num for h in events(tmp_path).Histograms("quality/u")] == [1]
 
 
 def test_paused_time_is_not_training_time(tmp_path, monkeypatch):
@@ -263,7 +269,7 @@ def test_stall_is_the_share_of_time_spent_waiting_for_data(tmp_path, monkeypatch
                 clock[0] += 100.0
     # the first step's time is unknown: step 2 alone, then steps 3 and 4, 5 and 6, with 0.125 s a unit in 0.5 s a step
     assert [line["data_stall"] for line in metrics(tmp_path)] == [0.5, 0.125, 0.25]
-    assert [e.value for e in events(tmp_path).Scalars("data_stall")] == [0.5, 0.125, 0.25]
+    assert [e.value for e in events(tmp_path).Scalars("speed/data_stall")] == [0.5, 0.125, 0.25]
     assert messages(tmp_path)[-1].endswith("   Norm Order: 0.750   Data Stall: 0.250")
 
 

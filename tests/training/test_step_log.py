@@ -62,10 +62,19 @@ def test_pairs_are_shown_from_the_first_step_on(tmp_path, writer, every, steps):
     log.step(6, 0, 0.1, criterion(), batch(paired=False))
     writer.flush()
     found = events(tmp_path)
-    shown = found.Images("pairs") if steps else []
-    assert [event.step for event in shown] == steps and found.Tags()["images"] == ["pairs"] * bool(steps)
+    shown = found.Images("quality/pairs") if steps else []
+    assert [event.step for event in shown] == steps and found.Tags()["images"] == ["quality/pairs"] * bool(steps)
     expected = pair_grid(pairs.high, pairs.low, U[:2], U[2:], 0.2, contrasted=False)  # this criterion has no queue
     assert all(np.array_equal(image(event), expected) for event in shown)
+
+
+@pytest.mark.parametrize(("every", "steps"), [(0, []), (100, [1, 4, 8])])
+def test_every_epoch_ends_with_pairs(tmp_path, writer, every, steps):
+    log = StepLog(tmp_path, writer, 2, pair_grid_every=every, steps_per_epoch=4)
+    for step in range(1, 10):
+        log.step(step, (step - 1) // 4, 0.1, criterion(), batch())
+    writer.flush()
+    assert [event.step for event in events(tmp_path).Images("quality/pairs")] == steps if every else not steps
 
 
 @pytest.mark.parametrize("total", [None, 3])
@@ -78,8 +87,8 @@ def test_beside_a_checkout_nothing_is_said_twice(tmp_path, writer, caplog, total
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert all(line["loss"] == 2.0 and line["lr"] == 0.25 for line in lines)
     scalars = set(events(tmp_path).Tags()["scalars"])
-    repeated = {"loss", "learning_rate"}
-    assert {"classification", "b"} <= scalars and scalars & repeated == (repeated if total else set())
+    repeated = {"loss/loss", "speed/learning_rate"}
+    assert {"loss/classification", "quality/b"} <= scalars and scalars & repeated == (repeated if total else set())
     if total:
         assert "Loss 2.0000   LearningRate 0.250000   Epoch: 0   Global Step: 2   Required" in caplog.text
     else:

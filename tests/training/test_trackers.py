@@ -56,8 +56,9 @@ def test_a_service_gets_the_scalars_of_tensorboard_when_a_line_is_due(tmp_path, 
     found = EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
     expected = {(tag, event.step): event.value for tag in found.Tags()["scalars"] for event in found.Scalars(tag)}
     logged = {(name, step): value for step, line in service.lines for name, value in line.items()}
-    assert {step for step, line in service.lines if "loss" in line} == {5, 10, 12}
-    assert {(name, step) for name, step in logged if name == "dev"} == {("dev", 6), ("dev", 12)}
+    assert {step for step, line in service.lines if "loss/loss" in line} == {5, 10, 12}
+    verified = "verification/dev"
+    assert {(name, step) for name, step in logged if name == verified} == {(verified, 6), (verified, 12)}
     assert {step for name, step in logged if name == "epoch"} == {5, 10, 12} and logged["epoch", 12] == 1
     assert {key: value for key, value in logged.items() if key[0] != "epoch"} == pytest.approx(expected, nan_ok=True)
     assert service.saved[-1] == (tmp_path / "out" / "model.pt").read_bytes() and len(service.saved) == 2

@@ -54,9 +54,9 @@ def test_run_writes_what_design_says_and_learns(folder):
     events.Reload()
     tags = events.Tags()
     assert (
-        "pairs" in tags["images"]
-        and "u" in tags["histograms"]
-        and {"loss", "queue_drift", "dev"} <= set(tags["scalars"])
+        "quality/pairs" in tags["images"]
+        and "quality/u" in tags["histograms"]
+        and {"loss/loss", "queue/queue_drift", "verification/dev"} <= set(tags["scalars"])
     )
 
 

@@ -12,6 +12,7 @@ from wandb_files import config, history, records, run_file
 
 from qgface_plugin.config.options import TrainOptions
 from qgface_plugin.training import build
+from qgface_plugin.training.tags import tag_of
 from qgface_plugin.training.trackers import known_ids
 from qgface_plugin.training.trainer import train
 from qgface_plugin.training.wandb_log import WandbLog, hand_over_key, without_key
@@ -57,10 +58,10 @@ def test_a_resumed_run_goes_on_in_its_run_there_and_no_file_has_the_key(offline,
     for line in trained:
         for key, value in line.items():
             if key not in ("kind", "step", "lr", *TIMES):
-                assert rows[line["step"]][key] == pytest.approx(value), key
-        assert rows[line["step"]]["learning_rate"] == line["lr"]
+                assert rows[line["step"]][key if key == "epoch" else tag_of(key)] == pytest.approx(value), key
+        assert rows[line["step"]]["speed/learning_rate"] == line["lr"]
     for line in lines:
-        assert line["kind"] != "verification" or rows[line["step"]]["dev"] == line["accuracy"]
+        assert line["kind"] != "verification" or rows[line["step"]]["verification/dev"] == line["accuracy"]
 
     shown = config(second)
     assert shown["batch_size"] == 8 and shown["qgface"]["b"] == 0.2 and "wandb_key" not in shown

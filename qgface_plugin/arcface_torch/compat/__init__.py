@@ -31,7 +31,8 @@ def repairs(checkout: Path) -> list[Repair]:
 
 
 def apply(checkout: Path) -> list[Repair]:
-    """Apply what this process needs, before any module of the checkout is imported; a line in the log for each.
+    """Apply what this process needs, before any module of the checkout is imported; one line in the log, with
+    the reasons at debug level.
 
     Returns what was applied now: nothing on a second call. Raises ConfigError when a module that needs repair was
     imported already.
@@ -39,5 +40,8 @@ def apply(checkout: Path) -> list[Repair]:
     needed = [repair for repair in repairs(checkout) if repair.needed()]
     for repair in needed:
         repair.apply()
-        LOGGER.info("repaired for arcface_torch: %s (%s)", repair.name, repair.reason)
+        LOGGER.debug("repaired for arcface_torch: %s (%s)", repair.name, repair.reason)
+    if needed:
+        names = ", ".join(repair.name for repair in needed)
+        LOGGER.info("repaired for arcface_torch, in this process: %s; `qgface doctor` says why", names)
     return needed

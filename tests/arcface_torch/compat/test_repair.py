@@ -58,8 +58,7 @@ def test_each_repair_is_applied_once_and_logged(tmp_path: Path, caplog: pytest.L
     with importing_from(checkout), caplog.at_level(logging.INFO, "qgface_plugin"):
         assert [repair.name for repair in compat.apply(checkout)] == ["verbose of schedulers"]
         assert [record.message for record in caplog.records] == [
-            "repaired for arcface_torch: verbose of schedulers (lr_scheduler.py passes `verbose=` to torch's "
-            "LRScheduler, which takes it no longer)"
+            "repaired for arcface_torch, in this process: verbose of schedulers; `qgface doctor` says why"
         ]
         finders = len(sys.meta_path)
         assert compat.apply(checkout) == [] and len(caplog.records) == 1 and len(sys.meta_path) == finders
