@@ -15,15 +15,22 @@ from .schema import as_mapping, check_fields, from_mapping, near_matches, settin
 
 FILTERS = ("nearest", "bilinear", "area", "bicubic", "lanczos")
 WHERE = "config.qgface.degradation"
+CAMERA = (  # pairs of numbers with what they lie between
+    ("motion_length", 1.0, 31.0),
+    ("atmosphere_fwhm", 1.0, 16.0),
+    ("noise_read", 0.0, 64.0),
+    ("noise_shot", 0.0, 64.0),
+)
 
 
 @dataclass(frozen=True)
 class DegradationPolicy:
     """Parameters of the degraded view; the defaults are the paper's setting E, `OURS`.
 
-    Steps in their order: rescale, JPEG, crop, photometric, rotate, flip. A crop that keeps its place comes first
+    Steps in their order: misalign, motion, atmosphere, rescale, noise, JPEG, crop, photometric, rotate, flip; the
+    published policies have neither of the first three nor noise. A crop that keeps its place comes first
     instead, so that its black border is rescaled with the face, as AdaFace has it. Custom steps come before
-    all of them, or between rescale and JPEG.
+    all of them but misalignment, motion and atmosphere, or between noise and JPEG.
 
     Raises:
         ConfigError: A value is out of range; the message names the field and the value.
@@ -59,17 +66,50 @@ class DegradationPolicy:
     rotation_p: float = setting(0.2, "probability of rotating about the centre", low=0.0, high=1.0)
     rotation_degrees: float = setting(45.0, "angle ~ U(-x, x) in degrees", low=0.0, high=180.0)
     flip_p: float = setting(0.5, "probability of mirroring, drawn for each of the two views", low=0.0, high=1.0)
+    misalign_p: float = setting(
+        0.0, "probability of a face out of place: a small shift, scale and turn before all else", low=0.0, high=1.0
+    )
+    misalign_shift: float = setting(0.05, "shift along each axis ~ U(-x, x), share of the side", low=0.0, high=0.5)
+    misalign_scale: float = setting(0.1, "factor of size ~ U(1 - x, 1 + x)", low=0.0, high=0.9)
+    misalign_degrees: float = setting(10.0, "angle ~ U(-x, x) in degrees", low=0.0, high=180.0)
+    motion_p: float = setting(0.0, "probability of motion blur in a direction ~ U(0, 180) degrees", low=0.0, high=1.0)
+    motion_length: tuple[float, float] = setting(
+        (3.0, 11.0), "its length ~ U(low, high) in pixels of the full size, 1 <= low <= high <= 31"
+    )
+    atmosphere_p: float = setting(0.0, "probability of the blur of turbulent air, as at a distance", low=0.0, high=1.0)
+    atmosphere_fwhm: tuple[float, float] = setting(
+        (1.0, 5.0), "its full width at half maximum ~ U(low, high) in pixels of the full size, 1 <= low <= high <= 16"
+    )
+    noise_p: float = setting(0.0, "probability of sensor noise, at the small size, before the JPEG", low=0.0, high=1.0)
+    noise_read: tuple[float, float] = setting(
+        (0.0, 6.0), "its standard deviation in the dark ~ U(low, high) in levels, 0 <= low <= high <= 64"
+    )
+    noise_shot: tuple[float, float] = setting(
+        (0.0, 12.0), "what light adds to it at white ~ U(low, high) in levels, 0 <= low <= high <= 64"
+    )
     steps: tuple[str, ...] = setting((), "further steps by the names they are registered under")
+
+    @property
+    def like_a_camera(self) -> bool:
+        """Whether it has any of misalignment, motion, atmosphere and noise, which take numbers of their own."""
+        return any((self.misalign_p, self.motion_p, self.atmosphere_p, self.noise_p))
 
     def __post_init__(self) -> None:
         check_fields(self, WHERE)
-        for name in ("rescale_ratio", "crop_area", "crop_aspect", "filters", "steps"):
+        for name in ("rescale_ratio", "crop_area", "crop_aspect", "filters", "steps", *(name for name, _, _ in CAMERA)):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, limit in (("rescale_ratio", 1.0), ("crop_area", 1.0), ("crop_aspect", float("inf"))):
             low, high = getattr(self, name)
             if not (0 < low <= high <= limit and high < float("inf")):
                 bound = "" if limit > 1 else " <= 1"
                 raise ConfigError(f"{WHERE}.{name} is ({low}, {high}): it must be (low, high), 0 < low <= high{bound}")
+        for name, lowest, highest in CAMERA:
+            low, high = getattr(self, name)
+            if not lowest <= low <= high <= highest:
+                raise ConfigError(
+                    f"{WHERE}.{name} is ({low}, {high}): it must be (low, high), "
+                    f"{lowest:g} <= low <= high <= {highest:g}"
+                )
         unknown = [name for name in self.filters if name not in FILTERS]
         if unknown or not self.filters:
             raise ConfigError(f"{WHERE}.filters is {self.filters!r}: it must name at least one of {', '.join(FILTERS)}")

@@ -12,6 +12,7 @@ import simplejpeg
 
 from ...config.degradation import FILTERS, DegradationPolicy
 from ...utils.errors import DataError
+from .camera import FWHM_STEPS, air_kernel, blur, misalign, motion_kernel, sensor_noise
 from .custom_steps import CustomSteps
 from .params import BRIGHTNESS, CONTRAST, SATURATION, Uniforms, ViewParams, draw, strength
 
@@ -50,7 +51,7 @@ def degrade_and_measure(
     """The same view as `degrade`, and how strongly it is degraded, in octaves, at least 0 (see `params.strength`)."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"an image to degrade must be uint8 (h, w, 3); this is {image.dtype} {image.shape}")
-    u = Uniforms(*rng.random((len(Uniforms._fields), 1)))
+    u = Uniforms.one(policy, rng)
     params = draw(policy, u, image.shape[:2])
     custom = CustomSteps(policy.steps, rng) if policy.steps else None
     view = apply(image, next(params.images()), policy, custom)
@@ -76,12 +77,15 @@ def apply(
     box = int(top), int(left), int(height), int(width)
     small = int(view.small_height), int(view.small_width)
     cropped, rescaled = box[2:] != full, small != full
+    image = before_shrinking(image, view)
     if custom:
         image = custom.run(image, at_small_size=False)
     if cropped and policy.crop_keeps_place:
         image = black_outside(image, box)
     if rescaled:
         image = shrink(image, small, FILTERS[int(view.down)], policy.rescale_antialias)
+    if view.noise_read or view.noise_shot:
+        image = sensor_noise(image, view.noise_read, view.noise_shot, int(view.noise_seed))
     if custom:
         image = custom.run(image, at_small_size=True)
     if view.jpeg_quality:
@@ -96,6 +100,17 @@ def apply(
     if view.degrees:
         image = rotate(image, view.degrees)
     return flip(image) if view.flip_low else image
+
+
+def before_shrinking(image: np.ndarray, view: ViewParams) -> np.ndarray:
+    """Misaligned, moved and seen through air, as far as drawn; `image` itself where nothing was."""
+    if view.shift_x or view.shift_y or view.tilt or view.zoom != 1:
+        image = misalign(image, (view.shift_x, view.shift_y), view.zoom, view.tilt)
+    if view.motion_length:
+        image = blur(image, motion_kernel(view.motion_length, view.motion_degrees))
+    if view.atmosphere:
+        image = blur(image, air_kernel(round(view.atmosphere * FWHM_STEPS)))
+    return image
 
 
 def shrink(image: np.ndarray, shape: tuple[int, int], name: str, antialias: bool) -> np.ndarray:

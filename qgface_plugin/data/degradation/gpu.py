@@ -21,6 +21,7 @@ from torch import Tensor
 from ...config.degradation import FILTERS, DegradationPolicy
 from ..pair_batch import PairBatch
 from .cpu import FLAGS
+from .gpu_camera import CameraBatch
 from .gpu_jpeg import JpegBatch
 from .params import SIDE, ViewParams
 
@@ -59,7 +60,7 @@ def degrade_batch(images: Tensor, params: ViewParams, policy: DegradationPolicy)
     """
     assert images.shape[1:] == (3, SIDE, SIDE), images.shape
     tables = tables_of(policy, images.device)
-    x = images.float().contiguous()
+    x = tables.camera.before_shrinking(images.float().contiguous(), params)
     box = (params.crop_top, params.crop_height), (params.crop_left, params.crop_width)
     if policy.crop_keeps_place:
         rows, columns = (_inside(*edge) for edge in box)
@@ -83,6 +84,7 @@ class Tables:
         smallest, largest: sides in pixels that the policy may shrink to.
         down, up: float32 (filters, sizes, padded, 112) and (filters, sizes, 112, padded), padded a multiple of 16.
         jpeg: None where the policy has no JPEG.
+        camera: the steps before shrinking, and the noise after it.
     """
 
     def __init__(self, policy: DegradationPolicy, device: torch.device) -> None:
@@ -95,13 +97,15 @@ class Tables:
         self.down = torch.from_numpy(down).to(device)  # (filters, sizes, padded, SIDE)
         self.up = torch.from_numpy(enlarge_matrices(SIDE, sizes, padded)).to(device)
         self.jpeg = JpegBatch(policy.jpeg_quality, padded, device) if policy.jpeg_p else None
+        self.camera = CameraBatch(policy, device)
 
     def rescale(self, x: Tensor, params: ViewParams) -> Tensor:
-        """Down, JPEG, up: (B, 3, 112, 112) -> the same shape, whole numbers 0 to 255."""
+        """Down, noise, JPEG, up: (B, 3, 112, 112) -> the same shape, whole numbers 0 to 255."""
         sides = params.small_height.long()  # the images are square
         at = sides - self.smallest
         down, up = self.down[params.down.long(), at][:, None], self.up[params.up.long(), at][:, None]
         x = _levels(down @ x @ down.mT)  # (B, 3, padded, padded)
+        x = self.camera.noise(x, params, sides)
         if self.jpeg is not None:
             x = _where(params.jpeg_quality, self.jpeg(x, sides), x)
         return _levels(up @ x @ up.mT)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...config.degradation import FILTERS, DegradationPolicy
+from .camera import FWHM_STEPS
 
 SIDE = 112  # pixels
 ORDERS = np.array(list(permutations(range(3))))  # (6, 3)
@@ -20,6 +21,7 @@ BRIGHTNESS, CONTRAST, SATURATION = range(3)
 
 # What the parts of a view's strength are worth beside each other is our choice, not a published one.
 ROTATION = 90.0  # degrees that count as one octave
+NOISE = 16.0  # levels of noise that count as one octave
 DARKEST = 1.0 / 16.0  # smaller factors of brightness, contrast, saturation count as this one
 
 # SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014)
@@ -40,12 +42,17 @@ class ViewParams(NamedTuple):
         order: (B, 3), BRIGHTNESS, CONTRAST and SATURATION, each once, in the order in which they are changed.
         factors: (B, 3), the factor of each step of `order`; 1 for no change.
         degrees: counter-clockwise; 0 for no rotation.
+        shift_x, shift_y, zoom, tilt: misalignment: pixels to the right and down, factor of size, degrees
+            counter-clockwise; 0, 0, 1, 0 for none.
+        motion_length, motion_degrees: of the motion blur, pixels and degrees counter-clockwise; length 0 for none.
+        atmosphere: FWHM of the air's blur in pixels, a multiple of 1/8; 0 for none.
+        noise_read, noise_shot, noise_seed: standard deviations in levels and a whole number below 2**24; 0 for none.
 
     Example:
         >>> from qgface_plugin.config.degradation import OURS
         >>> params = draw(OURS, uniforms(0, np.array([0, 0]), np.array([3, 4])))
         >>> params.factors.shape, params.pack().shape
-        ((2, 3), (2, 18))
+        ((2, 3), (2, 28))
         >>> [view.small_height for view in params.images()]
         [30.0, 20.0]
     """
@@ -64,6 +71,16 @@ class ViewParams(NamedTuple):
     factors: Any
     degrees: Any
     flip_low: Any
+    shift_x: Any
+    shift_y: Any
+    zoom: Any
+    tilt: Any
+    motion_length: Any
+    motion_degrees: Any
+    atmosphere: Any
+    noise_read: Any
+    noise_shot: Any
+    noise_seed: Any
 
     @property
     def box(self) -> tuple[Any, Any, Any, Any]:
@@ -115,6 +132,27 @@ class Uniforms(NamedTuple):
     rotates: np.ndarray
     angle: np.ndarray
     flip_low: np.ndarray
+    misaligns: np.ndarray  # from here on of the steps like a camera's: behind all others, whose numbers stay theirs
+    shift_x: np.ndarray
+    shift_y: np.ndarray
+    zoom: np.ndarray
+    tilt: np.ndarray
+    moves: np.ndarray
+    motion_length: np.ndarray
+    motion_degrees: np.ndarray
+    trembles: np.ndarray
+    atmosphere: np.ndarray
+    noisy: np.ndarray
+    noise_read: np.ndarray
+    noise_shot: np.ndarray
+    noise_seed: np.ndarray
+
+    @classmethod
+    def one(cls, policy: DegradationPolicy, rng: np.random.Generator) -> Uniforms:
+        """The numbers of one image; those of a camera are taken from `rng` only where the policy has such steps."""
+        count, plain = len(cls._fields), cls._fields.index("misaligns")
+        drawn = rng.random((count if policy.like_a_camera else plain, 1))
+        return cls(*drawn, *np.zeros((count - len(drawn), 1)))
 
 
 def uniforms(seed: int, epochs: np.ndarray, indices: np.ndarray) -> Uniforms:
@@ -180,8 +218,28 @@ def draw(policy: DegradationPolicy, u: Uniforms, shape: tuple[int, int] = (SIDE,
         factors=np.where(changed[:, None], np.take_along_axis(factors, order, axis=1), 1),
         degrees=np.where(turned, _between(u.angle, -policy.rotation_degrees, policy.rotation_degrees), 0),
         flip_low=u.flip_low < policy.flip_p,
+        **_like_a_camera(policy, u, shape),
     )
     return ViewParams(*(field.astype(np.float32) for field in params))
+
+
+def _like_a_camera(policy: DegradationPolicy, u: Uniforms, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    misaligned, moved = u.misaligns < policy.misalign_p, u.moves < policy.motion_p
+    trembled, noisy = u.trembles < policy.atmosphere_p, u.noisy < policy.noise_p
+    reach, scale, turn = policy.misalign_shift, policy.misalign_scale, policy.misalign_degrees
+    fwhm = np.rint(_between(u.atmosphere, *policy.atmosphere_fwhm) * FWHM_STEPS) / FWHM_STEPS
+    return {
+        "shift_x": np.where(misaligned, _between(u.shift_x, -reach, reach) * shape[1], 0),
+        "shift_y": np.where(misaligned, _between(u.shift_y, -reach, reach) * shape[0], 0),
+        "zoom": np.where(misaligned, _between(u.zoom, 1 - scale, 1 + scale), 1),
+        "tilt": np.where(misaligned, _between(u.tilt, -turn, turn), 0),
+        "motion_length": np.where(moved, _between(u.motion_length, *policy.motion_length), 0),
+        "motion_degrees": np.where(moved, 180 * u.motion_degrees, 0),
+        "atmosphere": np.where(trembled, fwhm, 0),
+        "noise_read": np.where(noisy, _between(u.noise_read, *policy.noise_read), 0),
+        "noise_shot": np.where(noisy, _between(u.noise_shot, *policy.noise_shot), 0),
+        "noise_seed": np.where(noisy, np.floor(u.noise_seed * 2**24), 0),
+    }
 
 
 def crop_boxes(policy: DegradationPolicy, u: Uniforms, shape: tuple[int, int]) -> tuple[np.ndarray, ...]:
@@ -211,7 +269,11 @@ def strength(params: ViewParams, shape: tuple[int, int] = (SIDE, SIDE)) -> np.nd
                     2 - q / 50 (1 octave at quality 50, 0.58 at 75);
         crop        log2 of side / crop's side, geometric mean of both sides;
         photometric |log2 factor| of each of the three, halved;
-        rotation    |degrees| / 90.
+        rotation    |degrees| / 90;
+        misaligned  |log2 factor| + |degrees| / 90 + twice the shift, as a share of the side;
+        motion      log2 of its length in pixels, halved, as it blurs along one axis;
+        atmosphere  log2 of its FWHM in pixels;
+        noise       log2(1 + sigma / 16), sigma in levels at mid grey.
 
     Args:
         params: of images of `shape`, as arrays.
@@ -228,7 +290,12 @@ def strength(params: ViewParams, shape: tuple[int, int] = (SIDE, SIDE)) -> np.nd
     steps = np.where(quality < 50, 50 / quality, 2 - quality / 50)
     compressed = np.where(params.jpeg_quality > 0, np.log2(1 + steps), 0)
     changed = np.abs(np.log2(np.maximum(params.factors, DARKEST))).sum(1) / 2
-    return (rescaled + cropped + compressed + changed + np.abs(params.degrees) / ROTATION).astype(np.float32)
+    plain = rescaled + cropped + compressed + changed + np.abs(params.degrees) / ROTATION
+    shift = np.hypot(params.shift_x / shape[1], params.shift_y / shape[0])
+    misaligned = np.abs(np.log2(params.zoom)) + np.abs(params.tilt) / ROTATION + 2 * shift
+    blurred = np.log2(np.maximum(params.motion_length, 1)) / 2 + np.log2(np.maximum(params.atmosphere, 1))
+    noise = np.log2(1 + np.sqrt(params.noise_read**2 + params.noise_shot**2 / 2) / NOISE)
+    return (plain + misaligned + blurred + noise).astype(np.float32)
 
 
 def _between(u: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:

@@ -61,12 +61,25 @@ ALONE = {
     "photometric": {"photometric_p": 1.0, "brightness": 0.5, "contrast": 0.5, "saturation": 0.5},
     "rotation": {"rotation_p": 1.0},
     "flip": {"flip_p": 0.5},
+    "misalign": {"misalign_p": 0.9, "misalign_shift": 0.1, "misalign_scale": 0.2},
+    "motion": {"motion_p": 0.9},
+    "atmosphere": {"atmosphere_p": 0.9},
+    "noise": {"noise_p": 0.9},
 }  # fmt: skip
 EXACT = ("rescale_nearest", "crop_in_place", "flip")
 # mean difference in levels of 255, and the share of values that differ by more than one
-LIMITS = {"jpeg": (0.25, 0.06), "rotation": (0.01, 0.001), "photometric": (0.02, 0.001), "crop": (0.15, 0.0)}
+LIMITS = {
+    "jpeg": (0.25, 0.06),
+    "rotation": (0.01, 0.001),
+    "photometric": (0.02, 0.001),
+    "crop": (0.15, 0.0),
+    "misalign": (0.01, 0.001),
+    "motion": (0.01, 0.0),
+    "atmosphere": (0.01, 0.0),
+    "noise": (0.001, 0.0),
+}
 if int(cv2.__version__.split(".")[0]) < 5:  # which rotates by positions in 32nds of a pixel
-    LIMITS["rotation"] = (0.13, 0.006)
+    LIMITS["rotation"] = LIMITS["misalign"] = (0.13, 0.006)
 
 
 @pytest.mark.parametrize("step", ALONE)
@@ -83,7 +96,10 @@ def test_nothing_to_do_is_nothing_done(faces):
     np.testing.assert_array_equal(found, faces[:5])
 
 
-@pytest.mark.parametrize("policy", [OURS, ADAFACE])
+CAMERA = dataclasses.replace(OURS, misalign_p=0.5, motion_p=0.5, atmosphere_p=0.5, noise_p=0.5)
+
+
+@pytest.mark.parametrize("policy", [OURS, ADAFACE, CAMERA])
 def test_the_whole_degradation_on_drawn_faces(faces, policy):
     check(faces, policy)
 

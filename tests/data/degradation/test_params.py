@@ -53,7 +53,7 @@ def test_numbers_against_whole_numbers_of_python(at):
     golden, state = 0x9E3779B97F4A7C15, 0
     for word in at:
         state = split_mix(state + word + golden)
-    expected = [(split_mix(state + k * golden) >> 11) / 2**53 for k in range(1, 20)]
+    expected = [(split_mix(state + k * golden) >> 11) / 2**53 for k in range(1, len(Uniforms._fields) + 1)]
     seed, epoch, index = at
     found = uniforms(seed, np.array([9, epoch]), np.array([1, index]))
     assert [float(values[1]) for values in found] == expected
@@ -62,9 +62,9 @@ def test_numbers_against_whole_numbers_of_python(at):
 def test_numbers_of_neighbours_are_unrelated():
     epochs, indices = np.divmod(np.arange(4000), 400)
     found = np.array([uniforms(seed, epochs, indices) for seed in (0, 1, 2**63)])  # (3, decisions, 4000)
-    flat = found.transpose(0, 2, 1).reshape(-1, 19)
+    flat = found.transpose(0, 2, 1).reshape(-1, len(Uniforms._fields))
     assert len(np.unique(flat)) == flat.size
-    assert np.abs(np.corrcoef(flat.T) - np.eye(19)).max() < 0.045  # five standard errors of 12,000
+    assert np.abs(np.corrcoef(flat.T) - np.eye(flat.shape[1])).max() < 0.045  # five standard errors of 12,000
     assert abs(np.corrcoef(flat[:-1, 0], flat[1:, 0])[0, 1]) < 0.045
     assert np.abs(found[0] - found[1]).mean() == pytest.approx(1 / 3, abs=0.01)
     counts = np.histogram(flat, 16, (0, 1))[0]
@@ -137,7 +137,7 @@ def test_packing_keeps_every_field_by_its_name():
     for table in (packed, torch.from_numpy(packed)):
         for name, field in ViewParams.unpack(table)._asdict().items():
             np.testing.assert_array_equal(field, getattr(params, name), err_msg=name)
-    with pytest.raises(AssertionError, match="17 columns for fields of 18"):
+    with pytest.raises(AssertionError, match="27 columns for fields of 28"):
         ViewParams.unpack(packed[:, 1:])
 
 
@@ -167,6 +167,7 @@ def test_crop_takes_the_nearest_aspect_that_fits():
 
 
 NOTHING = DegradationPolicy(rescale_p=0, jpeg_p=0, crop_p=0, photometric_p=0, rotation_p=0, flip_p=0.5)
+CAMERA = replace(OURS, misalign_p=0.5, motion_p=0.5, atmosphere_p=0.5, noise_p=0.5)
 PLACES = [(0, i) for i in range(12)]
 
 
@@ -181,10 +182,15 @@ def by_hand(view: ViewParams) -> float:
     if q:
         jpeg = math.log2(1 + (50 / q if q < 50 else 2 - q / 50))
     light = sum(abs(math.log2(max(f, 1 / 16))) for f in view.factors) / 2
-    return rescaled + cropped + jpeg + light + abs(view.degrees) / 90
+    misaligned = abs(math.log2(view.zoom)) + abs(view.tilt) / 90 + 2 * math.hypot(view.shift_x, view.shift_y) / 112
+    blurred = math.log2(max(1, view.motion_length)) / 2 + (math.log2(view.atmosphere) if view.atmosphere else 0)
+    noise = math.log2(1 + math.hypot(view.noise_read, view.noise_shot / math.sqrt(2)) / 16)
+    return rescaled + cropped + jpeg + light + abs(view.degrees) / 90 + misaligned + blurred + noise
 
 
-@pytest.mark.parametrize("policy", [OURS, ADAFACE, replace(OURS, jpeg_quality=20, brightness=1.0)], ids=["e", "a", "q"])
+@pytest.mark.parametrize(
+    "policy", [OURS, ADAFACE, replace(OURS, jpeg_quality=20, brightness=1.0), CAMERA], ids=["e", "a", "q", "camera"]
+)
 def test_it_is_the_loops(policy):
     params = some(policy)
     found = strength(params)
@@ -194,7 +200,17 @@ def test_it_is_the_loops(policy):
 
 def test_nothing_drawn_is_nothing_and_each_step_adds():
     assert (strength(some(NOTHING)) == 0).all()
-    for change in ({"rescale_p": 1.0}, {"jpeg_p": 1.0}, {"crop_p": 1.0}, {"photometric_p": 1.0}, {"rotation_p": 1.0}):
+    for change in (
+        {"rescale_p": 1.0},
+        {"jpeg_p": 1.0},
+        {"crop_p": 1.0},
+        {"photometric_p": 1.0},
+        {"rotation_p": 1.0},
+        {"misalign_p": 1.0},
+        {"motion_p": 1.0},
+        {"atmosphere_p": 1.0},
+        {"noise_p": 1.0},
+    ):
         assert (strength(some(replace(NOTHING, **change))) > 0).mean() > 0.95, change
     sides = strength(some(replace(NOTHING, rescale_p=1.0, rescale_ratio=(0.25, 0.25))))
     np.testing.assert_allclose(sides, 2.0)
