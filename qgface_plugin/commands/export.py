@@ -3,19 +3,26 @@
 qgface export --model work_dirs/qgface_r34/model.pt -o qgface_r34.onnx
 qgface export --model model.pt --network r50 -o r50.onnx --images aligned_faces
 qgface export --model model.pt -o model.onnx --calibration calibration.json
+qgface export --model model.pt --package my_model --detector det_10g.onnx --license LICENCE.txt
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..evaluation.arguments import add_import_argument, import_from_arguments
 from ..utils.command_line import command_parser, guarded, print_table
 from ..utils.errors import ConfigError
 from ..utils.files import write_json
 from ..utils.outputs import ONNX, check_output, report_of
+from ..utils.text import read_text
+
+if TYPE_CHECKING:
+    from ..models.zoo_package import Package
 
 
 def main(arguments: list[str] | None = None, front: str | None = None) -> int:
@@ -30,26 +37,35 @@ def _run(given: argparse.Namespace) -> int:
     from ..models.onnx_export import ExportReport, export_onnx, sample_faces
     from ..models.quality_calibration import QualityCalibration
     from ..models.torch_model import TorchModel
+    from ..models.zoo_package import RECOGNITION, finish_package
 
     import_from_arguments(given)
     real = sample_faces(given.images) if given.images else None
     model = load_model(given.model, network=given.network, device="cpu")
     if not isinstance(model, TorchModel):
         raise ConfigError(f"{given.model} is ONNX already: give the model.pt that it was made of")
-    check_output(given.output, ONNX, [given.model, given.images])
-    check_output(given.json, report_of(ExportReport), [given.model, given.images, given.output])
+    package = _package(given, model.name)
+    output = given.output if package is None else given.package / RECOGNITION
+    check_output(output, ONNX, [given.model, given.images])
+    check_output(given.json, report_of(ExportReport), [given.model, given.images, output])
     if given.calibration:
         calibration = QualityCalibration.load(given.calibration)
         calibration.check_model(model_digest(given.model), given.model)
     metadata = {"recipe": given.name or model.name, "network": model.network, "source": Path(given.model).name}
     metadata |= calibration.as_metadata() if given.calibration else {}
-    report = export_onnx(model.backbone, given.output, metadata, real, given.opset)
+    report = export_onnx(model.backbone, output, metadata, real, given.opset)
+    if package is not None:
+        manifest = finish_package(given.package, package, report.embedding_size)
+    embedded = package is not None and package.embedded
     print_table(
         {
-            "written": report.file,
+            "written": report.file if package is None else given.package,
+            **({"tasks": ", ".join(manifest["tasks"])} if package else {}),
             "network": model.network,
             "megabytes": f"{report.bytes / 1e6:.1f}",
-            "input": "data, N x 3 x 112 x 112 float32 RGB, (x - 127.5) / 127.5 outside",
+            "input": "data, N x 3 x 112 x 112 uint8 RGB, 0 to 255"
+            if embedded
+            else "data, N x 3 x 112 x 112 float32 RGB, (x - 127.5) / 127.5 outside",
             "output": f"embedding, N x {report.embedding_size} float32",
             "opset": report.opset,
             **{
@@ -64,6 +80,27 @@ def _run(given: argparse.Namespace) -> int:
     return 0
 
 
+def _package(given: argparse.Namespace, name: str) -> Package | None:
+    """The package that the arguments ask for, checked."""
+    from ..models.zoo_package import NOT_STATED, Package, check_package
+
+    if (given.output is None) == (given.package is None):
+        raise ConfigError("-o FILE names the .onnx to write, or --package DIR a folder for InsightFace: one of them")
+    if given.package is None:
+        for flag in ("detector", "license", "uint8"):
+            if getattr(given, flag):
+                raise ConfigError(f"--{flag} is for a --package")
+        return None
+    licence = read_text(given.license, "licence") if given.license else NOT_STATED
+    package = Package(given.name or name, licence, given.detector, given.uint8)
+    check_package(given.package, package)
+    if not given.license:
+        print(
+            f"{given.program}: warning: no --license: the package says that its licence was not stated", file=sys.stderr
+        )
+    return package
+
+
 def _parser(front: str | None) -> argparse.ArgumentParser:
     parser = command_parser("export", __doc__, front)
     parser.add_argument(
@@ -74,7 +111,14 @@ def _parser(front: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--network", metavar="NAME", help="such as r34 [what recipe.json says, else recognised]")
     add_import_argument(parser)
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the .onnx to write")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="the .onnx to write")
+    group = parser.add_argument_group("a package of InsightFace 2.1")
+    group.add_argument("--package", metavar="DIR", type=Path, help="write manifest.json, model and licence to a folder")
+    group.add_argument("--detector", metavar="FILE", type=Path, help="InsightFace's, to put in, such as det_10g.onnx")
+    group.add_argument("--license", metavar="FILE", type=Path, help="of the weights, a text")
+    group.add_argument(
+        "--uint8", action="store_true", help="the graph takes pixels as bytes and normalises them itself"
+    )
     parser.add_argument("--images", metavar="PATH", type=Path, help="compare on faces too: a folder of them, or a .bin")
     parser.add_argument("--name", metavar="TEXT", help="recipe's name in the file's metadata [the run's folder]")
     parser.add_argument(
