@@ -37,6 +37,8 @@ def seams_of(checkout: Path) -> dict[str, str | None]:
 
 def _main(checkout: Path) -> None:
     from . import compat, seams
+    from .checkout import SCRIPT
+    from .script import script_problems
 
     sys.path.insert(0, str(checkout))
     compat.apply(checkout)
@@ -48,6 +50,7 @@ def _main(checkout: Path) -> None:
         except ConfigError as error:
             problem = str(error)
         found[f"{seam.module}.{seam.name}"] = problem
+    found |= {f"{SCRIPT}, problem {number}": line for number, line in enumerate(script_problems(checkout), start=1)}
     print(json.dumps(found))
 
 

@@ -20,6 +20,7 @@ from easydict import EasyDict
 
 from ..utils.errors import ConfigError
 from .replacements import Replacements
+from .script import script_problems
 
 LOGGER = logging.getLogger(__name__)
 ADVICE = "QGFace does not know this version of arcface_torch: use a checkout of deepinsight/insightface as it is"
@@ -161,6 +162,8 @@ def install(checkout: Path, parts: Replacements, seams: Sequence[Seam] = SEAMS) 
             expected in it and what was found.
     """
     modules = [find(checkout, seam) for seam in seams]
+    if problems := script_problems(checkout):
+        raise ConfigError("; ".join(problems))
     for seam, module in zip(seams, modules, strict=True):
         setattr(module, seam.name, seam.replace(parts, getattr(module, seam.name)))
         LOGGER.debug("%s.%s is QGFace's: %s", seam.module, seam.name, seam.what)

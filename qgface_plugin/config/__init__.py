@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .baselines import baseline
 from .method import QGFaceConfig
 from .recipe import load_config, load_recipe
 from .run import Run
 
-__all__ = ["QGFaceConfig", "Run", "load_config", "load_recipe"]
+__all__ = ["QGFaceConfig", "Run", "baseline", "load_config", "load_recipe"]

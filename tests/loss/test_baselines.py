@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import torch
 from criteria import CLASSES, DIM, batch
+from easydict import EasyDict
+from paths import RECIPES
 
-from qgface_plugin import QGFaceMargin, QGPartialFC
+from qgface_plugin import QGFaceConfig, QGFaceMargin, QGPartialFC
+from qgface_plugin.config.baselines import BASELINES, baseline
+from qgface_plugin.config.recipe import load_recipe
 from qgface_plugin.utils.errors import ConfigError
 
 
@@ -75,3 +79,92 @@ def test_the_authors_margin_goes_without_a_queue():
     assert criterion.queue is None and criterion.config.sigma_rule == "add"
     with pytest.raises(ConfigError, match="contrastive_gate = 'zero_logits' needs a queue"):
         QGPartialFC(QGFaceMargin(), DIM, CLASSES, queue="none", contrastive_gate="zero_logits")
+
+
+# --- The recipes: their settings in QGPartialFC, against the definitions ----------------------------------------------
+
+
+def of_recipe(name: str, **options) -> QGPartialFC:
+    config = {**load_recipe(RECIPES / f"{name}.py", {}).qgface.__dict__, **options}
+    torch.manual_seed(0)
+    out = QGPartialFC(QGFaceMargin.from_config(QGFaceConfig(**config)), DIM, CLASSES, paired=False).double()
+    with torch.no_grad():
+        out.weight.copy_(torch.randn_like(out.weight))
+    return out
+
+
+@pytest.mark.parametrize(("name", "margin_list"), [("arcface", (1.0, 0.5, 0.0)), ("cosface", (1.0, 0.0, 0.4))])
+def test_the_recipes_of_arcface_torchs_losses(name, margin_list):
+    criterion, (features, labels) = of_recipe(name), batch(np.random.default_rng(4))
+    centres = criterion.weight.detach()
+    features = features * torch.nn.functional.cosine_similarity(features, centres[labels]).sign()[:, None]
+    given = features.clone().requires_grad_()
+    loss = criterion(given, labels)
+    loss.backward()
+    expected, gradient = combined_margin_softmax(features.numpy(), centres.numpy(), labels.tolist(), margin_list, 64.0)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(given.grad.numpy(), gradient, rtol=0, atol=1e-13)
+
+
+def adaface_loop(features, centres, labels, mean, std, m=0.4, h=0.333, s=64.0, eps=1e-3):
+    """AdaFace row by row, as its authors have it: margins follow (norm - mean) / (std + eps) h, clipped to [-1, 1]."""
+    loss = 0.0
+    for i, feature in enumerate(features):
+        norm = float(np.linalg.norm(feature))
+        scaler = min(max((min(max(norm, 0.001), 100.0) - mean) / (std + eps) * h, -1.0), 1.0)
+        logits = []
+        for j, centre in enumerate(centres):
+            cosine = float(feature @ centre) / norm / float(np.linalg.norm(centre))
+            cosine = min(max(cosine, -1 + eps), 1 - eps)
+            if j == labels[i]:
+                theta = min(max(math.acos(cosine) - m * scaler, eps), math.pi - eps)
+                cosine = math.cos(theta) - (m + m * scaler)
+            logits.append(s * cosine)
+        largest = max(logits)
+        loss += largest + math.log(sum(math.exp(logit - largest) for logit in logits)) - logits[labels[i]]
+    return loss / len(features)
+
+
+def test_the_recipe_of_adaface():
+    criterion, (features, labels) = of_recipe("adaface"), batch(np.random.default_rng(4))
+    norms = np.linalg.norm(features.numpy(), axis=1)  # of the first batch, which the statistics start from
+    given = features.clone().requires_grad_()
+    loss = criterion(given, labels)
+    loss.backward()
+    plain = features.numpy().copy()
+
+    def by_hand():
+        return adaface_loop(plain, criterion.weight.detach().numpy(), labels.tolist(), norms.mean(), norms.std(ddof=1))
+
+    assert loss.item() == pytest.approx(by_hand(), rel=1e-9)
+    for row, column in ((0, 1), (5, 3)):  # the gradient, by central differences with mean and std held
+        plain[row, column] += 1e-6
+        above = by_hand()
+        plain[row, column] -= 2e-6
+        slope = (above - by_hand()) / 2e-6
+        plain[row, column] += 1e-6
+        tangent = features[row] / norms[row]
+        moved = given.grad[row, column].item()
+        assert abs(given.grad[row] @ tangent) < 1e-9  # no gradient reaches the norm: it only tells quality
+        radial = slope - moved
+        assert radial == pytest.approx(radial_slope(by_hand, plain, row) * tangent[column].item(), abs=1e-4)
+
+
+def radial_slope(by_hand, plain, row) -> float:
+    """How the loss changes along a feature's own direction: by its norm alone, which moves its margin."""
+    direction = plain[row] / np.linalg.norm(plain[row])
+    plain[row] += 1e-6 * direction
+    above = by_hand()
+    plain[row] -= 2e-6 * direction
+    below = by_hand()
+    plain[row] += 1e-6 * direction
+    return (above - below) / 2e-6
+
+
+def test_a_baseline_keeps_all_else_and_other_names_are_refused():
+    config = EasyDict(network="r18", qgface=EasyDict(s=32.0, train=EasyDict(threads=1)))
+    assert baseline(config, "adaface") is config
+    assert config.network == "r18" and config.qgface.s == 32.0 and config.qgface.train.threads == 1
+    assert {key: config.qgface[key] for key in BASELINES["adaface"]} == BASELINES["adaface"]
+    with pytest.raises(ConfigError, match="there is no baseline 'sphereface'.*'arcface', 'cosface', 'adaface'"):
+        baseline(config, "sphereface")
