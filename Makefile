@@ -32,6 +32,9 @@ test: $(INSTALLED)  ## the tests, two files at a time; WORKERS=...
 test-long: $(INSTALLED)  ## the tests that take minutes; ARCFACE_TORCH=... includes those against a checkout
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m long
 
+gpu: $(INSTALLED)  ## what only a GPU can show, at most ten minutes on one; ARCFACE_TORCH=... compares with a checkout too
+	$(RUN) -m qgface_plugin benchmark acceptance $(if $(ARCFACE_TORCH),--arcface-torch $(ARCFACE_TORCH))
+
 coverage: $(INSTALLED)  ## the tests again, and which lines of the package none of them reaches
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(or $(WORKERS),2) --dist loadfile --cov --cov-report=term-missing:skip-covered
 

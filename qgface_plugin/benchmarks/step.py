@@ -73,7 +73,10 @@ def measure(arguments: argparse.Namespace, device: torch.device, make: Callable[
     if device.type == "cuda":
         pairs = pairs.pin_memory()  # as a loader gives them
     dtype, layout = DTYPES[arguments.precision], torch.channels_last if arguments.channels_last else None
-    ours = _host_step(arguments, device, dtype)
+    ours = step_for(
+        arguments.network, arguments.classes, arguments.precision, device,
+        channels_last=arguments.channels_last, compiled=arguments.compile,
+    )  # fmt: skip
     plain_model = copy.deepcopy(ours.backbone)
     plain_head = PlainArcFace(DIM, arguments.classes).to(device)
     plain = _plain_step(arguments, plain_model, plain_head, device, dtype, layout)
@@ -133,13 +136,31 @@ def measure(arguments: argparse.Namespace, device: torch.device, make: Callable[
     }
 
 
-def _host_step(arguments: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> TrainStep:
-    layout = torch.channels_last if arguments.channels_last else torch.contiguous_format
-    backbone = get_model(arguments.network, num_features=DIM).to(device, memory_format=layout)  # type: ignore[call-overload] # torch forgets it
-    criterion = full(DIM, arguments.classes, half=dtype == torch.float16).to(device)
+def step_for(
+    network: str,
+    classes: int,
+    precision: str,
+    device: torch.device,
+    *,
+    channels_last: bool = False,
+    compiled: bool = False,
+) -> TrainStep:
+    """The built-in loop's step, its queue full and its statistics standing still.
+
+    Args:
+        network: config.network.
+        classes: n.
+        precision: of the backbone, a key of DTYPES.
+        device: that it trains on.
+        channels_last: memory format of backbone and images.
+        compiled: the backbone goes through torch.compile.
+    """
+    dtype, layout = DTYPES[precision], torch.channels_last if channels_last else torch.contiguous_format
+    backbone = get_model(network, num_features=DIM).to(device, memory_format=layout)  # type: ignore[call-overload] # torch forgets it
+    criterion = full(DIM, classes, half=dtype == torch.float16).to(device)
     criterion.looks_at_queue = device.type != "cuda"  # there the trainer asks for it where a line is due only
     return TrainStep(
-        model=cast(nn.Module, torch.compile(backbone)) if arguments.compile else backbone,
+        model=cast(nn.Module, torch.compile(backbone)) if compiled else backbone,
         backbone=backbone,
         criterion=criterion,
         optimizer=_sgd(backbone, criterion),
@@ -147,7 +168,7 @@ def _host_step(arguments: argparse.Namespace, device: torch.device, dtype: torch
         key_encoder=None,
         device=device,
         dtype=dtype,
-        channels_last=arguments.channels_last,
+        channels_last=channels_last,
         clip=CLIP,
     )
 

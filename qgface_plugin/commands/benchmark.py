@@ -29,15 +29,19 @@ PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "simplejpeg", "
 
 
 def main(arguments: list[str] | None = None, front: str | None = None) -> int:
-    """Exit status 0: measured; 1: could not go on; 2: the input does not fit."""
+    """Exit status 0: measured; 1: could not go on, or a check of `acceptance` does not hold; 2: the input does not fit;
+    3: `acceptance` without a GPU."""
     given = _parser(sys.argv[1:] if arguments is None else arguments, front).parse_args(arguments)
     return guarded(given.program, lambda: _run(given))
 
 
 def _run(given: argparse.Namespace) -> int:
     check_output(given.json, json_with(("benchmark", "machine", "results"), "report"))
-    before = machine_facts()
-    results = _module(given.benchmark).run(given)
+    before, module = machine_facts(), _module(given.benchmark)
+    if why := getattr(module, "without_device", lambda _: None)(given):
+        print(why)
+        return 3
+    results = module.run(given)
     report = {"benchmark": given.benchmark, "machine": before, "results": results}
     print("\n".join(table(results)))
     load = before["load"]
@@ -46,7 +50,8 @@ def _run(given: argparse.Namespace) -> int:
         print("other programs are running: compare the ratios, not the seconds", file=sys.stderr)
     if given.json:
         write_json(given.json, report)
-    return 0
+    status: int = getattr(module, "status", lambda _: 0)(results)
+    return status
 
 
 def table(results: Mapping[str, Any], indent: str = "") -> list[str]:
