@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...config.options import TrainOptions
 from ...config.recipe import load_recipe
 from ...config.run import Run
@@ -71,12 +69,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def quickstart(place: Place) -> Found:
     """The quickstart's accuracy on the CPU and, in each arithmetic, on the device."""
     run = load_recipe("quickstart", environ={})
-    data = replace(run.data, identities=12, images_per_identity=4, pairs=40) if place.small else run.data
-    run = replace(run, rec=str(place.folder / "faces"), data=data, num_epoch=1 if place.small else run.num_epoch)
+    run = replace(run, rec=str(place.folder / "faces"))
+    if place.small:
+        data = replace(run.data, identities=12, images_per_identity=4, pairs=40)
+        run = replace(run, data=data, batch_size=8, train=replace(run.train, max_steps=4))
     accuracy = {}
     variants = {"CPU": {"device": "cpu"}} | {name: {"device": str(place.device), **x} for name, x in VARIANTS.items()}
     for name, options in list(variants.items())[: 2 if place.small else None]:
-        options = {**options, "threads": None if place.small else torch.get_num_threads()}
         found = train(replace(run, output=str(place.folder / name), train=replace(run.train, **options)))
         accuracy[name] = found["procedural_dev"]["accuracy"]
     lowest = min(accuracy.values())

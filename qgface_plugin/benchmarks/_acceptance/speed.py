@@ -33,7 +33,8 @@ def memory(place: Place) -> Found:
         out.weight.grad = None
         out(features.detach().requires_grad_(), labels).backward()
 
-    step(), step()
+    step()
+    step()
     out.weight.grad = None
     found = extra_bytes(step, place.device)
     plan = plan_memory(classes, dim=dim, rows=rows, cuda=place.device.type == "cuda")
