@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-long coverage fuzz lint docs versions clean
+.PHONY: help install quickstart test test-long gpu coverage fuzz lint docs versions clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,7 +32,7 @@ test: $(INSTALLED)  ## the tests, two files at a time; WORKERS=...
 test-long: $(INSTALLED)  ## the tests that take minutes; ARCFACE_TORCH=... includes those against a checkout
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m long
 
-gpu: $(INSTALLED)  ## what only a GPU can show, at most ten minutes on one; ARCFACE_TORCH=... compares with a checkout too
+gpu: $(INSTALLED)  ## what only a GPU can show, in ten minutes on one; ARCFACE_TORCH=...
 	$(RUN) -m qgface_plugin benchmark acceptance $(if $(ARCFACE_TORCH),--arcface-torch $(ARCFACE_TORCH))
 
 coverage: $(INSTALLED)  ## the tests again, and which lines of the package none of them reaches
