@@ -10,6 +10,8 @@ from .utils.lazy import lazy_names
 if TYPE_CHECKING:
     from .config import QGFaceConfig, load_config
     from .data.degradation.custom_steps import degradation_step
+    from .data.pair_batch import PairBatch
+    from .data.pair_loader import pair_loader
     from .loss.feature_queue import FeatureQueue, QueueKind, past_entries, queue_kind
     from .loss.heads import MarginHead, margin_head
     from .loss.margin import QGFaceMargin
@@ -22,6 +24,8 @@ else:
         {
             ".config": ["QGFaceConfig", "load_config"],
             ".data.degradation.custom_steps": ["degradation_step"],
+            ".data.pair_batch": ["PairBatch"],
+            ".data.pair_loader": ["pair_loader"],
             ".loss.feature_queue": ["FeatureQueue", "QueueKind", "past_entries", "queue_kind"],
             ".loss.heads": ["MarginHead", "margin_head"],
             ".loss.margin": ["QGFaceMargin"],
@@ -35,6 +39,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FeatureQueue",
     "MarginHead",
+    "PairBatch",
     "QGFaceConfig",
     "QGFaceMargin",
     "QGPartialFC",
@@ -45,6 +50,7 @@ __all__ = [
     "load_config",
     "margin_head",
     "network",
+    "pair_loader",
     "past_entries",
     "quality_source",
     "queue_kind",

@@ -26,6 +26,7 @@ an embedding, n classes, Q entries of the queue. `()` is a single number.
 GROUPS: dict[str, list[str]] = {
     "The loss": ["QGPartialFC", "QGFaceMargin", "QGFaceConfig"],
     "Recipes": ["load_config"],
+    "Pairs for a loop of your own": ["pair_loader", "PairBatch"],
     "Margins of your own": ["margin_head", "MarginHead"],
     "Sources of quality of your own": ["quality_source", "QualitySource"],
     "Queues of your own": ["queue_kind", "QueueKind", "FeatureQueue", "past_entries"],

@@ -60,7 +60,9 @@ def _set_in(tree: ast.Module) -> set[str]:
 
 def _read_settings(tree: ast.Module) -> set[str]:
     """The settings that the script reads and has not set itself."""
-    names, read, stored = _assigned_from(tree, SETTINGS), set(), set()
+    names = _assigned_from(tree, SETTINGS)
+    read: set[str] = set()
+    stored: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
             (stored if isinstance(node.ctx, ast.Store) else read).add(node.attr)

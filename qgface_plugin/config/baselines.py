@@ -14,7 +14,7 @@ BASELINES: dict[str, dict[str, Any]] = {
     "cosface": {**_PLAIN, "margin": "cosface", "m": 0.4},
     "adaface": {**_PLAIN, "margin": "adaface", "m": 0.4, "cosine_rule": "clamp", "sigma_rule": "add"},
 }
-"""Settings of the group `qgface`: arcface_torch's two margins with its gradients, and AdaFace as its authors have it."""
+"""Settings of the group `qgface`: arcface_torch's two margins with its gradients, and AdaFace as its authors do it."""
 _BIAS = {"arcface": True, "cosface": True, "adaface": False}  # of the last BatchNorm, as those projects have it
 
 

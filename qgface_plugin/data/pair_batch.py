@@ -106,6 +106,14 @@ class PairBatch:
             high, low = change(_joined(self.high, self.low)).chunk(2)
         return PairBatch(high, low, labels, self.skipped, params, strength=strength, surplus=self.surplus)
 
+    def images(self) -> torch.Tensor:
+        """What the network takes: float32 (2B, 3, 112, 112) in [-1, 1], originals first; of single views (B, ...)."""
+        return normalise(concatenate(self)[0])
+
+    def targets(self) -> torch.Tensor:
+        """The labels of `images`: (2B,), of single views (B,)."""
+        return concatenate(self)[1]
+
     def strengths(self) -> torch.Tensor | None:
         """`strength` of both views, (2B,), originals, which have 0, first; None in single-view training."""
         return None if self.strength is None else torch.cat([torch.zeros_like(self.strength), self.strength])

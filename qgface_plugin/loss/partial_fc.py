@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,22 @@ from .gates import Gates, Taking, pair_gate, true_indices
 from .heads import ClassifiedRows
 from .margin import QGFaceMargin, apply_rule
 from .partial_softmax import PartialSoftmax, finish
-from .quality import BatchRows, Quality
+from .quality import BatchRows, Quality, of_images
 from .running_stats import RunningQuality
 from .teacher import pull
+
+
+class Pairs(Protocol):
+    """What `QGPartialFC` takes of a batch of pairs; `data.pair_batch.PairBatch` is one."""
+
+    def images(self) -> Tensor:
+        """Both views, originals first, as the network takes them."""
+
+    def targets(self) -> Tensor:
+        """Their labels."""
+
+    def strengths(self) -> Tensor | None:
+        """How strongly they are degraded."""
 
 
 class QGPartialFC(nn.Module):
@@ -146,7 +159,7 @@ class QGPartialFC(nn.Module):
 
     def forward(
         self,
-        local_embeddings: Tensor,
+        local_embeddings: Tensor | Pairs,
         local_labels: Tensor,
         local_keys: Tensor | None = None,
         local_quality: Tensor | None = None,
@@ -157,6 +170,8 @@ class QGPartialFC(nn.Module):
         Args:
             local_embeddings: (2B, d) raw, rows 0..B-1 the original views, rows B..2B-1 the degraded views of the same
                 images. The gradient reaches them, exactly 0 in a row that takes part in neither term.
+                Or a batch of `pair_loader`, and second the embeddings of `batch.images()`: `criterion(batch, emb)`.
+                Labels, and the scores of a source that measures images or degradation, then come from the batch.
             local_labels: (2B,) in [0, num_classes).
             local_keys: (2B, d) the momentum encoder's embeddings of the same rows, with queue="momentum" only.
             local_quality: (2B,) one score for each of these rows, larger for better images, exactly with a source of
@@ -170,6 +185,11 @@ class QGPartialFC(nn.Module):
         Raises:
             ValueError: an odd batch, labels out of range, or views that do not belong together.
         """
+        if not isinstance(local_embeddings, Tensor):
+            pairs, local_embeddings = local_embeddings, local_labels
+            local_labels = pairs.targets()
+            if local_quality is None and self.margin_softmax.source.given:
+                local_quality = of_images(self.config.quality, pairs.images(), pairs.strengths())
         batch = self.gather(local_embeddings, local_labels, local_keys, local_quality, local_teacher)
         if not batch.finite:
             return batch.raw.sum() * math.nan
