@@ -22,7 +22,11 @@ from ..utils.outputs import ONNX, check_output, report_of
 from ..utils.text import read_text
 
 if TYPE_CHECKING:
+    from ..models.onnx_precision import Cost
     from ..models.zoo_package import Package
+
+
+ALIKE = 0.99  # cosine of features in two precisions, below which they are two models
 
 
 def main(arguments: list[str] | None = None, front: str | None = None) -> int:
@@ -35,6 +39,7 @@ def _run(given: argparse.Namespace) -> int:
     from ..models import load_model
     from ..models.digest import model_digest
     from ..models.onnx_export import ExportReport, export_onnx, sample_faces
+    from ..models.onnx_precision import lower_precision
     from ..models.quality_calibration import QualityCalibration
     from ..models.torch_model import TorchModel
     from ..models.zoo_package import RECOGNITION, finish_package
@@ -54,6 +59,7 @@ def _run(given: argparse.Namespace) -> int:
     metadata = {"recipe": given.name or model.name, "network": model.network, "source": Path(given.model).name}
     metadata |= calibration.as_metadata() if given.calibration else {}
     report = export_onnx(model.backbone, output, metadata, real, given.opset)
+    cost = lower_precision(output, given.precision, real) if given.precision != "float32" else None
     if package is not None:
         manifest = finish_package(given.package, package, report.embedding_size)
     embedded = package is not None and package.embedded
@@ -62,7 +68,8 @@ def _run(given: argparse.Namespace) -> int:
             "written": report.file if package is None else given.package,
             **({"tasks": ", ".join(manifest["tasks"])} if package else {}),
             "network": model.network,
-            "megabytes": f"{report.bytes / 1e6:.1f}",
+            "megabytes": f"{(cost.bytes if cost else report.bytes) / 1e6:.1f}",
+            **({f"in {cost.precision}": _words(cost)} if cost else {}),
             "input": "data, N x 3 x 112 x 112 uint8 RGB, 0 to 255"
             if embedded
             else "data, N x 3 x 112 x 112 float32 RGB, (x - 127.5) / 127.5 outside",
@@ -75,9 +82,23 @@ def _run(given: argparse.Namespace) -> int:
             },
         }
     )
+    if cost is not None and cost.lowest_cosine < ALIKE:
+        print(
+            f"{given.program}: warning: features in {cost.precision} are not those of float32 (cosine "
+            f"{cost.lowest_cosine:.3f}): evaluate this file before it is used, and compare nothing with features of "
+            "the other",
+            file=sys.stderr,
+        )
     if given.json:
-        write_json(given.json, asdict(report))
+        write_json(given.json, {**asdict(report), "precision": asdict(cost) if cost else None})
     return 0
+
+
+def _words(cost: Cost) -> str:
+    return (
+        f"{cost.images} {cost.kind} images have cosines of {cost.lowest_cosine:.4f} at least (median "
+        f"{cost.median_cosine:.5f}) with float32, norms {cost.norm_ratio:.3f} times as large"
+    )
 
 
 def _package(given: argparse.Namespace, name: str) -> Package | None:
@@ -123,6 +144,13 @@ def _parser(front: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--name", metavar="TEXT", help="recipe's name in the file's metadata [the run's folder]")
     parser.add_argument(
         "--calibration", metavar="FILE", type=Path, help="of this model's norms, as eval-quality --calibrate writes it"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "float16", "int8"),
+        default="float32",
+        help="of the weights; input and output stay float32. What it does to features is printed: give --images "
+        "[%(default)s]",
     )
     parser.add_argument("--opset", metavar="N", type=int, default=11, help="version of ONNX's operators [%(default)s]")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything for programs too")
