@@ -40,6 +40,7 @@ NAVIGATION = {
         "docs/finetuning",
         "docs/importing",
         "docs/own_parts",
+        "docs/own_loop",
         "docs/checkpoints",
         "docs/tracking",
         "docs/ranks",

@@ -18,6 +18,7 @@ from qgface_plugin.config.recipe import load_recipe
 from qgface_plugin.models.quality_calibration import QualityCalibration
 
 ELSEWHERE = {
+    "docs/own_loop.md": "tests/docs/test_own_loop.py runs the loop and every diff of it",
     "docs/own_parts.md": "tests/docs/test_guide.py trains with each",
     "docs/results.md": "measures speed; takes minutes",
     "embed_files": "needs a detector; tests/models/test_photographs.py has one",
