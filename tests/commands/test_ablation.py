@@ -33,7 +33,7 @@ def test_one_recipe_for_real(typed, tmp_path, capsys):
     mine = ("--recipes", str(tmp_path / "mine.py"), "--seeds", "1", "--set", "qgface.train.max_steps=2")
     assert typed(*mine) == 0
     shown = capsys.readouterr().out
-    assert "## Further recipes" in shown and "| mine | mine | - / ? |" in shown
+    assert "## Further recipes" in shown and "| mine | mine | - |" in shown
     found = json.loads((tmp_path / "out" / "tables.json").read_text())
     (row,) = found["tables"][0]["rows"]
     (run,) = row["runs"]
