@@ -34,6 +34,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "eval-tinyface": ("eval_tinyface", "TinyFace: rank-k and mAP among distractors"),
         "eval-ijb": ("eval_ijb", "IJB-B and IJB-C: 1:1 and 1:N"),
         "eval-quality": ("eval_quality", "what a quality is worth: error-versus-discard curves; calibrate the norm"),
+        "degradation-gap": ("degradation_gap", "how far degradation policies are from the probes of your cameras"),
         "report": ("report", "one table of what many runs have measured"),
         "import": ("import_model", "an ONNX encoder, as weights that can be trained"),
         "export": ("export", "an ONNX file for InsightFace's model zoo and other runtimes"),
