@@ -9,4 +9,4 @@ def checks() -> list[Check]:
     """All of them."""
     from . import numbers, ranks, resuming, speed, suite
 
-    return [*suite.CHECKS, *numbers.CHECKS, *resuming.CHECKS, *speed.CHECKS, *ranks.CHECKS]
+    return [*suite.CHECKS, *numbers.CHECKS, *resuming.CHECKS, numbers.EMBEDDING, *speed.CHECKS, *ranks.CHECKS]
