@@ -104,7 +104,8 @@ def _numbers(table: Mapping[str, Any], columns: Sequence[str]) -> str:
         lines.append([row["label"], row["about"], *cells])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n"
     if beside:
-        text += "Percent, measured / the paper's. `-`: not measured; `?`: the paper's number is not known here.\n"
+        absent = any(name not in row["paper"] for row in table["rows"] for name in columns)
+        text += f"Percent, measured / the paper's. `-`: not measured{'; `?`: the paper has no such number' * absent}.\n"
     else:
         text += "Percent, measured. `-`: not measured.\n"
     return text + "".join(f"\n- {note}" for note in table["notes"]) + ("\n" if table["notes"] else "")

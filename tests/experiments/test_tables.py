@@ -65,6 +65,7 @@ def test_for_people(found):
         in text
     )
     assert "| D | alone | - / ? | - / ? | - / ? | - / ? | - / ? | 70.00 / ? | - / ? |" in text
+    assert "`-`: not measured; `?`: the paper has no such number.\n" in text
     assert "- pairs of every run: a warning" in text
     assert "| | pairs below b | views below b |" in text.replace("|  |", "| |")
     assert "| E | 15.0 ± 7.1 | - | - | - |" in text and "| D | - | - |" not in text
@@ -93,3 +94,4 @@ def test_nothing_was_run(tmp_path):
     rows = table((PaperRow("E", "e", "ours", QGFACE), (planned(tmp_path, "e", 1),)))
     text = as_markdown(measured_tables([rows], "c", "x"))
     assert "| E | ours | - / 92.31 |" in text and "The gates" not in text
+    assert "`-`: not measured.\n" in text and "?" not in text
