@@ -71,11 +71,14 @@ def pair_loader(
         ConfigError: a setting that does not fit.
 
     Example:
-        >>> loader = pair_loader("/data/faces", 128)  # doctest: +SKIP
-        >>> for epoch in range(20):  # doctest: +SKIP
-        ...     loader.set_epoch(epoch)
-        ...     for batch in loader:
-        ...         loss = criterion(batch, backbone(batch.images()))
+        >>> import tempfile
+        >>> from qgface_plugin.data.procedural.dataset import write_dataset
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = write_dataset(folder, identities=4, images_per_identity=4, pairs=2, seed=0)
+        ...     loader = pair_loader(folder, batch_size=8, workers=0)
+        ...     loader.set_epoch(1)
+        ...     [tuple(batch.images().shape) for batch in loader]
+        [(16, 3, 112, 112), (16, 3, 112, 112)]
     """
     policy = degradation if isinstance(degradation, DegradationPolicy) else degradation_policy(degradation)
     packed = (Path(rec) / "train.rec").exists()
