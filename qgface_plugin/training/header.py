@@ -13,9 +13,9 @@ def next_command(model: Path) -> str:
 
     Example:
         >>> next_command(Path("model.pt"))
-        'qgface eval-pairs model.pt --data FOLDER_OF_BIN_FILES'
+        'qgface eval-pairs --model model.pt --data FOLDER_OF_BIN_FILES'
     """
-    return f"qgface eval-pairs {model} --data FOLDER_OF_BIN_FILES"
+    return f"qgface eval-pairs --model {model} --data FOLDER_OF_BIN_FILES"
 
 
 def header(run: Run, *, ranks: int, precision: str, steps_per_epoch: int, saves: str, verifies: str) -> list[str]:
