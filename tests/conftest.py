@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,14 @@ def lfw() -> Path:
     if not (folder / "train" / "train.rec").exists():
         pytest.skip(f"no real faces at {folder}: set QGFACE_TEST_DATA to a folder with train/train.rec")
     return folder
+
+
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """SIGHUP does what it does without nohup, which hands down that it is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -109,7 +109,7 @@ def test_a_stop_lets_trainings_leave_and_go_on(runner, tmp_path):
     assert [(run.folder / "starts").read_text() for run in runs] == ["xx", "xx", "x"]
 
 
-def test_the_bar_says_what_is_under_way(runner, tmp_path):
+def test_the_bar_says_what_is_under_way(hangups, runner, tmp_path):
     run = planned(tmp_path / "out", "a", 1)
     run.folder.mkdir()
     (run.folder / "wait").touch()

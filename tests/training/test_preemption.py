@@ -33,7 +33,7 @@ config.qgface.train.checkpoint_every = 100
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_it_is_noticed_once_or_twice_and_the_handler_of_before_comes_back(number):
+def test_it_is_noticed_once_or_twice_and_the_handler_of_before_comes_back(number, hangups):
     before = signal.getsignal(number)
     with watch_for_stop() as watch:
         assert not watch.wanted()
