@@ -54,7 +54,7 @@ def test_it_writes_what_its_users_expect(trained):
     assert "key_of_the_checkout" not in log and ": num_classes" not in log  # in force or not, it would list all
     assert "queue proxy of 6 entries" in log and "6 steps an epoch, 2 epochs" in log
     assert "verifies on dev every 6 steps (the end of each epoch)" in log and "saves after each epoch" in log
-    assert f"next: qgface eval-pairs {Path('work_dirs/first/model.pt')} --data" in log
+    assert f"next: qgface eval-pairs --model {Path('work_dirs/first/model.pt')} --data" in log
     assert log.index("queue proxy of 6 entries") < log.index("Global Step: 2")
     model = torch.load(output / "model.pt")
     assert set(model) == {
