@@ -15,6 +15,7 @@ from ..evaluation.arguments import (
     add_gallery_arguments,
     add_model_arguments,
     add_scale_arguments,
+    arguments_of,
     evaluate_as_given,
     gallery_arguments,
     gallery_settings,
@@ -47,17 +48,8 @@ def _run(given: argparse.Namespace) -> int:
     images = read_scface(given.data, given.subjects)
     print_warnings(images.inventory.warnings)
     models = {"model": model_from_arguments(given)}
-    if given.against:
-        from ..models import load_model  # PyTorch, for which --help does not wait
-
-        models["against"] = load_model(
-            given.against,
-            network=given.against_network,
-            color=given.against_color,
-            device=given.device,
-            mean=given.against_mean,
-            std=given.against_std,
-        )
+    if (against := arguments_of(given, "against", given.against)) is not None:
+        models["against"] = model_from_arguments(against)
     gallery = None if enrolled is None else model_from_arguments(enrolled)
     scores, late = {}, []
     for role, model in models.items():
@@ -67,8 +59,8 @@ def _run(given: argparse.Namespace) -> int:
     if given.against:
         gain = improvement(results, scores["against"])
         results = {**results, "against": {"model": absolute(given.against), **scores["against"]}, "improvement": gain}
-    against = f" against {given.against}" if given.against else ""
-    print(f"SCface, {given.model}{against}{f', gallery by {given.gallery_model}' if enrolled else ''}")
+    beside = f" against {given.against}" if given.against else ""
+    print(f"SCface, {given.model}{beside}{f', gallery by {given.gallery_model}' if enrolled else ''}")
     print(scface_table(results, gain))
     late = list(dict.fromkeys(late))
     print_warnings(late)

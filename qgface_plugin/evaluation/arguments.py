@@ -122,12 +122,23 @@ def gallery_arguments(given: argparse.Namespace) -> argparse.Namespace | None:
         >>> gallery_arguments(given) is None
         True
     """
-    if given.gallery_model is None:
+    return arguments_of(given, "gallery", given.gallery_model)
+
+
+def arguments_of(given: argparse.Namespace, role: str, model: str | None) -> argparse.Namespace | None:
+    """The arguments with a second model in the place of the model: its name, and how `--<role>-...` say to read it.
+
+    Example:
+        >>> given = argparse.Namespace(model="new.pt", color="rgb", against="old.pt", against_color="bgr")
+        >>> second = arguments_of(given, "against", given.against)
+        >>> second.model, second.color
+        ('old.pt', 'bgr')
+    """
+    if model is None:
         return None
-    of_gallery = {
-        name.removeprefix("gallery_"): value for name, value in vars(given).items() if name.startswith("gallery_")
-    }
-    return argparse.Namespace(**{**vars(given), **of_gallery})
+    prefix = f"{role}_"
+    own = {name.removeprefix(prefix): value for name, value in vars(given).items() if name.startswith(prefix)}
+    return argparse.Namespace(**{**vars(given), **own, "model": model})
 
 
 def gallery_settings(enrolled: argparse.Namespace | None, model: FaceModel | None = None) -> dict[str, Any]:

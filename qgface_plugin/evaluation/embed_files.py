@@ -15,8 +15,8 @@ from tqdm import tqdm
 from ..data.image_files import read_image
 from ..data.images import decode_noting
 from ..models import FaceModel
-from ..models.embeddings import check_batch_size
-from ..utils.errors import ON_CORRUPT, ConfigError, DataError
+from ..models.embeddings import check_reading
+from ..utils.errors import DataError
 
 BATCHES_AHEAD = 4
 
@@ -67,9 +67,7 @@ def embed_files(
             features that are not finite.
         ConfigError: an argument out of range.
     """
-    check_batch_size(batch_size)
-    if workers < 1 or on_corrupt not in ON_CORRUPT:
-        raise ConfigError(f"workers is {workers} and on_corrupt is {on_corrupt!r}: at least 1, and 'error' or 'skip'")
+    check_reading(batch_size, workers, on_corrupt)
     if not paths:
         raise DataError("there is no image to embed")
     features = np.zeros((len(paths), model.dim), dtype=np.float32)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from ..utils.errors import ConfigError, DataError
+from ..utils.errors import ON_CORRUPT, ConfigError, DataError
 
 if TYPE_CHECKING:  # PyTorch is imported when a model is run: reading saved features and --help do without
     import torch
@@ -111,6 +111,17 @@ def check_images(images: np.ndarray) -> None:
         raise DataError(
             f"images are {images.dtype} {images.shape}: embed takes uint8 (N, 112, 112, 3) RGB with at least one image"
         )
+
+
+def check_reading(batch_size: int, workers: int, on_corrupt: str) -> None:
+    """Refuse arguments that files cannot be read and embedded with.
+
+    Raises:
+        ConfigError: one of them is out of range.
+    """
+    check_batch_size(batch_size)
+    if workers < 1 or on_corrupt not in ON_CORRUPT:
+        raise ConfigError(f"workers is {workers} and on_corrupt is {on_corrupt!r}: at least 1, and 'error' or 'skip'")
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -22,9 +22,9 @@ from ..data.images import decode, is_image
 from ..data.packing.align_folder import Finder, check_points, largest_face
 from ..data.packing.alignment import align
 from ..data.packing.detectors import find_detector
-from ..utils.errors import ON_CORRUPT, ConfigError, DataError
+from ..utils.errors import DataError
 from ..utils.parallel import ordered_map
-from .embeddings import Embeddings, check_batch_size
+from .embeddings import Embeddings, check_reading
 from .quality_calibration import QualityCalibration
 
 if TYPE_CHECKING:
@@ -129,9 +129,7 @@ def embed_photos(
     Raises:
         DataError, ConfigError: as `embed_files`.
     """
-    check_batch_size(batch_size)
-    if workers < 1 or on_corrupt not in ON_CORRUPT:
-        raise ConfigError(f"workers is {workers} and on_corrupt is {on_corrupt!r}: at least 1, and 'error' or 'skip'")
+    check_reading(batch_size, workers, on_corrupt)
     if not files:
         raise DataError("there is no photograph to embed")
     names = [os.fspath(file) for file in files]

@@ -5,7 +5,7 @@ Every function raises DataError instead of counting a value that is not finite, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, cast
@@ -135,19 +135,8 @@ def pair_distances(features: np.ndarray) -> np.ndarray:
         >>> pair_distances(np.array([[3.0, 0.0], [0.0, 2.0], [1.0, 0.0], [5.0, 0.0]])).tolist()
         [2.0, 0.0]
     """
-    features = np.asarray(features)
-    if features.ndim != 2 or len(features) % 2 or len(features) == 0:
-        raise DataError(f"features are {features.shape}: pairs need (2N, d), rows 2i and 2i + 1 a pair")
-    _check_finite(features, "features", "row")
-    distances = np.empty(len(features) // 2)
-    for start in range(0, len(features), BLOCK):
-        unit = features[start : start + BLOCK].astype(np.float64)
-        norms = np.sqrt(np.einsum("nd,nd->n", unit, unit))
-        norms[norms == 0] = 1
-        unit /= norms[:, None]
-        difference = unit[0::2] - unit[1::2]
-        distances[start // 2 : start // 2 + len(difference)] = np.einsum("nd,nd->n", difference, difference)
-    return distances
+    differences = (first - second for first, second in _unit_pairs(features))
+    return np.concatenate([np.einsum("nd,nd->n", difference, difference) for difference in differences])
 
 
 def pair_cosines(features: np.ndarray) -> np.ndarray:
@@ -166,18 +155,22 @@ def pair_cosines(features: np.ndarray) -> np.ndarray:
         >>> pair_cosines(np.array([[3.0, 0.0], [0.0, 2.0], [1.0, 0.0], [5.0, 0.0]])).tolist()
         [0.0, 1.0]
     """
+    cosines = [np.einsum("nd,nd->n", first, second) for first, second in _unit_pairs(features)]
+    return np.concatenate(cosines).clip(-1, 1)
+
+
+def _unit_pairs(features: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """First and second rows (n, d) of the pairs, l2-normalised, float64, a block at a time. A row of zeros stays."""
     features = np.asarray(features)
     if features.ndim != 2 or len(features) % 2 or len(features) == 0:
         raise DataError(f"features are {features.shape}: pairs need (2N, d), rows 2i and 2i + 1 a pair")
     _check_finite(features, "features", "row")
-    cosines = np.empty(len(features) // 2)
     for start in range(0, len(features), BLOCK):
-        rows = features[start : start + BLOCK].astype(np.float64)
-        norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+        unit = features[start : start + BLOCK].astype(np.float64)
+        norms = np.sqrt(np.einsum("nd,nd->n", unit, unit))
         norms[norms == 0] = 1
-        rows /= norms[:, None]
-        cosines[start // 2 : start // 2 + len(rows) // 2] = np.einsum("nd,nd->n", rows[0::2], rows[1::2])
-    return cosines.clip(-1, 1)
+        unit /= norms[:, None]
+        yield unit[0::2], unit[1::2]
 
 
 def kfold_accuracy(

@@ -7,9 +7,10 @@ XQLFW (Knoche, Hoermann, Rigoll 2021) is LFW with pairs of very different qualit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ...models.embeddings import Embeddings
 from ...utils.errors import DataError
 from ...utils.files import write_bytes
 from ...utils.parallel import ordered_map
-from ..embed_files import read_face
+from ..embed_files import Face, read_face
 from ..metrics.discard import LIMIT, DiscardCurve, discard_curve, pair_quality
 from ..metrics.identification import similarity_blocks
 from ..metrics.sorted_scores import SortedScores
@@ -199,25 +200,18 @@ def pairs_of_xqlfw(
     lines = read_pairs(root / XQLFW_PAIRS)
     folder = root / XQLFW_IMAGES if (root / XQLFW_IMAGES).is_dir() else root
     names = list(dict.fromkeys(name for line in lines for name in (line.first, line.second)))
-
-    def load(name: str) -> tuple[np.ndarray | str, bool]:
-        path = find_image(folder, name)
-        face, noted = (DataError("no such image"), False) if path is None else read_face(path)
-        return (str(face) if isinstance(face, DataError) else face), noted
-
-    bar = tqdm(ordered_map(load, names, workers), total=len(names), desc="decoding", unit="image", disable=not progress)
-    loaded = dict(zip(names, bar, strict=True))
-    bad = [name for name, (face, _) in loaded.items() if isinstance(face, str)]
+    loaded = dict(zip(names, _faces(names, partial(find_image, folder), workers, progress), strict=True))
+    bad = {name: None for name, (face, _) in loaded.items() if isinstance(face, DataError)}
     warnings = []
     if bad:
-        warnings.append(f"{len(bad):,} of {len(names):,} images are missing or cannot be decoded: {listed(bad)}")
+        warnings.append(f"{len(bad):,} of {len(names):,} images are missing or cannot be decoded: {listed(list(bad))}")
         lines = [line for line in lines if line.first not in bad and line.second not in bad]
         if on_corrupt == "error" or not lines:
             raise DataError(f"{folder}: {warnings[0]}. --on-corrupt skip leaves their pairs out")
     if surplus := sum(noted for _, noted in loaded.values()):
         warnings.append(surplus_line(surplus))
     kept = [name for name in names if name not in bad]
-    images = np.stack([loaded.pop(name)[0] for name in kept])
+    images = np.stack([face for name in kept if not isinstance(face := loaded.pop(name)[0], DataError)])
     embeddings = model.embed(images, batch_size, "embedding" if progress else None)
     first, second, same = _rows(lines, kept)
     name = "xqlfw" if root.name == "" else root.name
@@ -244,9 +238,7 @@ def pairs_of_scface(
     """
     paths = [*images.gallery, *images.probes]
     faces = []
-    for face, _ in tqdm(
-        ordered_map(read_face, paths, workers), total=len(paths), desc="decoding", unit="image", disable=not progress
-    ):
+    for face, _ in _faces(paths, Path, workers, progress):
         if isinstance(face, DataError):
             raise face
         faces.append(face)
@@ -260,6 +252,17 @@ def pairs_of_scface(
     return ScoredPairs(
         "scface", scores, same, np.repeat(g + np.arange(p), g), np.tile(np.arange(g), p), qualities, flip
     )
+
+
+def _faces(images: Sequence[Any], find: Callable[[Any], Path | None], workers: int, progress: bool) -> Iterable[Face]:
+    """What `read_face` finds in the file of each image, in order, by threads; an error where `find` gives none."""
+
+    def load(image: Any) -> Face:
+        path = find(image)
+        return (DataError("no such image"), False) if path is None else read_face(path)
+
+    found = ordered_map(load, images, workers)
+    return tqdm(found, total=len(images), desc="decoding", unit="image", disable=not progress)
 
 
 def pairs_of_ijb(
